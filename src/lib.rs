@@ -1,0 +1,21 @@
+//! Orlop: a container registry in one binary.
+#![doc = "The layers, lowest first; a layer uses only what stands above it in this list."]
+
+pub mod oci;
+
+pub mod clock;
+pub mod telemetry;
+
+pub mod fsio;
+
+pub mod blobs;
+
+pub mod metadata;
+
+pub mod registry;
+
+pub mod http;
+
+pub mod config;
+pub mod server;
+pub mod cli;
