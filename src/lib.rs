@@ -16,6 +16,6 @@ pub mod registry;
 
 pub mod http;
 
+pub mod cli;
 pub mod config;
 pub mod server;
-pub mod cli;

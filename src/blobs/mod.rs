@@ -1,0 +1,1 @@
+//! The content-addressed directory of blob bytes.

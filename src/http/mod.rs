@@ -1,0 +1,1 @@
+//! The wire: routes, extractors, errors and handlers of the distribution API.

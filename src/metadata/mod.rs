@@ -1,0 +1,1 @@
+//! The transactional tables; the only user of redb and bincode.

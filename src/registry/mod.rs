@@ -1,0 +1,1 @@
+//! What a registry does: repositories, blobs, uploads, manifests, tags, referrers.
