@@ -1,1 +1,14 @@
-//! Logs and metrics.
+//! What a running registry says about itself: logs, request ids and metrics.
+//!
+//! This layer stands below everything that reports, so it knows nothing of blobs or requests beyond their names:
+//! the storage layers record into [`StorageMetrics`], the HTTP layer into [`Metrics`].
+
+mod logs;
+mod metrics;
+mod request_id;
+mod storage;
+
+pub use logs::{LogFormat, LogLevel, start_logs};
+pub use metrics::{GaugeGuard, METRICS_CONTENT_TYPE, Metrics, Request};
+pub use request_id::RequestId;
+pub use storage::StorageMetrics;

@@ -1,0 +1,156 @@
+//! The log: structured lines on standard error.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::str::FromStr;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::{Layer, fmt as lines};
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// Failures of the registry itself.
+    Error,
+    /// Also what somebody should look at.
+    Warn,
+    /// Also one line per request, start and stop.
+    Info,
+    /// Also the steps of a request, and the libraries' remarks.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// All levels, the quietest first.
+    pub const ALL: [Self; 6] = [Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    /// The level's name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+
+    fn filter(self) -> LevelFilter {
+        match self {
+            Self::Off => LevelFilter::OFF,
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
+        }
+    }
+
+    /// The level for the libraries below: one step quieter, since their information is our detail.
+    fn libraries(self) -> LevelFilter {
+        match self {
+            Self::Off => LevelFilter::OFF,
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn | Self::Info => LevelFilter::WARN,
+            Self::Debug => LevelFilter::INFO,
+            Self::Trace => LevelFilter::TRACE,
+        }
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|level| level.as_str() == text).ok_or(())
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How a line of the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people: time, level, message and `name=value` fields; colours on a terminal.
+    Text,
+    /// For machines: one JSON object per line, the fields beside `timestamp`, `level`, `target` and `message`.
+    Json,
+}
+
+impl LogFormat {
+    /// Both formats.
+    pub const ALL: [Self; 2] = [Self::Text, Self::Json];
+
+    /// The format's name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|format| format.as_str() == text).ok_or(())
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Sends the log of the whole process to standard error from now on.
+///
+/// Only the first call has an effect: a process has one log.
+pub fn start_logs(level: LogLevel, format: LogFormat) {
+    let filter = Targets::new().with_default(level.libraries()).with_target("orlop", level.filter());
+    let lines = match format {
+        LogFormat::Text => {
+            let colours = io::stderr().is_terminal();
+            lines::layer().with_writer(io::stderr).with_ansi(colours).with_target(false).boxed()
+        }
+        LogFormat::Json => lines::layer().json().flatten_event(true).with_writer(io::stderr).boxed(),
+    };
+    // A second call comes from a program that embeds the library and has set up its own log.
+    let _ = tracing::subscriber::set_global_default(Registry::default().with(lines.with_filter(filter)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_level_and_format_is_read_back_from_its_name() {
+        for level in LogLevel::ALL {
+            assert_eq!(level.to_string().parse(), Ok(level));
+        }
+        for format in LogFormat::ALL {
+            assert_eq!(format.to_string().parse(), Ok(format));
+        }
+        assert_eq!("verbose".parse::<LogLevel>(), Err(()));
+    }
+
+    #[test]
+    fn libraries_are_never_louder_than_the_registry() {
+        for level in LogLevel::ALL {
+            assert!(level.libraries() <= level.filter());
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The metrics that `/metrics` shows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use super::StorageMetrics;
+
+/// The media type of [`Metrics::render`]'s text.
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// One finished request, as [`Metrics::record`] counts it.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    /// The method; one outside of HTTP's own is counted as `OTHER`, so that a stranger can't add label values.
+    pub method: &'static str,
+    /// The name of the route, from a closed set; never the path.
+    pub route: &'static str,
+    /// The status of the answer.
+    pub status: u16,
+    /// The time from the request's head to the last byte of the answer.
+    pub took: Duration,
+    /// The bytes of the request's body that arrived.
+    pub received_bytes: u64,
+    /// The bytes of the answer's body that left.
+    pub sent_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    route: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    method: &'static str,
+    route: &'static str,
+}
+
+/// All metrics of one registry process; clones share them.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    in_flight: Gauge,
+    received_bytes: Counter,
+    sent_bytes: Counter,
+    connections: Gauge,
+    accepted: Counter,
+    delayed: Counter,
+}
+
+fn request_durations() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_25, 4.0, 10))
+}
+
+impl Metrics {
+    /// Metrics that show `storage` beside their own.
+    pub fn new(storage: &StorageMetrics) -> Self {
+        let mut registry = Registry::with_prefix("orlop");
+        let requests = Family::default();
+        let durations: Family<RouteLabels, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(request_durations);
+        let (in_flight, connections) = (Gauge::default(), Gauge::default());
+        let (received_bytes, sent_bytes) = (Counter::default(), Counter::default());
+        let (accepted, delayed) = (Counter::default(), Counter::default());
+
+        registry.register(
+            "build",
+            "The version of the program",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register(
+            "http_requests",
+            "Requests answered, by method, route and status",
+            Family::clone(&requests),
+        );
+        registry.register(
+            "http_request_seconds",
+            "Time from the request's head to the answer's last byte, by method and route",
+            durations.clone(),
+        );
+        registry.register("http_requests_in_flight", "Requests being answered", in_flight.clone());
+        registry.register("http_received_bytes", "Bytes of request bodies", received_bytes.clone());
+        registry.register("http_sent_bytes", "Bytes of answer bodies", sent_bytes.clone());
+        registry.register("connections", "Open connections", connections.clone());
+        registry.register("connections_accepted", "Connections accepted", accepted.clone());
+        registry.register(
+            "connections_delayed",
+            "Times that the limit of open connections made new ones wait",
+            delayed.clone(),
+        );
+        storage.register(&mut registry);
+
+        Self {
+            inner: Arc::new(Inner {
+                registry,
+                requests,
+                durations,
+                in_flight,
+                received_bytes,
+                sent_bytes,
+                connections,
+                accepted,
+                delayed,
+            }),
+        }
+    }
+
+    /// Counts a finished request.
+    pub fn record(&self, request: &Request) {
+        let Request { method, route, status, took, received_bytes, sent_bytes } = *request;
+        self.inner.requests.get_or_create(&RequestLabels { method, route, status }).inc();
+        self.inner.durations.get_or_create(&RouteLabels { method, route }).observe(took.as_secs_f64());
+        self.inner.received_bytes.inc_by(received_bytes);
+        self.inner.sent_bytes.inc_by(sent_bytes);
+    }
+
+    /// Counts a request as in flight until the guard is dropped.
+    pub fn request_started(&self) -> GaugeGuard {
+        GaugeGuard::enter(&self.inner.in_flight)
+    }
+
+    /// Counts an accepted connection, as open until the guard is dropped.
+    pub fn connection_opened(&self) -> GaugeGuard {
+        self.inner.accepted.inc();
+        GaugeGuard::enter(&self.inner.connections)
+    }
+
+    /// Counts that new connections have to wait until an open one ends.
+    pub fn connection_limit_reached(&self) {
+        self.inner.delayed.inc();
+    }
+
+    /// The text of all metrics, of the type [`METRICS_CONTENT_TYPE`].
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        encode(&mut text, &self.inner.registry).expect("writing to a String does not fail");
+        text
+    }
+}
+
+/// Keeps a gauge one higher for as long as it lives.
+#[derive(Debug)]
+#[must_use = "the gauge falls again as soon as the guard is dropped"]
+pub struct GaugeGuard(Gauge);
+
+impl GaugeGuard {
+    fn enter(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recorded_request_is_shown_with_its_method_route_and_status() {
+        let metrics = Metrics::new(&StorageMetrics::default());
+        metrics.record(&Request {
+            method: "GET",
+            route: "blob",
+            status: 206,
+            took: Duration::from_millis(3),
+            received_bytes: 0,
+            sent_bytes: 512,
+        });
+        let text = metrics.render();
+        let line = r#"orlop_http_requests_total{method="GET",route="blob",status="206"} 1"#;
+        assert!(text.contains(line), "{text}");
+        assert!(text.contains("orlop_http_sent_bytes_total 512"), "{text}");
+        assert!(text.contains(r#"orlop_http_request_seconds_count{method="GET",route="blob"} 1"#), "{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn a_gauge_falls_when_its_guard_is_dropped() {
+        let metrics = Metrics::new(&StorageMetrics::default());
+        let guard = metrics.connection_opened();
+        assert!(metrics.render().contains("orlop_connections 1\n"));
+        drop(guard);
+        assert!(metrics.render().contains("orlop_connections 0\n"));
+    }
+
+    #[test]
+    fn what_the_storage_records_is_shown() {
+        let storage = StorageMetrics::default();
+        let metrics = Metrics::new(&storage);
+        storage.commit(4, Duration::from_millis(1));
+        assert!(metrics.render().contains("orlop_metadata_commits_total 1\n"));
+    }
+}

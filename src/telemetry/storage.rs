@@ -1,0 +1,122 @@
+//! The measurements of the storage layers.
+
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// What the layers below the registry record; clones share one set of numbers, and recording takes no lock
+/// that is held for longer than an addition.
+#[derive(Debug, Clone)]
+pub struct StorageMetrics {
+    commits: Counter,
+    batch_size: Histogram,
+    commit_seconds: Histogram,
+    file_sync_seconds: Histogram,
+    rehashed_bytes: Counter,
+    expired_uploads: Counter,
+    database_reopens: Counter,
+}
+
+impl Default for StorageMetrics {
+    fn default() -> Self {
+        Self {
+            commits: Counter::default(),
+            batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
+            commit_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 15)),
+            file_sync_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 15)),
+            rehashed_bytes: Counter::default(),
+            expired_uploads: Counter::default(),
+            database_reopens: Counter::default(),
+        }
+    }
+}
+
+impl StorageMetrics {
+    /// Records one durable metadata commit that answered `batch` writers and took `took`.
+    pub fn commit(&self, batch: usize, took: Duration) {
+        self.commits.inc();
+        #[expect(clippy::cast_precision_loss, reason = "a batch is far smaller than 2^52 writers")]
+        self.batch_size.observe(batch as f64);
+        self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Records one sync of a file or a directory.
+    pub fn sync(&self, took: Duration) {
+        self.file_sync_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Records that `bytes` of a stored upload were read back to hash them again.
+    pub fn rehashed(&self, bytes: u64) {
+        self.rehashed_bytes.inc_by(bytes);
+    }
+
+    /// Records that `count` abandoned uploads were removed.
+    pub fn uploads_expired(&self, count: u64) {
+        self.expired_uploads.inc_by(count);
+    }
+
+    /// Records that the database handle was dropped and opened again after an I/O error.
+    pub fn database_reopened(&self) {
+        self.database_reopens.inc();
+    }
+
+    /// The number of durable metadata commits so far.
+    pub fn commits(&self) -> u64 {
+        self.commits.get()
+    }
+
+    /// The number of bytes that were read back to hash them again so far.
+    pub fn rehashed_bytes(&self) -> u64 {
+        self.rehashed_bytes.get()
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("metadata_commits", "Durable commits of the metadata", self.commits.clone());
+        registry.register(
+            "metadata_commit_batch_size",
+            "Writes that one metadata commit answered together",
+            self.batch_size.clone(),
+        );
+        registry.register(
+            "metadata_commit_seconds",
+            "Time of one metadata commit, its syncs included",
+            self.commit_seconds.clone(),
+        );
+        registry.register(
+            "metadata_reopens",
+            "Times that the metadata was closed and opened again after a disk error",
+            self.database_reopens.clone(),
+        );
+        registry.register(
+            "file_sync_seconds",
+            "Time of one sync of a blob file or a directory",
+            self.file_sync_seconds.clone(),
+        );
+        registry.register(
+            "upload_rehashed_bytes",
+            "Bytes of uploads that were read back from disk to hash them again",
+            self.rehashed_bytes.clone(),
+        );
+        registry.register(
+            "uploads_expired",
+            "Abandoned uploads that were removed",
+            self.expired_uploads.clone(),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_share_their_numbers() {
+        let metrics = StorageMetrics::default();
+        let clone = metrics.clone();
+        clone.commit(3, Duration::from_millis(2));
+        clone.rehashed(7);
+        assert_eq!((metrics.commits(), metrics.rehashed_bytes()), (1, 7));
+    }
+}
