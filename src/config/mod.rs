@@ -1,1 +1,19 @@
-//! The configuration: file, environment and flags.
+//! The configuration: one table of keys, read from a file, the environment and flags.
+//!
+//! [`KEYS`] is the only list: the commented example, the names of the environment variables, the page
+//! `docs/configuration.md`, the messages about unknown keys and [`Config`]'s defaults all come from it.
+//! A flag wins over the environment, the environment over the file, the file over the default.
+
+mod error;
+mod file;
+mod keys;
+mod load;
+mod settings;
+mod template;
+mod value;
+
+pub use error::{ConfigError, ConfigErrors, Source};
+pub use keys::{KEYS, Key};
+pub use load::{DEFAULT_FILE, Effective, FILE_VARIABLE, Input, Loaded, VARIABLE_PREFIX};
+pub use settings::{Config, Database, Delete, Limits, Log, Manifests, Storage, Uploads};
+pub use template::{example, reference};

@@ -1,0 +1,286 @@
+//! The table of configuration keys.
+
+use std::path::PathBuf;
+
+use super::Config;
+use super::value::{
+    address, at_least, choice, duration, number, positive_duration, size, small_size, switch, url,
+};
+
+/// One configuration key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// The name in the file, with its table: `log.level`.
+    pub name: &'static str,
+    /// The default, written as it stands in an environment variable.
+    pub default: &'static str,
+    /// What the key means, in sentences for the person who sets it.
+    pub help: &'static str,
+    /// Whether the value is written in quotes in the file.
+    pub(super) quoted: bool,
+    set: Setter,
+}
+
+/// Puts a value into the configuration, or says what to write instead.
+type Setter = fn(&mut Config, &str) -> Result<(), String>;
+
+impl Key {
+    const fn text(name: &'static str, default: &'static str, set: Setter, help: &'static str) -> Self {
+        Self { name, default, help, quoted: true, set }
+    }
+
+    const fn bare(name: &'static str, default: &'static str, set: Setter, help: &'static str) -> Self {
+        Self { name, default, help, quoted: false, set }
+    }
+
+    /// The name of the key's environment variable: `ORLOP_LOG_LEVEL`.
+    pub fn variable(&self) -> String {
+        format!("{}{}", super::VARIABLE_PREFIX, self.name.to_uppercase().replace('.', "_"))
+    }
+
+    /// The key's table in the file and its name there; the table is empty for the keys at the top.
+    pub fn table_and_name(&self) -> (&'static str, &'static str) {
+        self.name.split_once('.').unwrap_or(("", self.name))
+    }
+
+    /// The default as it is written in the file.
+    pub fn default_in_file(&self) -> String {
+        if self.quoted { format!("{:?}", self.default) } else { self.default.to_owned() }
+    }
+
+    /// Sets the key's field of `config`; an error says what is wrong with `value` and what to write instead.
+    pub fn apply(&self, config: &mut Config, value: &str) -> Result<(), String> {
+        (self.set)(config, value)
+    }
+
+    /// The key of this name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+
+    /// The key whose name is most like `name`.
+    pub fn nearest(name: &str) -> &'static Self {
+        let distance = |key: &Key| {
+            let (_, last) = key.table_and_name();
+            let given = name.rsplit('.').next().unwrap_or(name);
+            // The table is what people leave out or guess wrong, so the last part counts for itself too.
+            strsim::damerau_levenshtein(key.name, name).min(strsim::damerau_levenshtein(last, given) + 1)
+        };
+        KEYS.iter().min_by_key(|key| distance(key)).expect("the table is not empty")
+    }
+
+    /// The key whose environment variable is most like `variable`.
+    pub fn nearest_variable(variable: &str) -> &'static Self {
+        KEYS.iter()
+            .min_by_key(|key| strsim::damerau_levenshtein(&key.variable(), variable))
+            .expect("the table is not empty")
+    }
+}
+
+/// Every key there is, in the order of the example: first those of no table, then table by table.
+pub const KEYS: &[Key] = &[
+    Key::text(
+        "listen",
+        "127.0.0.1:5000",
+        |config, value| address(value).map(|listen| config.listen = listen),
+        "The address and port to listen on. 127.0.0.1 is reachable from this machine only; 0.0.0.0 (or [::]) from \
+         everywhere: whoever reaches the port can push and delete. Port 0 takes any free port.",
+    ),
+    Key::text(
+        "data",
+        "./data",
+        |config, value| {
+            if value.is_empty() {
+                return Err("write the path of a directory, for example \"/var/lib/orlop\"".to_owned());
+            }
+            config.data = PathBuf::from(value);
+            Ok(())
+        },
+        "The directory that holds everything: blobs, uploads and the database. It is created when missing. A relative \
+         path starts at the directory in which orlop was started.",
+    ),
+    Key::text(
+        "external_url",
+        "",
+        |config, value| url(value).map(|url| config.external_url = url),
+        "The URL under which clients reach the registry, for example \"https://registry.example.org\". It then stands in \
+         Location and Link headers. Empty: these are relative, which is right for most proxies.",
+    ),
+    Key::text(
+        "log.level",
+        "info",
+        |config, value| choice(value).map(|level| config.log.level = level),
+        "How much is logged: off, error, warn, info (one line per request), debug or trace.",
+    ),
+    Key::text(
+        "log.format",
+        "text",
+        |config, value| choice(value).map(|format| config.log.format = format),
+        "How log lines are written: text, or json (one object per line).",
+    ),
+    Key::text(
+        "uploads.expire_after",
+        "24h",
+        |config, value| positive_duration(value).map(|time| config.uploads.expire_after = time),
+        "An upload that has received nothing for this long is removed.",
+    ),
+    Key::bare(
+        "uploads.max_open",
+        "10000",
+        |config, value| {
+            number(value).and_then(|n| at_least(n, 1)).map(|count| config.uploads.max_open = count)
+        },
+        "The number of uploads that may be open at once; more are answered with 429.",
+    ),
+    Key::text(
+        "uploads.chunk_min_length",
+        "0",
+        |config, value| size(value).map(|bytes| config.uploads.chunk_min_length = bytes),
+        "The chunk size that clients of chunked uploads are asked to use at least (OCI-Chunk-Min-Length). 0 asks for \
+         nothing. Smaller chunks are accepted all the same; each costs a sync of the disk.",
+    ),
+    Key::text(
+        "manifests.max_size",
+        "4 MiB",
+        |config, value| {
+            small_size(value).and_then(|n| at_least(n, 1024)).map(|bytes| config.manifests.max_size = bytes)
+        },
+        "The largest manifest that is accepted; larger ones are answered with 413. containerd reads at most 4 MiB.",
+    ),
+    Key::bare(
+        "manifests.sparse_indexes",
+        "false",
+        |config, value| switch(value).map(|on| config.manifests.sparse_indexes = on),
+        "Whether an index (a multi-platform image) may name manifests that have not been pushed.",
+    ),
+    Key::bare(
+        "delete.tags",
+        "true",
+        |config, value| switch(value).map(|on| config.delete.tags = on),
+        "Whether clients may delete tags; when false the answer is 405.",
+    ),
+    Key::bare(
+        "delete.manifests",
+        "true",
+        |config, value| switch(value).map(|on| config.delete.manifests = on),
+        "Whether clients may delete manifests, and with them their tags; when false the answer is 405.",
+    ),
+    Key::bare(
+        "delete.blobs",
+        "true",
+        |config, value| switch(value).map(|on| config.delete.blobs = on),
+        "Whether clients may delete blobs; when false the answer is 405.",
+    ),
+    Key::bare(
+        "limits.connections",
+        "1024",
+        |config, value| {
+            number(value).and_then(|n| at_least(n, 1)).map(|count| config.limits.connections = count)
+        },
+        "The number of connections that are served at once; further ones wait.",
+    ),
+    Key::text(
+        "limits.header_timeout",
+        "60s",
+        |config, value| positive_duration(value).map(|time| config.limits.header_timeout = time),
+        "The time for a request's head to arrive, counted from the connect or the last answer. A connection that is kept \
+         open without being used is closed after it.",
+    ),
+    Key::text(
+        "limits.idle_timeout",
+        "60s",
+        |config, value| positive_duration(value).map(|time| config.limits.idle_timeout = time),
+        "The time that a request's body, or an answer, may stand still before the connection is closed. An upload that was \
+         cut off like that can be resumed.",
+    ),
+    Key::text(
+        "limits.drain_timeout",
+        "30s",
+        |config, value| duration(value).map(|time| config.limits.drain_timeout = time),
+        "The time that running requests get to finish when the server is told to stop.",
+    ),
+    Key::text(
+        "limits.buffers",
+        "32 MiB",
+        |config, value| {
+            small_size(value)
+                .and_then(|n| at_least(n, 1024 * 1024))
+                .map(|bytes| config.limits.buffers = bytes)
+        },
+        "The memory that the bodies of all requests and answers together may take while they are on their way.",
+    ),
+    Key::text(
+        "storage.free_floor",
+        "64 MiB",
+        |config, value| size(value).map(|bytes| config.storage.free_floor = bytes),
+        "Pushes are answered with 507 while the file system has less than this free. Pulls and deletes go on.",
+    ),
+    Key::text(
+        "database.cache",
+        "16 MiB",
+        |config, value| {
+            small_size(value)
+                .and_then(|n| at_least(n, 1024 * 1024))
+                .map(|bytes| config.database.cache = bytes)
+        },
+        "The memory for the database's pages. The operating system caches the file beside it.",
+    ),
+    Key::bare(
+        "database.quick_repair",
+        "true",
+        |config, value| switch(value).map(|on| config.database.quick_repair = on),
+        "Whether the database can be opened at once after a crash. When false, a commit costs one sync less, and a start \
+         after a crash reads the whole database.",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_valid_value() {
+        let mut config = Config::default();
+        for key in KEYS {
+            assert_eq!(key.apply(&mut config, key.default), Ok(()), "{}", key.name);
+        }
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn names_and_variables_are_unique() {
+        for (at, key) in KEYS.iter().enumerate() {
+            for other in &KEYS[at + 1..] {
+                assert_ne!(key.name, other.name);
+                assert_ne!(key.variable(), other.variable());
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_refuses_nonsense_and_says_what_to_write() {
+        for key in KEYS {
+            let nonsense = if key.name == "data" { "" } else { "non sense" };
+            let message = key.apply(&mut Config::default(), nonsense).expect_err(key.name);
+            assert!(message.contains("write"), "{}: {message}", key.name);
+        }
+    }
+
+    #[test]
+    fn the_nearest_key_is_the_one_that_was_meant() {
+        for (given, meant) in [
+            ("log.levle", "log.level"),
+            ("level", "log.level"),
+            ("loglevel", "log.level"),
+            ("Listen", "listen"),
+            ("server.listen", "listen"),
+            ("upload.expire_after", "uploads.expire_after"),
+            ("manifests.max-size", "manifests.max_size"),
+            ("connections", "limits.connections"),
+            ("external-url", "external_url"),
+        ] {
+            assert_eq!(Key::nearest(given).name, meant, "{given}");
+        }
+        assert_eq!(Key::nearest_variable("ORLOP_LOGLEVEL").name, "log.level");
+    }
+}

@@ -1,0 +1,171 @@
+//! Reading the configuration from its sources.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::file::{self, Value};
+use super::{Config, ConfigError, ConfigErrors, KEYS, Key, Source};
+
+/// What the name of every environment variable begins with.
+pub const VARIABLE_PREFIX: &str = "ORLOP_";
+/// The environment variable that names the file.
+pub const FILE_VARIABLE: &str = "ORLOP_CONFIG";
+/// The file that is read, if it exists, when none is named.
+pub const DEFAULT_FILE: &str = "orlop.toml";
+
+/// What a configuration is read from.
+#[derive(Debug, Clone, Default)]
+pub struct Input {
+    /// The file that a flag names; it must exist.
+    pub file: Option<PathBuf>,
+    /// The process's environment; names that don't start with [`VARIABLE_PREFIX`] are ignored.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Flags with a key of their own: the flag, the key's name, the value.
+    pub flags: Vec<(&'static str, &'static str, String)>,
+    /// The values of `--set`: `key=value`.
+    pub assignments: Vec<String>,
+}
+
+/// A configuration that is valid, and where its values come from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// The file that was read, if any.
+    pub file: Option<PathBuf>,
+    /// Every key's value, in the order of [`KEYS`].
+    pub effective: Vec<Effective>,
+}
+
+/// The value of one key, and its origin.
+#[derive(Debug, Clone)]
+pub struct Effective {
+    /// The key.
+    pub key: &'static Key,
+    /// Its value as it was written.
+    pub value: String,
+    /// Where it was written.
+    pub origin: Source,
+}
+
+impl Input {
+    /// Reads everything, and reports everything that is wrong at once.
+    pub fn load(&self) -> Result<Loaded, ConfigErrors> {
+        let mut reading = Reading {
+            config: Config::default(),
+            effective: KEYS
+                .iter()
+                .map(|key| Effective { key, value: key.default.to_owned(), origin: Source::Default })
+                .collect(),
+            errors: Vec::new(),
+        };
+        let file = reading.file(self);
+        for (name, value) in &self.environment {
+            reading.variable(name, value);
+        }
+        for (flag, key, value) in &self.flags {
+            reading.assign(key, value, Source::Flag((*flag).to_owned()));
+        }
+        for given in &self.assignments {
+            match given.split_once('=') {
+                Some((name, value)) => {
+                    reading.assign(name.trim(), value.trim(), Source::Flag(format!("--set {given}")));
+                }
+                None => reading.errors.push(ConfigError::Assignment { given: given.clone() }),
+            }
+        }
+        let Reading { config, effective, errors } = reading;
+        if errors.is_empty() { Ok(Loaded { config, file, effective }) } else { Err(ConfigErrors(errors)) }
+    }
+
+    /// The file to read, and whether it must exist.
+    fn file_to_read(&self) -> (PathBuf, bool) {
+        let named = self.file.clone().or_else(|| {
+            let variable = self.environment.iter().find(|(name, _)| name == FILE_VARIABLE);
+            variable.map(|(_, value)| PathBuf::from(value))
+        });
+        named.map_or_else(|| (PathBuf::from(DEFAULT_FILE), false), |path| (path, true))
+    }
+}
+
+struct Reading {
+    config: Config,
+    effective: Vec<Effective>,
+    errors: Vec<ConfigError>,
+}
+
+impl Reading {
+    fn file(&mut self, input: &Input) -> Option<PathBuf> {
+        let (path, required) = input.file_to_read();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                self.text(&path, &text);
+                Some(path)
+            }
+            Err(source) if source.kind() == io::ErrorKind::NotFound && !required => None,
+            Err(source) => {
+                self.errors.push(ConfigError::Unreadable { path, source });
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, path: &Path, text: &str) {
+        let assignments = match file::assignments(path, text) {
+            Ok(assignments) => assignments,
+            Err(error) => return self.errors.push(error),
+        };
+        for assignment in assignments {
+            let origin = Source::File { path: path.to_path_buf(), line: assignment.line };
+            match (assignment.value, Key::find(&assignment.name)) {
+                (Value::Text(value), _) => self.assign(&assignment.name, &value, origin),
+                (Value::Other(_), None) => {
+                    self.errors.push(ConfigError::unknown(&assignment.name, origin));
+                }
+                (Value::Other(value), Some(key)) => self.errors.push(ConfigError::Value {
+                    key: key.name,
+                    origin,
+                    value,
+                    advice: format!("write a single value like the default, {}", key.default_in_file()),
+                }),
+            }
+        }
+    }
+
+    fn variable(&mut self, name: &OsString, value: &OsString) {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(VARIABLE_PREFIX)) else { return };
+        if name == FILE_VARIABLE {
+            return;
+        }
+        let origin = Source::Environment(name.to_owned());
+        match (KEYS.iter().find(|key| key.variable() == name), value.to_str()) {
+            (Some(key), Some(value)) => self.assign(key.name, value, origin),
+            (Some(key), None) => self.errors.push(ConfigError::Value {
+                key: key.name,
+                origin,
+                value: value.to_string_lossy().into_owned(),
+                advice: "write it in UTF-8".to_owned(),
+            }),
+            (None, _) => self.errors.push(ConfigError::unknown(name, origin)),
+        }
+    }
+
+    fn assign(&mut self, name: &str, value: &str, origin: Source) {
+        let Some(at) = KEYS.iter().position(|key| key.name == name) else {
+            return self.errors.push(ConfigError::unknown(name, origin));
+        };
+        let key = &KEYS[at];
+        match key.apply(&mut self.config, value) {
+            Ok(()) => self.effective[at] = Effective { key, value: value.to_owned(), origin },
+            Err(advice) => {
+                self.errors.push(ConfigError::Value {
+                    key: key.name,
+                    origin,
+                    value: value.to_owned(),
+                    advice,
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The configuration as the program uses it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::telemetry::{LogFormat, LogLevel};
+
+use super::KEYS;
+
+/// Every setting, checked; [`Default`] is what an empty configuration means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `listen`: where the server accepts connections; port 0 means any free port.
+    pub listen: SocketAddr,
+    /// `data`: the data directory.
+    pub data: PathBuf,
+    /// `external_url`: what stands before the path in `Location` and `Link`, without a slash at its end.
+    pub external_url: Option<String>,
+    /// `log.*`.
+    pub log: Log,
+    /// `uploads.*`.
+    pub uploads: Uploads,
+    /// `manifests.*`.
+    pub manifests: Manifests,
+    /// `delete.*`.
+    pub delete: Delete,
+    /// `limits.*`.
+    pub limits: Limits,
+    /// `storage.*`.
+    pub storage: Storage,
+    /// `database.*`.
+    pub database: Database,
+}
+
+/// The log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// `log.level`.
+    pub level: LogLevel,
+    /// `log.format`.
+    pub format: LogFormat,
+}
+
+/// Uploads of blobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uploads {
+    /// `uploads.expire_after`: how long an upload lives after its last byte.
+    pub expire_after: Duration,
+    /// `uploads.max_open`: how many uploads may be open at once.
+    pub max_open: usize,
+    /// `uploads.chunk_min_length`: what `OCI-Chunk-Min-Length` asks of clients; 0 sends no such header.
+    pub chunk_min_length: u64,
+}
+
+/// Manifests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifests {
+    /// `manifests.max_size`: the largest manifest that is accepted, in bytes.
+    pub max_size: usize,
+    /// `manifests.sparse_indexes`: whether an index may name manifests that are not there.
+    pub sparse_indexes: bool,
+}
+
+/// What clients may delete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delete {
+    /// `delete.tags`.
+    pub tags: bool,
+    /// `delete.manifests`.
+    pub manifests: bool,
+    /// `delete.blobs`.
+    pub blobs: bool,
+}
+
+/// Limits on what a stranger can use up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// `limits.connections`: open connections at once.
+    pub connections: usize,
+    /// `limits.header_timeout`: from the connect, or the last answer, to the end of the next request's head.
+    pub header_timeout: Duration,
+    /// `limits.idle_timeout`: without a byte moving, while a body is on its way.
+    pub idle_timeout: Duration,
+    /// `limits.drain_timeout`: for the running requests, when the server stops.
+    pub drain_timeout: Duration,
+    /// `limits.buffers`: memory for bodies on their way, in bytes.
+    pub buffers: usize,
+}
+
+/// The disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Storage {
+    /// `storage.free_floor`: pushes are refused while less is free, in bytes.
+    pub free_floor: u64,
+}
+
+/// The metadata database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// `database.cache`: its page cache, in bytes.
+    pub cache: usize,
+    /// `database.quick_repair`: whether commits keep what a start after a crash needs to be immediate.
+    pub quick_repair: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let mut config = Self::blank();
+        for key in KEYS {
+            key.apply(&mut config, key.default).expect("a default is a valid value, as a test claims");
+        }
+        config
+    }
+}
+
+impl Config {
+    /// A value whose every field waits to be set from the table.
+    fn blank() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            data: PathBuf::new(),
+            external_url: None,
+            log: Log { level: LogLevel::Off, format: LogFormat::Text },
+            uploads: Uploads { expire_after: Duration::ZERO, max_open: 0, chunk_min_length: 0 },
+            manifests: Manifests { max_size: 0, sparse_indexes: false },
+            delete: Delete { tags: false, manifests: false, blobs: false },
+            limits: Limits {
+                connections: 0,
+                header_timeout: Duration::ZERO,
+                idle_timeout: Duration::ZERO,
+                drain_timeout: Duration::ZERO,
+                buffers: 0,
+            },
+            storage: Storage { free_floor: 0 },
+            database: Database { cache: 0, quick_repair: false },
+        }
+    }
+}
