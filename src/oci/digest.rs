@@ -248,3 +248,113 @@ impl<'de> Deserialize<'de> for Digest {
         text.parse().map_err(D::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_digest() -> impl Strategy<Value = Digest> {
+        (0_usize..3, proptest::array::uniform32(any::<u8>())).prop_map(|(algorithm, bytes)| {
+            let algorithm = DigestAlgorithm::ALL[algorithm];
+            let repeated: Vec<u8> = bytes.iter().copied().cycle().take(algorithm.len()).collect();
+            Digest::from_slice(algorithm, &repeated).unwrap()
+        })
+    }
+
+    #[test]
+    fn known_content_has_its_known_digest() {
+        assert_eq!(
+            Digest::of(DigestAlgorithm::Sha256, b"{}").to_string(),
+            "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+        );
+        assert_eq!(
+            Digest::of(DigestAlgorithm::Sha384, b"abc").to_string(),
+            "sha384:cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed8086072ba1e7cc2358baeca134c825a7"
+        );
+        assert_eq!(
+            Digest::of(DigestAlgorithm::Sha512, b"").to_string(),
+            "sha512:cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f\
+             63b931bd47417a81a538327af927da3e"
+        );
+    }
+
+    #[test]
+    fn what_breaks_the_grammar_is_malformed() {
+        let hex = "0".repeat(64);
+        for text in [
+            "",
+            ":",
+            "sha256",
+            "sha256:",
+            "sha256:baddigeststring",
+            &format!("sha256:{}", "A".repeat(64)),
+            &format!("sha256:{}", "g".repeat(64)),
+            &format!("sha256:{hex}0"),
+            &format!("sha512:{hex}"),
+            &format!(" sha256:{hex}"),
+            &format!("sha256:{hex}\n"),
+            &format!("SHA256:{hex}"),
+            &format!("sha256::{hex}"),
+            &format!("sha256+:{hex}"),
+            &format!("sha256:../{hex}"),
+        ] {
+            assert!(matches!(text.parse::<Digest>(), Err(DigestError::Malformed(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_algorithm_is_unsupported() {
+        for text in [
+            "md5:d41d8cd98f00b204e9800998ecf8427e",
+            "multihash+base58:QmRZxt2b1FVZPNqd8hsiykDL3TdBDeTSPX9Kv46HmX4Gx8",
+        ] {
+            assert!(matches!(text.parse::<Digest>(), Err(DigestError::Unsupported(_))), "{text:?}");
+        }
+        assert_eq!("blake3".parse::<DigestAlgorithm>(), Err(DigestError::Unsupported("blake3".to_owned())));
+        assert_eq!("SHA256".parse::<DigestAlgorithm>(), Err(DigestError::Malformed("SHA256".to_owned())));
+    }
+
+    #[test]
+    fn an_error_repeats_only_the_beginning_of_a_long_input() {
+        let error = "x".repeat(1_000_000).parse::<Digest>().unwrap_err();
+        assert!(error.to_string().len() < 400);
+    }
+
+    #[test]
+    fn the_stored_tags_of_the_algorithms_never_change() {
+        assert_eq!(DigestAlgorithm::ALL.map(DigestAlgorithm::tag), [1, 2, 3]);
+        let key = Digest::of(DigestAlgorithm::Sha256, b"").to_key();
+        assert_eq!(key[..5], [1, 0xe3, 0xb0, 0xc4, 0x42]);
+    }
+
+    #[test]
+    fn keys_that_are_never_written_are_not_read() {
+        for key in [&[][..], &[0; 33], &[1; 32], &[1; 34], &[4; 65], &[3; 33]] {
+            assert_eq!(Digest::from_key(key), None, "{key:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn digests_round_trip_as_text_json_and_key(digest in any_digest()) {
+            prop_assert_eq!(digest.to_string().parse::<Digest>().unwrap(), digest);
+            let json = serde_json::to_string(&digest).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), digest);
+            prop_assert_eq!(Digest::from_key(&digest.to_key()), Some(digest));
+            prop_assert_eq!(digest.as_sha256().is_some(), digest.algorithm() == DigestAlgorithm::Sha256);
+        }
+
+        #[test]
+        fn keys_order_as_digests_do(one in any_digest(), other in any_digest()) {
+            prop_assert_eq!(one.to_key().cmp(&other.to_key()), one.cmp(&other));
+        }
+
+        #[test]
+        fn what_parses_prints_the_same(text in "(sha256|sha384|sha512|md5):[0-9a-fA-F]{0,130}|.{0,80}") {
+            if let Ok(digest) = text.parse::<Digest>() {
+                prop_assert_eq!(digest.to_string(), text);
+            }
+        }
+    }
+}

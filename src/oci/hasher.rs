@@ -89,7 +89,14 @@ impl Hasher {
         fn read<T: SerializableState>(bytes: &[u8]) -> Option<T> {
             T::deserialize(&SerializedState::<T>::try_from(bytes).ok()?).ok()
         }
-        if saved.format != FORMAT {
+        // The words of the state come first, then the number of full blocks in little endian; one that no content has
+        // would overflow inside the library.
+        let (words, counter) = match saved.algorithm {
+            DigestAlgorithm::Sha256 => (32, 8),
+            DigestAlgorithm::Sha384 | DigestAlgorithm::Sha512 => (64, 16),
+        };
+        let unused = saved.bytes.get(words + 6..words + counter)?;
+        if saved.format != FORMAT || unused.iter().any(|byte| *byte != 0) {
             return None;
         }
         Some(Hasher(match saved.algorithm {
@@ -103,5 +110,78 @@ impl Hasher {
 impl fmt::Debug for Hasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Hasher").field(&self.algorithm()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_saved_state_of_this_release_line_stays_readable() {
+        let mut hasher = Hasher::new(DigestAlgorithm::Sha256);
+        hasher.update(b"abc");
+        let state = hasher.save();
+        assert_eq!(state.format, "sha2-0.11");
+        // Eight words of state, the number of full blocks, then the block in progress behind its length.
+        assert_eq!(state.bytes.len(), 32 + 8 + 64);
+        assert_eq!(state.bytes[..4], 0x6a09_e667_u32.to_le_bytes());
+        assert_eq!(state.bytes[32..44], [0, 0, 0, 0, 0, 0, 0, 0, 3, b'a', b'b', b'c']);
+    }
+
+    #[test]
+    fn a_foreign_or_damaged_state_is_not_restored() {
+        let good = Hasher::new(DigestAlgorithm::Sha512).save();
+        assert!(Hasher::restore(&good).is_some());
+        let foreign = HashState { format: "sha2-0.12".to_owned(), ..good.clone() };
+        assert!(Hasher::restore(&foreign).is_none());
+        let other = HashState { algorithm: DigestAlgorithm::Sha256, ..good.clone() };
+        assert!(Hasher::restore(&other).is_none());
+        let mut short = good.clone();
+        short.bytes.pop();
+        assert!(Hasher::restore(&short).is_none());
+        let mut impossible = good.clone();
+        let length_of_block = impossible.bytes.len() - 128;
+        impossible.bytes[length_of_block] = 200;
+        assert!(Hasher::restore(&impossible).is_none(), "a block can't be fuller than a block");
+        let mut endless = good;
+        endless.bytes[79] = 1;
+        assert!(Hasher::restore(&endless).is_none(), "finishing it would overflow");
+    }
+
+    proptest! {
+        #[test]
+        fn saving_and_restoring_equals_straight_hashing(
+            content in proptest::collection::vec(any::<u8>(), 0..2000), cuts in proptest::collection::vec(0_usize..2000, 0..5)
+        ) {
+            for algorithm in DigestAlgorithm::ALL {
+                let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (content.len() + 1)).collect();
+                cuts.sort_unstable();
+                let mut hasher = Hasher::new(algorithm);
+                let mut start = 0;
+                for cut in cuts.into_iter().chain([content.len()]) {
+                    hasher.update(&content[start..cut]);
+                    hasher = Hasher::restore(&hasher.save()).unwrap();
+                    start = cut;
+                }
+                prop_assert_eq!(hasher.finish(), Digest::of(algorithm, &content));
+            }
+        }
+
+        #[test]
+        fn restoring_arbitrary_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            for algorithm in DigestAlgorithm::ALL {
+                let mut fitted = bytes.clone();
+                fitted.resize(Hasher::new(algorithm).save().bytes.len(), 7);
+                for bytes in [bytes.clone(), fitted] {
+                    let state = HashState { algorithm, format: FORMAT.to_owned(), bytes };
+                    if let Some(mut hasher) = Hasher::restore(&state) {
+                        hasher.update(b"more");
+                        let _ = hasher.finish();
+                    }
+                }
+            }
+        }
     }
 }

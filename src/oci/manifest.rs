@@ -230,7 +230,9 @@ impl Manifest {
     /// Takes from a document of an unknown type what reads like the fields that every manifest may have.
     fn parse_opaque(media_type: &MediaType, bytes: &[u8]) -> Result<Manifest, ManifestError> {
         let fields = Fields::read(bytes).unwrap_or_default();
-        check_media_type(media_type, &fields)?;
+        if optional::<String>("mediaType", fields.media_type).is_ok() {
+            check_media_type(media_type, &fields)?;
+        }
         let own_type: Option<String> = optional("artifactType", fields.artifact_type).unwrap_or_default();
         Ok(Manifest {
             kind: ManifestKind::Opaque,
@@ -275,5 +277,279 @@ pub fn detect_media_type(bytes: &[u8]) -> Option<MediaType> {
             (Some(_), Some(_), None) => Some(MediaType::OCI_IMAGE_MANIFEST),
             _ => None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const DIGEST: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+
+    fn descriptor(media_type: &str) -> String {
+        format!(r#"{{"mediaType":"{media_type}","digest":"{DIGEST}","size":2}}"#)
+    }
+
+    fn image(more: &str) -> String {
+        let config = descriptor("application/vnd.oci.image.config.v1+json");
+        let layer = descriptor("application/vnd.oci.image.layer.v1.tar+gzip");
+        format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer}]{more}}}"#)
+    }
+
+    fn parse(media_type: &MediaType, document: &str) -> Result<Manifest, ManifestError> {
+        Manifest::parse(media_type, document.as_bytes())
+    }
+
+    #[test]
+    fn an_image_has_a_config_and_layers() {
+        for media_type in [MediaType::OCI_IMAGE_MANIFEST, MediaType::DOCKER_MANIFEST] {
+            let manifest = parse(&media_type, &image("")).unwrap();
+            assert_eq!(manifest.kind, ManifestKind::Image);
+            let roles: Vec<_> = manifest.children.iter().map(|child| child.role).collect();
+            assert_eq!(roles, [ChildRole::Config, ChildRole::Layer]);
+            assert_eq!(manifest.artifact_type.as_deref(), Some("application/vnd.oci.image.config.v1+json"));
+            assert_eq!(manifest.subject, None);
+        }
+    }
+
+    #[test]
+    fn an_artifact_type_of_its_own_goes_before_the_type_of_the_config() {
+        let parse = |more| parse(&MediaType::OCI_IMAGE_MANIFEST, &image(more)).unwrap().artifact_type;
+        assert_eq!(parse(r#","artifactType":"application/x.own""#).as_deref(), Some("application/x.own"));
+        let of_config = Some("application/vnd.oci.image.config.v1+json");
+        assert_eq!(parse(r#","artifactType":"""#).as_deref(), of_config);
+        assert_eq!(parse(r#","artifactType":null"#).as_deref(), of_config);
+    }
+
+    #[test]
+    fn subject_and_annotations_are_read() {
+        let subject = descriptor("application/vnd.oci.image.manifest.v1+json");
+        let manifest = parse(
+            &MediaType::OCI_IMAGE_MANIFEST,
+            &image(&format!(r#","subject":{subject},"annotations":{{"a":"b"}}"#)),
+        )
+        .unwrap();
+        assert_eq!(manifest.subject.unwrap().digest.to_string(), DIGEST);
+        assert_eq!(manifest.annotations["a"], "b");
+    }
+
+    #[test]
+    fn an_index_has_manifests() {
+        let child = descriptor("application/vnd.oci.image.manifest.v1+json");
+        let document = format!(r#"{{"schemaVersion":2,"manifests":[{child},{child}],"artifactType":"a/b"}}"#);
+        for media_type in [MediaType::OCI_IMAGE_INDEX, MediaType::DOCKER_MANIFEST_LIST] {
+            let manifest = parse(&media_type, &document).unwrap();
+            assert_eq!(manifest.kind, ManifestKind::Index);
+            assert_eq!(manifest.children.len(), 2);
+            assert!(manifest.children.iter().all(|child| child.role == ChildRole::Manifest));
+            assert_eq!(manifest.artifact_type.as_deref(), Some("a/b"));
+        }
+        let plain = parse(&MediaType::OCI_IMAGE_INDEX, r#"{"schemaVersion":2,"manifests":[]}"#).unwrap();
+        assert_eq!(plain.artifact_type, None, "an index has no config whose type could stand in");
+    }
+
+    #[test]
+    fn null_lists_are_empty_lists() {
+        let config = descriptor("application/vnd.oci.image.config.v1+json");
+        let document = format!(
+            r#"{{"schemaVersion":2,"config":{config},"layers":null,"annotations":null,"subject":null}}"#
+        );
+        assert_eq!(parse(&MediaType::OCI_IMAGE_MANIFEST, &document).unwrap().children.len(), 1);
+        assert!(
+            parse(&MediaType::OCI_IMAGE_INDEX, r#"{"schemaVersion":2,"manifests":null}"#)
+                .unwrap()
+                .children
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn an_old_artifact_has_blobs_and_a_subject() {
+        let blob = descriptor("application/spdx+json");
+        let subject = descriptor("application/vnd.oci.image.manifest.v1+json");
+        let document = format!(r#"{{"artifactType":"a/b","blobs":[{blob}],"subject":{subject}}}"#);
+        let manifest = parse(&MediaType::OCI_ARTIFACT_MANIFEST, &document).unwrap();
+        assert_eq!((manifest.kind, manifest.children.len()), (ManifestKind::Artifact, 1));
+        assert!(manifest.subject.is_some());
+    }
+
+    #[test]
+    fn a_document_of_an_unknown_type_is_taken_as_it_is() {
+        let own: MediaType = "application/vnd.example+json".parse().unwrap();
+        let subject = descriptor("a/b");
+        let document =
+            format!(r#"{{"artifactType":"c/d","subject":{subject},"annotations":{{"a":"b"}},"layers":5}}"#);
+        let manifest = parse(&own, &document).unwrap();
+        assert_eq!((manifest.kind, manifest.children.len()), (ManifestKind::Opaque, 0));
+        assert_eq!(manifest.artifact_type.as_deref(), Some("c/d"));
+        assert!(manifest.subject.is_some() && manifest.annotations.len() == 1);
+
+        for document in
+            ["", "not JSON", "[1]", r#"{"subject":5,"annotations":[],"artifactType":{},"mediaType":7}"#]
+        {
+            let manifest = parse(&own, document).unwrap();
+            assert!(
+                manifest.subject.is_none()
+                    && manifest.annotations.is_empty()
+                    && manifest.artifact_type.is_none()
+            );
+        }
+    }
+
+    #[test]
+    fn header_and_body_must_name_the_same_type() {
+        let with_type = |media_type: &str| image(&format!(r#","mediaType":"{media_type}""#));
+        let oci = MediaType::OCI_IMAGE_MANIFEST;
+        assert!(parse(&oci, &with_type(oci.as_str())).is_ok());
+        assert!(parse(&oci, &with_type("")).is_ok());
+        for other in [MediaType::DOCKER_MANIFEST.as_str(), "nonsense"] {
+            assert!(
+                matches!(parse(&oci, &with_type(other)), Err(ManifestError::MediaTypeMismatch { .. })),
+                "{other}"
+            );
+        }
+        let own: MediaType = "application/vnd.example+json".parse().unwrap();
+        assert!(matches!(parse(&own, &with_type("a/b")), Err(ManifestError::MediaTypeMismatch { .. })));
+    }
+
+    #[test]
+    fn a_document_that_reads_as_two_kinds_is_refused() {
+        let image_and_index = image(r#","manifests":[]"#);
+        for media_type in [MediaType::OCI_IMAGE_MANIFEST, MediaType::OCI_IMAGE_INDEX] {
+            assert!(matches!(parse(&media_type, &image_and_index), Err(ManifestError::Unexpected { .. })));
+        }
+        let twice = image(r#","config":null"#);
+        assert!(
+            parse(&MediaType::OCI_IMAGE_MANIFEST, &twice).is_err(),
+            "a key that comes twice has no one meaning"
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let config = descriptor("application/vnd.oci.image.config.v1+json");
+        let oci = MediaType::OCI_IMAGE_MANIFEST;
+        let missing = |media_type: &MediaType, document: &str| parse(media_type, document).unwrap_err();
+        assert_eq!(missing(&oci, "{}"), ManifestError::Missing("schemaVersion"));
+        assert_eq!(missing(&oci, r#"{"schemaVersion":2,"layers":[]}"#), ManifestError::Missing("config"));
+        assert_eq!(
+            missing(&oci, &format!(r#"{{"schemaVersion":2,"config":{config}}}"#)),
+            ManifestError::Missing("layers")
+        );
+        assert_eq!(
+            missing(&MediaType::OCI_IMAGE_INDEX, r#"{"schemaVersion":2}"#),
+            ManifestError::Missing("manifests")
+        );
+        assert_eq!(missing(&oci, r#"{"schemaVersion":1}"#), ManifestError::SchemaVersion(1));
+    }
+
+    #[test]
+    fn a_child_of_an_unsupported_algorithm_is_named() {
+        let document = image("").replace(DIGEST, "md5:d41d8cd98f00b204e9800998ecf8427e");
+        let message = parse(&MediaType::OCI_IMAGE_MANIFEST, &document).unwrap_err().to_string();
+        assert!(message.contains("config") && message.contains("md5"), "{message}");
+    }
+
+    #[test]
+    fn sizes_out_of_range_are_refused() {
+        for size in ["-1", "1e3", "9223372036854775808"] {
+            let document = image("").replace(r#""size":2"#, &format!(r#""size":{size}"#));
+            assert!(matches!(
+                parse(&MediaType::OCI_IMAGE_MANIFEST, &document),
+                Err(ManifestError::Malformed { field: "config", .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn arrays_scalars_and_trailing_bytes_are_not_manifests() {
+        for document in ["", "null", "5", "[2]", "\"x\"", &format!("{}x", image("")), "{", "\u{feff}{}"] {
+            assert!(
+                matches!(parse(&MediaType::OCI_IMAGE_MANIFEST, document), Err(ManifestError::NotJson(_))),
+                "{document:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn nesting_of_any_depth_is_survived() {
+        for opening in ["[", "{\"a\":"] {
+            let deep = opening.repeat(1_000_000);
+            for field in ["config", "unknown"] {
+                let document = format!(r#"{{"schemaVersion":2,"{field}":{deep}"#);
+                assert!(parse(&MediaType::OCI_IMAGE_MANIFEST, &document).is_err());
+                assert!(parse(&"a/b".parse().unwrap(), &document).is_ok());
+            }
+        }
+        let deep = format!("{}{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        let mut document = image(&format!(r#","subject":{deep}"#));
+        assert!(parse(&MediaType::OCI_IMAGE_MANIFEST, &document).is_err());
+        document = image(&format!(r#","unknown":{deep}"#));
+        assert!(parse(&MediaType::OCI_IMAGE_MANIFEST, &document).is_ok());
+    }
+
+    #[test]
+    fn an_error_repeats_only_the_beginning_of_a_long_input() {
+        let document = image("").replace(DIGEST, &"x".repeat(1_000_000));
+        assert!(parse(&MediaType::OCI_IMAGE_MANIFEST, &document).unwrap_err().to_string().len() < 500);
+    }
+
+    #[test]
+    fn a_missing_media_type_is_found_out() {
+        let detect = |document: &str| detect_media_type(document.as_bytes());
+        assert_eq!(detect(&image("")), Some(MediaType::OCI_IMAGE_MANIFEST));
+        assert_eq!(detect(r#"{"manifests":[]}"#), Some(MediaType::OCI_IMAGE_INDEX));
+        assert_eq!(detect(r#"{"mediaType":"a/b"}"#), "a/b".parse().ok());
+        for document in ["", "{}", "[]", r#"{"config":{}}"#, &image(r#","manifests":[]"#)] {
+            assert_eq!(detect(document), None, "{document}");
+        }
+    }
+
+    /// Documents that come close to manifests.
+    fn near_manifest() -> impl Strategy<Value = String> {
+        let value = prop_oneof![
+            Just("null".to_owned()),
+            Just("2".to_owned()),
+            Just("[]".to_owned()),
+            Just("{}".to_owned()),
+            Just(descriptor("application/vnd.oci.image.config.v1+json")),
+            Just(format!("[{}]", descriptor("a/b"))),
+            Just(r#"{"a":"b"}"#.to_owned()),
+            Just("\"a/b\"".to_owned()),
+            "[\\[\\]{}\",:0-9a-z]{0,8}",
+        ];
+        let field = prop_oneof![
+            Just("schemaVersion"),
+            Just("mediaType"),
+            Just("artifactType"),
+            Just("config"),
+            Just("layers"),
+            Just("manifests"),
+            Just("blobs"),
+            Just("subject"),
+            Just("annotations"),
+        ];
+        proptest::collection::vec((field, value), 0..9).prop_map(|fields| {
+            let fields: Vec<_> = fields.iter().map(|(field, value)| format!("\"{field}\":{value}")).collect();
+            format!("{{{}}}", fields.join(","))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200), near in near_manifest()) {
+            for media_type in [
+                MediaType::OCI_IMAGE_MANIFEST,
+                MediaType::OCI_IMAGE_INDEX,
+                MediaType::OCI_ARTIFACT_MANIFEST,
+                MediaType::OCTET_STREAM,
+            ] {
+                let _ = Manifest::parse(&media_type, &bytes);
+                let _ = Manifest::parse(&media_type, near.as_bytes());
+            }
+            let _ = detect_media_type(&bytes);
+            let _ = detect_media_type(near.as_bytes());
+        }
     }
 }
