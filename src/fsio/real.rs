@@ -1,0 +1,210 @@
+//! The disk of the operating system.
+
+use super::error::Context;
+use super::{Access, DirectoryLock, Disk, DiskFile, Entry, FileError, ReadNow};
+use rustix::fs::Advice;
+use rustix::io::{Errno, ReadWriteFlags};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, IoSliceMut};
+use std::num::NonZeroU64;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::Path;
+
+/// The file system of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn make_dir(&self, dir: &Path) -> Result<bool, FileError> {
+        match DirBuilder::new().mode(0o700).create(dir) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(false),
+            Err(error) => Err(FileError::new("create directory", dir, error)),
+        }
+    }
+
+    fn create(&self, path: &Path) -> Result<Box<dyn DiskFile>, FileError> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+        Ok(Box::new(RealFile(file.context("create", path)?)))
+    }
+
+    fn open(&self, path: &Path, access: Access) -> Result<Option<Box<dyn DiskFile>>, FileError> {
+        match OpenOptions::new().read(true).write(access == Access::Write).open(path) {
+            Ok(file) => Ok(Some(Box::new(RealFile(file)))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(FileError::new("open", path, error)),
+        }
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), FileError> {
+        std::fs::rename(from, to).context("rename", from)
+    }
+
+    fn remove(&self, path: &Path) -> Result<bool, FileError> {
+        match std::fs::remove_file(path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(FileError::new("remove", path, error)),
+        }
+    }
+
+    fn sync_dir(&self, dir: &Path) -> Result<(), FileError> {
+        File::open(dir).and_then(|dir| dir.sync_all()).context("sync directory", dir)
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<Entry>, FileError> {
+        let entries = match std::fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(FileError::new("list", dir, error)),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.context("list", dir)?;
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                // Removed since the directory was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(FileError::new("stat", &entry.path(), error)),
+            };
+            let name = entry.file_name().to_string_lossy().into_owned();
+            found.push(Entry { name, is_dir: metadata.is_dir(), len: metadata.len() });
+        }
+        Ok(found)
+    }
+
+    fn len(&self, path: &Path) -> Result<Option<u64>, FileError> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Ok(Some(metadata.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(FileError::new("stat", path, error)),
+        }
+    }
+
+    fn free_bytes(&self, dir: &Path) -> Result<u64, FileError> {
+        let stat = rustix::fs::statvfs(dir).map_err(io::Error::from).context("stat file system of", dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn lock(&self, dir: &Path) -> Result<Option<DirectoryLock>, FileError> {
+        DirectoryLock::acquire(dir)
+    }
+}
+
+/// An open file of [`RealDisk`].
+#[derive(Debug)]
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        loop {
+            match self.0.read_at(buf, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
+        }
+    }
+
+    fn read_at_now(&self, buf: &mut [u8], offset: u64) -> io::Result<ReadNow> {
+        loop {
+            let read =
+                rustix::io::preadv2(&self.0, &mut [IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT);
+            return match read {
+                Ok(read) => Ok(ReadNow::Read(read)),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => Ok(ReadNow::NotInMemory),
+                // tmpfs and overlayfs; a kernel before 4.14; a sandbox that knows no such call.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(ReadNow::Unsupported),
+                Err(error) => Err(error.into()),
+            };
+        }
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn start_writeback(&self, offset: u64, len: u64) {
+        // `sync_file_range` has no safe wrapper. On Linux this advice starts the write-back of the range's dirty pages
+        // without waiting for it, and drops only those pages that are clean already; a failure costs time only.
+        let _ = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(len), Advice::DontNeed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_written_read_renamed_listed_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let sub = dir.path().join("a/b");
+        RealDisk.create_dir(&sub).unwrap();
+        RealDisk.create_dir(&sub).unwrap();
+        let path = sub.join("file");
+        assert!(RealDisk.open(&path, Access::Read).unwrap().is_none());
+        let file = RealDisk.create(&path).unwrap();
+        assert_eq!(RealDisk.create(&path).unwrap_err().source.kind(), io::ErrorKind::AlreadyExists);
+        file.write_at(b"hello world", 0).unwrap();
+        file.start_writeback(0, 11);
+        file.sync().unwrap();
+        let mut buf = [0; 32];
+        assert_eq!(file.read_at(&mut buf, 6).unwrap(), 5);
+        assert_eq!(&buf[..5], b"world");
+        file.set_len(5).unwrap();
+        assert_eq!((file.len().unwrap(), RealDisk.len(&path).unwrap()), (5, Some(5)));
+
+        let moved = sub.join("moved");
+        RealDisk.rename(&path, &moved).unwrap();
+        RealDisk.sync_dir(&sub).unwrap();
+        let entries = RealDisk.list(&sub).unwrap();
+        assert_eq!(entries, [Entry { name: "moved".into(), is_dir: false, len: 5 }]);
+        assert!(RealDisk.remove(&moved).unwrap());
+        assert!(!RealDisk.remove(&moved).unwrap());
+        assert!(RealDisk.list(&dir.path().join("absent")).unwrap().is_empty());
+        assert!(RealDisk.free_bytes(dir.path()).unwrap() > 0);
+    }
+
+    #[test]
+    fn an_immediate_read_answers_what_is_in_memory_or_why_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.create(&dir.path().join("file")).unwrap();
+        file.write_at(&[7; 1000], 0).unwrap();
+        let mut buf = [0; 4096];
+        match file.read_at_now(&mut buf, 100).unwrap() {
+            ReadNow::Read(read) => assert_eq!((read, buf[899], buf[900]), (900, 7, 0)),
+            ReadNow::NotInMemory | ReadNow::Unsupported => {}
+        }
+    }
+
+    #[test]
+    fn a_failure_names_the_operation_and_the_path() {
+        let error = RealDisk.rename(Path::new("/nowhere/a"), Path::new("/nowhere/b")).unwrap_err();
+        assert!(error.to_string().starts_with("can't rename /nowhere/a: "), "{error}");
+        assert!(!error.is_full());
+        assert!(FileError::new("write", Path::new("x"), io::Error::from(Errno::NOSPC)).is_full());
+        assert!(FileError::new("write", Path::new("x"), io::Error::from(Errno::DQUOT)).is_full());
+    }
+
+    #[test]
+    fn files_and_directories_are_their_owners_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        RealDisk.create_dir(&dir.path().join("d")).unwrap();
+        RealDisk.create(&dir.path().join("d/f")).unwrap();
+        let mode = |path: &str| std::fs::metadata(dir.path().join(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("d"), mode("d/f")), (0o700, 0o600));
+    }
+}
