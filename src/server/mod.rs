@@ -1,1 +1,13 @@
-//! Wires the layers together and serves.
+//! The running server: from a bound port and an open registry to a clean end.
+//!
+//! The accept loop is our own, since axum's sets no timeouts and no limits: HTTP/1.1 by hyper, a bounded number of
+//! connections, a time limit for request heads and for bodies that stand still, and a bounded drain at the end.
+
+mod accept;
+mod descriptors;
+mod signals;
+mod stall;
+
+pub use accept::{Drained, serve};
+pub use descriptors::raise_descriptor_limit;
+pub use signals::{Signal, Signals};
