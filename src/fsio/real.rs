@@ -204,7 +204,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         RealDisk.create_dir(&dir.path().join("d")).unwrap();
         RealDisk.create(&dir.path().join("d/f")).unwrap();
-        let mode = |path: &str| std::fs::metadata(dir.path().join(path)).unwrap().permissions().mode() & 0o777;
+        let mode =
+            |path: &str| std::fs::metadata(dir.path().join(path)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode("d"), mode("d/f")), (0o700, 0o600));
     }
 }

@@ -1,1 +1,144 @@
 //! The transactional tables; the only user of redb and bincode.
+//!
+//! Everything that the registry knows is here, but for the bytes of blobs: the database alone decides what exists. Reads
+//! run in closures that can't be held across an await, on one consistent view. Writes are closures too; one thread runs
+//! those that wait in one transaction and answers them after its one durable commit (see [`Metadata::write`]). A handle
+//! that met a disk error is reopened.
+//!
+//! [`repositories`], [`blobs`], [`manifests`], [`tags`] and [`uploads`] hold the records and what can be asked of them.
+
+mod backend;
+mod codec;
+mod database;
+mod error;
+mod key;
+mod migration;
+mod table;
+mod transaction;
+mod writer;
+
+pub mod blobs;
+pub mod manifests;
+pub mod repositories;
+pub mod tags;
+pub mod uploads;
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+pub use error::{Error, OpenError};
+pub use migration::SCHEMA;
+pub use table::Table;
+pub use transaction::{Read, ReadTx, Scan, WriteTx};
+
+use tokio::sync::oneshot;
+
+use crate::fsio::Disk;
+use crate::telemetry::StorageMetrics;
+use database::DatabaseSlot;
+use writer::Writer;
+
+/// The name of the database file in the data directory.
+pub const FILE_NAME: &str = "metadata.redb";
+
+/// How the database is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// redb's page cache, in bytes.
+    pub cache_bytes: usize,
+    /// Commits record what a recovery would have to find by reading the whole file: about one sync more per commit, and
+    /// a start within milliseconds after a crash.
+    pub quick_repair: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { cache_bytes: 16 << 20, quick_repair: true }
+    }
+}
+
+/// The metadata of one data directory.
+#[derive(Debug)]
+pub struct Metadata {
+    slot: Arc<DatabaseSlot>,
+    /// Empty once the metadata is closed.
+    writer: RwLock<Option<Writer>>,
+}
+
+impl Metadata {
+    /// Opens the database in the directory `data`, creating or migrating it where needed. The caller holds the
+    /// directory's lock. Blocks; takes no longer for a large database than for a small one.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        data: impl Into<PathBuf>,
+        options: Options,
+        metrics: StorageMetrics,
+    ) -> Result<Metadata, OpenError> {
+        let path = data.into().join(FILE_NAME);
+        migration::prepare(disk.as_ref(), &path, options)?;
+        let slot = Arc::new(DatabaseSlot::open(disk, path.clone(), options, metrics.clone())?);
+        let writer = Writer::start(slot.clone(), metrics).map_err(|source| crate::fsio::FileError {
+            operation: "start the writer of",
+            path,
+            source,
+        })?;
+        Ok(Metadata { slot, writer: RwLock::new(Some(writer)) })
+    }
+
+    /// Runs `read` on a consistent view of every table, on the calling thread. It takes microseconds, and must not take
+    /// longer than a page of a listing does, since the file grows while a view is held. Runs twice where the first run
+    /// met a broken handle.
+    pub fn read<T>(&self, read: impl FnMut(&ReadTx) -> Result<T, Error>) -> Result<T, Error> {
+        self.slot.read(read)
+    }
+
+    /// Runs `write` in the writer thread and returns what it returned after the commit that makes it durable.
+    ///
+    /// `write` checks first and writes then: an error before the first write costs the others of its batch nothing. It may
+    /// run more than once, and must then do the same again.
+    pub async fn write<T, E, F>(&self, write: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnMut(&WriteTx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.submit(write).await.unwrap_or_else(|_| Err(Error::Closed.into()))
+    }
+
+    /// The same for threads that may block.
+    pub fn write_blocking<T, E, F>(&self, write: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnMut(&WriteTx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        self.submit(write).blocking_recv().unwrap_or_else(|_| Err(Error::Closed.into()))
+    }
+
+    fn submit<T, E, F>(&self, write: F) -> oneshot::Receiver<Result<T, E>>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+        F: FnMut(&WriteTx<'_>) -> Result<T, E> + Send + 'static,
+    {
+        let writer = self.writer.read().unwrap_or_else(PoisonError::into_inner);
+        match writer.as_ref() {
+            Some(writer) => writer.submit(write),
+            // A receiver whose sender is gone answers that the metadata is closed.
+            None => oneshot::channel().1,
+        }
+    }
+
+    /// Commits the writes that wait, then closes the file cleanly. Later reads and writes fail with [`Error::Closed`].
+    pub fn close(&self) {
+        let writer = self.writer.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(writer);
+        self.slot.close();
+    }
+}
+
+impl Drop for Metadata {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

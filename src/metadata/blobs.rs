@@ -1,0 +1,169 @@
+//! Blobs: global descriptors, the links that say who may read them where, and the other digests that they are known by.
+
+use bincode::{Decode, Encode};
+
+use super::codec::{self, Record};
+use super::key::{Key, Parts};
+use super::repositories::RepositoryId;
+use super::{Error, Read, Scan, Table, WriteTx};
+use crate::oci::{Digest, DigestAlgorithm, MediaType};
+
+/// The global descriptor of a blob whose bytes lie in the blob directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct BlobRecord {
+    /// Its length in bytes.
+    pub size: u64,
+    /// When it was published, in milliseconds since 1970.
+    pub created_at: u64,
+}
+
+impl Record for BlobRecord {
+    const TABLE: Table = Table::Blobs;
+    const VERSION: u8 = 1;
+}
+
+/// That a repository has a blob.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LinkRecord {
+    /// The media type under which the repository serves it.
+    pub media_type: MediaType,
+    /// When the link came, in milliseconds since 1970.
+    pub created_at: u64,
+    /// Who brought it.
+    pub actor: String,
+}
+
+impl Record for LinkRecord {
+    const TABLE: Table = Table::BlobLinks;
+    const VERSION: u8 = 1;
+}
+
+impl Record for Digest {
+    const TABLE: Table = Table::DigestAliases;
+    const VERSION: u8 = 1;
+}
+
+/// The descriptor of the blob with the canonical digest `digest`.
+pub fn get(tx: &impl Read, digest: &Digest) -> Result<Option<BlobRecord>, Error> {
+    tx.get(Table::Blobs, Key::new().digest(digest), codec::decode)
+}
+
+/// Records a blob whose bytes are durable at their final path.
+pub fn insert(tx: &WriteTx<'_>, digest: &Digest, record: &BlobRecord) -> Result<(), Error> {
+    tx.insert(Table::Blobs, Key::new().digest(digest), &codec::encode(record))
+}
+
+/// Hands every blob to `row`, in the order of their digests.
+pub fn each(
+    tx: &impl Read,
+    mut row: impl FnMut(Digest, BlobRecord) -> Result<(), Error>,
+) -> Result<(), Error> {
+    tx.scan(Table::Blobs, b"", None, |key, value| {
+        row(digest_of(Table::Blobs, &mut Parts(key))?, codec::decode(value)?)?;
+        Ok(Scan::Continue)
+    })
+}
+
+fn link_key(repository: RepositoryId, digest: &Digest) -> Key {
+    Key::new().number(repository.number()).digest(digest)
+}
+
+/// The link of a blob in a repository.
+pub fn link(tx: &impl Read, repository: RepositoryId, digest: &Digest) -> Result<Option<LinkRecord>, Error> {
+    tx.get(Table::BlobLinks, link_key(repository, digest), codec::decode)
+}
+
+/// Links a blob into a repository; an existing link stays as it is.
+pub fn insert_link(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    digest: &Digest,
+    record: &LinkRecord,
+) -> Result<(), Error> {
+    let key = link_key(repository, digest);
+    if tx.has(Table::BlobLinks, &key)? {
+        return Ok(());
+    }
+    tx.insert(Table::BlobLinks, key, &codec::encode(record))?;
+    tx.insert(Table::LinksByBlob, Key::new().digest(digest).number(repository.number()), &[])
+}
+
+/// Takes a blob's link out of a repository; says whether there was one.
+pub fn remove_link(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest) -> Result<bool, Error> {
+    let key = link_key(repository, digest);
+    if !tx.has(Table::BlobLinks, &key)? {
+        return Ok(false);
+    }
+    tx.remove(Table::LinksByBlob, Key::new().digest(digest).number(repository.number()))?;
+    tx.remove(Table::BlobLinks, key)
+}
+
+/// Some repository that has the blob.
+pub fn any_repository(tx: &impl Read, digest: &Digest) -> Result<Option<RepositoryId>, Error> {
+    let mut found = None;
+    tx.scan(Table::LinksByBlob, Key::new().digest(digest).as_ref(), None, |key, _| {
+        found = Parts(key).number().map(RepositoryId::from_number);
+        Ok(Scan::Stop)
+    })?;
+    Ok(found)
+}
+
+/// Hands every link to `row`.
+pub fn each_link(
+    tx: &impl Read,
+    mut row: impl FnMut(RepositoryId, Digest, LinkRecord) -> Result<(), Error>,
+) -> Result<(), Error> {
+    tx.scan(Table::BlobLinks, b"", None, |key, value| {
+        let mut parts = Parts(key);
+        let repository = repository_of(Table::BlobLinks, &mut parts)?;
+        row(repository, digest_of(Table::BlobLinks, &mut parts)?, codec::decode(value)?)?;
+        Ok(Scan::Continue)
+    })
+}
+
+/// Whether the reverse index has the link too.
+pub fn has_reverse_link(tx: &impl Read, repository: RepositoryId, digest: &Digest) -> Result<bool, Error> {
+    tx.has(Table::LinksByBlob, Key::new().digest(digest).number(repository.number()))
+}
+
+/// The canonical digest of content that is known as `digest`; a canonical digest is its own, known or not.
+pub fn canonical(tx: &impl Read, digest: &Digest) -> Result<Option<Digest>, Error> {
+    if digest.algorithm() == DigestAlgorithm::CANONICAL {
+        return Ok(Some(*digest));
+    }
+    tx.get(Table::DigestAliases, Key::new().digest(digest), codec::decode)
+}
+
+/// Records that content is also known as `alias`; nothing where `alias` is the canonical digest itself.
+pub fn insert_alias(tx: &WriteTx<'_>, alias: &Digest, canonical: &Digest) -> Result<(), Error> {
+    if alias == canonical {
+        return Ok(());
+    }
+    tx.insert(Table::DigestAliases, Key::new().digest(alias), &codec::encode(canonical))?;
+    tx.insert(Table::AliasesByDigest, Key::new().digest(canonical).digest(alias), &[])
+}
+
+/// The digests of other algorithms under which the content with the canonical digest is known.
+pub fn aliases(tx: &impl Read, canonical: &Digest) -> Result<Vec<Digest>, Error> {
+    let mut aliases = Vec::new();
+    tx.scan(Table::AliasesByDigest, Key::new().digest(canonical).as_ref(), None, |key, _| {
+        aliases.push(digest_of(Table::AliasesByDigest, &mut Parts(key))?);
+        Ok(Scan::Continue)
+    })?;
+    Ok(aliases)
+}
+
+/// The next part of a key of `table` as a digest.
+pub(super) fn digest_of(table: Table, parts: &mut Parts<'_>) -> Result<Digest, Error> {
+    parts.digest().ok_or_else(|| damaged_key(table, "digest"))
+}
+
+/// The next part of a key of `table` as a repository.
+pub(super) fn repository_of(table: Table, parts: &mut Parts<'_>) -> Result<RepositoryId, Error> {
+    parts.number().map(RepositoryId::from_number).ok_or_else(|| damaged_key(table, "repository"))
+}
+
+/// That a key lacks a part.
+pub(super) fn damaged_key(table: Table, part: &str) -> Error {
+    Error::Damaged { table: table.name(), reason: format!("a key has no {part}") }
+}

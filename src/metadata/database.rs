@@ -1,0 +1,145 @@
+//! The database handle in a slot that can be emptied and filled again.
+//!
+//! After one I/O error redb refuses every further read and write on that handle, also when the disk works again (a full
+//! disk that got space back). So whoever meets such an error reopens the file; what was committed is all there.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use redb::{Builder, Database, ReadableDatabase, WriteTransaction};
+
+use super::backend::FileBackend;
+use super::{Error, OpenError, Options, ReadTx};
+use crate::fsio::{Access, Disk};
+use crate::telemetry::StorageMetrics;
+
+/// The one database of a data directory.
+#[derive(Debug)]
+pub(super) struct DatabaseSlot {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    options: Options,
+    metrics: StorageMetrics,
+    /// Readers hold the lock for the length of one closure, the writer for one batch, a reopening alone.
+    handle: RwLock<Handle>,
+    /// Counts openings, so that of many who meet a broken handle one reopens it.
+    opened: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Handle {
+    Open(Database),
+    /// The last attempt to reopen failed; the next user tries again.
+    Broken(Error),
+    Closed,
+}
+
+impl DatabaseSlot {
+    /// Opens the existing file at `path`.
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        path: PathBuf,
+        options: Options,
+        metrics: StorageMetrics,
+    ) -> Result<DatabaseSlot, OpenError> {
+        let database = open_file(disk.as_ref(), &path, options)?;
+        let handle = RwLock::new(Handle::Open(database));
+        Ok(DatabaseSlot { disk, path, options, metrics, handle, opened: AtomicU64::new(0) })
+    }
+
+    /// Runs `read` on a new read transaction; once more on a reopened handle where the first was broken.
+    pub(super) fn read<T>(&self, mut read: impl FnMut(&ReadTx) -> Result<T, Error>) -> Result<T, Error> {
+        let opened = self.opened.load(Ordering::Acquire);
+        match self.try_read(&mut read) {
+            Err(Error::Storage(_) | Error::Full) => {
+                self.reopen(opened)?;
+                self.try_read(&mut read)
+            }
+            result => result,
+        }
+    }
+
+    fn try_read<T>(&self, read: &mut impl FnMut(&ReadTx) -> Result<T, Error>) -> Result<T, Error> {
+        let handle = self.handle();
+        let transaction = handle.database()?.begin_read().map_err(Error::from_redb)?;
+        read(&ReadTx::new(transaction))
+    }
+
+    /// Runs `write` on a new write transaction, which it must commit or abort. The handle is kept in place meanwhile.
+    pub(super) fn write<T>(
+        &self,
+        write: impl FnOnce(WriteTransaction) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let handle = self.handle();
+        let mut transaction = handle.database()?.begin_write().map_err(Error::from_redb)?;
+        transaction.set_quick_repair(self.options.quick_repair);
+        write(transaction)
+    }
+
+    /// How often the file was opened again; to be read before the work that may find the handle broken.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Acquire)
+    }
+
+    /// Drops the handle and opens the file again, unless somebody did so since `opened` was read.
+    pub(super) fn reopen(&self, opened: u64) -> Result<(), Error> {
+        let mut handle = self.handle.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*handle, Handle::Closed) {
+            return Err(Error::Closed);
+        }
+        if self.opened.load(Ordering::Acquire) != opened {
+            return Ok(());
+        }
+        // The old handle goes first: redb's state on the way out must not meet the new one.
+        *handle = Handle::Broken(Error::Storage("the metadata is being reopened".into()));
+        self.metrics.database_reopened();
+        match open_file(self.disk.as_ref(), &self.path, self.options) {
+            Ok(database) => {
+                tracing::warn!(path = %self.path.display(), "reopened the metadata after a disk error");
+                *handle = Handle::Open(database);
+                self.opened.fetch_add(1, Ordering::AcqRel);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%error, "the metadata can't be reopened; the next request tries again");
+                let error = Error::Storage(error.to_string().into());
+                *handle = Handle::Broken(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Closes the file cleanly, for good; waits for the readers and the writer that are under way.
+    pub(super) fn close(&self) {
+        *self.handle.write().unwrap_or_else(PoisonError::into_inner) = Handle::Closed;
+    }
+
+    fn handle(&self) -> RwLockReadGuard<'_, Handle> {
+        self.handle.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Handle {
+    fn database(&self) -> Result<&Database, Error> {
+        match self {
+            Handle::Open(database) => Ok(database),
+            Handle::Broken(error) => Err(error.clone()),
+            Handle::Closed => Err(Error::Closed),
+        }
+    }
+}
+
+/// Opens the file at `path`, which must exist; an empty file becomes an empty database.
+pub(super) fn open_file(
+    disk: &dyn Disk,
+    path: &std::path::Path,
+    options: Options,
+) -> Result<Database, OpenError> {
+    let refused = |reason: String| OpenError::Database { path: path.display().to_string(), reason };
+    let file = disk.open(path, Access::Write)?.ok_or_else(|| refused("it is not there".into()))?;
+    Builder::new()
+        .set_cache_size(options.cache_bytes)
+        .create_with_backend(FileBackend(file))
+        .map_err(|error| refused(error.to_string()))
+}

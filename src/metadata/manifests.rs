@@ -1,0 +1,258 @@
+//! Manifests: the revision index of each repository, the payloads, and what manifests say of other content.
+
+use bincode::{Decode, Encode};
+
+use super::blobs::{damaged_key, digest_of, repository_of};
+use super::codec::{self, Record};
+use super::key::{Key, Parts};
+use super::repositories::RepositoryId;
+use super::{Error, Read, Scan, Table, WriteTx};
+use crate::oci::{Digest, MediaType};
+
+/// A revision: that a repository has a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ManifestRecord {
+    /// The media type that it was pushed with.
+    pub media_type: MediaType,
+    /// The payload's length in bytes.
+    pub size: u64,
+    /// When it was last pushed, in milliseconds since 1970.
+    pub pushed_at: u64,
+    /// Who pushed it.
+    pub actor: String,
+    /// The digest that it was first pushed by: the canonical one, unless a client named another.
+    pub pushed_as: Digest,
+    /// The subject that it names.
+    pub subject: Option<Digest>,
+}
+
+impl Record for ManifestRecord {
+    const TABLE: Table = Table::Manifests;
+    const VERSION: u8 = 1;
+}
+
+/// A referrer as listings show it, rendered once at push.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ReferrerRecord {
+    /// What a filter compares with.
+    pub artifact_type: Option<String>,
+    /// The descriptor, as JSON.
+    pub descriptor: Vec<u8>,
+}
+
+impl Record for ReferrerRecord {
+    const TABLE: Table = Table::ReferrersBySubject;
+    const VERSION: u8 = 1;
+}
+
+fn key(repository: RepositoryId, digest: &Digest) -> Key {
+    Key::new().number(repository.number()).digest(digest)
+}
+
+/// The revision with the canonical digest `digest`.
+pub fn get(
+    tx: &impl Read,
+    repository: RepositoryId,
+    digest: &Digest,
+) -> Result<Option<ManifestRecord>, Error> {
+    tx.get(Table::Manifests, key(repository, digest), codec::decode)
+}
+
+/// Whether the repository has the revision.
+pub fn exists(tx: &impl Read, repository: RepositoryId, digest: &Digest) -> Result<bool, Error> {
+    tx.has(Table::Manifests, key(repository, digest))
+}
+
+/// Hands a manifest's bytes to `read`.
+pub fn payload<R>(
+    tx: &impl Read,
+    digest: &Digest,
+    read: impl FnOnce(&[u8]) -> R,
+) -> Result<Option<R>, Error> {
+    tx.get(Table::ManifestPayloads, Key::new().digest(digest), |bytes| Ok(read(bytes)))
+}
+
+/// Records a revision and its payload, which is the same for all repositories.
+pub fn insert(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    digest: &Digest,
+    record: &ManifestRecord,
+    payload: &[u8],
+) -> Result<(), Error> {
+    if !tx.has(Table::ManifestPayloads, Key::new().digest(digest))? {
+        tx.insert(Table::ManifestPayloads, Key::new().digest(digest), payload)?;
+    }
+    tx.insert(Table::RepositoriesByManifest, Key::new().digest(digest).number(repository.number()), &[])?;
+    tx.insert(Table::Manifests, key(repository, digest), &codec::encode(record))
+}
+
+/// Removes a revision, and the payload where no other repository has it.
+pub fn remove(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest) -> Result<(), Error> {
+    tx.remove(Table::Manifests, key(repository, digest))?;
+    tx.remove(Table::RepositoriesByManifest, Key::new().digest(digest).number(repository.number()))?;
+    let mut shared = false;
+    tx.scan(Table::RepositoriesByManifest, Key::new().digest(digest).as_ref(), None, |_, _| {
+        shared = true;
+        Ok(Scan::Stop)
+    })?;
+    if !shared {
+        tx.remove(Table::ManifestPayloads, Key::new().digest(digest))?;
+    }
+    Ok(())
+}
+
+/// Up to `limit` revisions in the order of their digests, behind `after`.
+pub fn list(
+    tx: &impl Read,
+    repository: RepositoryId,
+    after: Option<&Digest>,
+    limit: usize,
+) -> Result<Vec<(Digest, ManifestRecord)>, Error> {
+    let mut revisions = Vec::new();
+    let prefix = Key::new().number(repository.number());
+    let after = after.map(|digest| Key::new().digest(digest));
+    tx.scan(Table::Manifests, prefix.as_ref(), after.as_ref().map(Key::as_ref), |key, value| {
+        if revisions.len() == limit {
+            return Ok(Scan::Stop);
+        }
+        revisions.push((digest_of(Table::Manifests, &mut Parts(key))?, codec::decode(value)?));
+        Ok(Scan::Continue)
+    })?;
+    Ok(revisions)
+}
+
+/// Hands every revision of every repository to `row`.
+pub fn each(
+    tx: &impl Read,
+    mut row: impl FnMut(RepositoryId, Digest, ManifestRecord) -> Result<(), Error>,
+) -> Result<(), Error> {
+    tx.scan(Table::Manifests, b"", None, |key, value| {
+        let mut parts = Parts(key);
+        let repository = repository_of(Table::Manifests, &mut parts)?;
+        row(repository, digest_of(Table::Manifests, &mut parts)?, codec::decode(value)?)?;
+        Ok(Scan::Continue)
+    })
+}
+
+/// Records that `parent` names `child`.
+pub fn insert_reference(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    child: &Digest,
+    parent: &Digest,
+) -> Result<(), Error> {
+    tx.insert(Table::ReferencesByChild, key(repository, child).digest(parent), &[])
+}
+
+/// Takes back that `parent` names `child`.
+pub fn remove_reference(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    child: &Digest,
+    parent: &Digest,
+) -> Result<(), Error> {
+    tx.remove(Table::ReferencesByChild, key(repository, child).digest(parent)).map(drop)
+}
+
+/// Whether the index says that `parent` names `child`.
+pub fn has_reference(
+    tx: &impl Read,
+    repository: RepositoryId,
+    child: &Digest,
+    parent: &Digest,
+) -> Result<bool, Error> {
+    tx.has(Table::ReferencesByChild, key(repository, child).digest(parent))
+}
+
+/// Up to `limit` manifests of the repository that name `child`.
+pub fn parents(
+    tx: &impl Read,
+    repository: RepositoryId,
+    child: &Digest,
+    limit: usize,
+) -> Result<Vec<Digest>, Error> {
+    let mut parents = Vec::new();
+    tx.scan(Table::ReferencesByChild, key(repository, child).as_ref(), None, |key, _| {
+        if parents.len() == limit {
+            return Ok(Scan::Stop);
+        }
+        parents.push(digest_of(Table::ReferencesByChild, &mut Parts(key))?);
+        Ok(Scan::Continue)
+    })?;
+    Ok(parents)
+}
+
+/// Hands every reference to `row`: repository, child, parent.
+pub fn each_reference(
+    tx: &impl Read,
+    mut row: impl FnMut(RepositoryId, Digest, Digest) -> Result<(), Error>,
+) -> Result<(), Error> {
+    each_pair(tx, Table::ReferencesByChild, |repository, child, parent, _| row(repository, child, parent))
+}
+
+/// Records `referrer` under the digest by which it names its subject.
+pub fn insert_referrer(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    subject: &Digest,
+    referrer: &Digest,
+    record: &ReferrerRecord,
+) -> Result<(), Error> {
+    tx.insert(Table::ReferrersBySubject, key(repository, subject).digest(referrer), &codec::encode(record))
+}
+
+/// Removes a referrer.
+pub fn remove_referrer(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    subject: &Digest,
+    referrer: &Digest,
+) -> Result<(), Error> {
+    tx.remove(Table::ReferrersBySubject, key(repository, subject).digest(referrer)).map(drop)
+}
+
+/// Hands the referrers that name `subject` to `row`, in the order of their digests, behind `after`.
+pub fn each_referrer(
+    tx: &impl Read,
+    repository: RepositoryId,
+    subject: &Digest,
+    after: Option<&Digest>,
+    mut row: impl FnMut(Digest, ReferrerRecord) -> Result<Scan, Error>,
+) -> Result<(), Error> {
+    let after = after.map(|digest| Key::new().digest(digest));
+    let prefix = key(repository, subject);
+    tx.scan(Table::ReferrersBySubject, prefix.as_ref(), after.as_ref().map(Key::as_ref), |key, value| {
+        row(digest_of(Table::ReferrersBySubject, &mut Parts(key))?, codec::decode(value)?)
+    })
+}
+
+/// Hands every row of the referrers' index to `row`: repository, subject, referrer.
+pub fn each_referrer_row(
+    tx: &impl Read,
+    mut row: impl FnMut(RepositoryId, Digest, Digest) -> Result<(), Error>,
+) -> Result<(), Error> {
+    each_pair(tx, Table::ReferrersBySubject, |repository, subject, referrer, value| {
+        codec::decode::<ReferrerRecord>(value)?;
+        row(repository, subject, referrer)
+    })
+}
+
+/// Hands the rows of a table with keys of a repository and two digests to `row`.
+fn each_pair(
+    tx: &impl Read,
+    table: Table,
+    mut row: impl FnMut(RepositoryId, Digest, Digest, &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    tx.scan(table, b"", None, |key, value| {
+        let mut parts = Parts(key);
+        let repository = repository_of(table, &mut parts)?;
+        let first = digest_of(table, &mut parts)?;
+        let second = digest_of(table, &mut parts)?;
+        if !parts.0.is_empty() {
+            return Err(damaged_key(table, "end"));
+        }
+        row(repository, first, second, value)?;
+        Ok(Scan::Continue)
+    })
+}

@@ -1,0 +1,95 @@
+//! The tables: one closed list, which creation, copy, verification and statistics share.
+
+use redb::TableDefinition;
+
+/// A table. Every key and every value is a string of bytes, so that copies and checks need no types; `docs/storage-format.md`
+/// has the form of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Table {
+    /// Schema number, identity of the store, next identifiers.
+    Meta,
+    /// Repository name → identifier.
+    RepositoriesByName,
+    /// Repository identifier → name, creation.
+    RepositoriesById,
+    /// Canonical digest → size, creation: what the blob directory holds.
+    Blobs,
+    /// Digest of another algorithm → canonical digest.
+    DigestAliases,
+    /// Canonical digest, digest of another algorithm → nothing.
+    AliasesByDigest,
+    /// Repository, canonical digest → media type, creation, actor: who may read the blob where.
+    BlobLinks,
+    /// Canonical digest, repository → nothing.
+    LinksByBlob,
+    /// Repository, canonical digest → the revision index.
+    Manifests,
+    /// Canonical digest, repository → nothing.
+    RepositoriesByManifest,
+    /// Canonical digest → the manifest's bytes, verbatim.
+    ManifestPayloads,
+    /// Repository, digest of the child, canonical digest of the parent → role.
+    ReferencesByChild,
+    /// Repository, tag → the manifest that it points to.
+    Tags,
+    /// Repository, canonical digest, tag → nothing.
+    TagsByManifest,
+    /// Repository, tag, number → every manifest that it has pointed to.
+    TagHistory,
+    /// Repository, digest of the subject, canonical digest of the referrer → descriptor.
+    ReferrersBySubject,
+    /// Upload → its repository, durable length and hash states.
+    Uploads,
+}
+
+impl Table {
+    /// Every table.
+    pub const ALL: [Table; 17] = [
+        Table::Meta,
+        Table::RepositoriesByName,
+        Table::RepositoriesById,
+        Table::Blobs,
+        Table::DigestAliases,
+        Table::AliasesByDigest,
+        Table::BlobLinks,
+        Table::LinksByBlob,
+        Table::Manifests,
+        Table::RepositoriesByManifest,
+        Table::ManifestPayloads,
+        Table::ReferencesByChild,
+        Table::Tags,
+        Table::TagsByManifest,
+        Table::TagHistory,
+        Table::ReferrersBySubject,
+        Table::Uploads,
+    ];
+
+    /// The table's name in the database file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Table::Meta => "meta",
+            Table::RepositoriesByName => "repositories_by_name",
+            Table::RepositoriesById => "repositories_by_id",
+            Table::Blobs => "blobs",
+            Table::DigestAliases => "digest_aliases",
+            Table::AliasesByDigest => "aliases_by_digest",
+            Table::BlobLinks => "blob_links",
+            Table::LinksByBlob => "links_by_blob",
+            Table::Manifests => "manifests",
+            Table::RepositoriesByManifest => "repositories_by_manifest",
+            Table::ManifestPayloads => "manifest_payloads",
+            Table::ReferencesByChild => "references_by_child",
+            Table::Tags => "tags",
+            Table::TagsByManifest => "tags_by_manifest",
+            Table::TagHistory => "tag_history",
+            Table::ReferrersBySubject => "referrers_by_subject",
+            Table::Uploads => "uploads",
+        }
+    }
+
+    /// How redb knows the table.
+    pub(super) const fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+        TableDefinition::new(self.name())
+    }
+}

@@ -1,0 +1,153 @@
+//! Tags: what each points to, the way back from a manifest, and the history of each.
+
+use bincode::{Decode, Encode};
+
+use super::blobs::{damaged_key, digest_of, repository_of};
+use super::codec::{self, Record};
+use super::key::{Key, Parts};
+use super::repositories::RepositoryId;
+use super::{Error, Read, Scan, Table, WriteTx};
+use crate::oci::{Digest, Tag};
+
+/// What a tag points to, or pointed to.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct TagRecord {
+    /// The manifest's canonical digest.
+    pub digest: Digest,
+    /// The digest that was named when the tag was set; the canonical one unless a client named another.
+    pub named: Digest,
+    /// When, in milliseconds since 1970.
+    pub updated_at: u64,
+    /// Who set it.
+    pub actor: String,
+}
+
+impl Record for TagRecord {
+    const TABLE: Table = Table::Tags;
+    const VERSION: u8 = 1;
+}
+
+fn key(repository: RepositoryId, tag: &Tag) -> Key {
+    Key::new().number(repository.number()).text(tag.as_str())
+}
+
+fn by_manifest(repository: RepositoryId, digest: &Digest, tag: &Tag) -> Key {
+    Key::new().number(repository.number()).digest(digest).text(tag.as_str())
+}
+
+fn history_of(repository: RepositoryId, tag: &Tag) -> Key {
+    Key::new().number(repository.number()).terminated(tag.as_str())
+}
+
+/// What the tag points to.
+pub fn get(tx: &impl Read, repository: RepositoryId, tag: &Tag) -> Result<Option<TagRecord>, Error> {
+    tx.get(Table::Tags, key(repository, tag), codec::decode)
+}
+
+/// Points the tag to a manifest, and adds that to its history unless it pointed there before.
+pub fn set(tx: &WriteTx<'_>, repository: RepositoryId, tag: &Tag, record: &TagRecord) -> Result<(), Error> {
+    let encoded = codec::encode(record);
+    let former = get(tx, repository, tag)?;
+    if let Some(former) = &former
+        && former.digest != record.digest
+    {
+        tx.remove(Table::TagsByManifest, by_manifest(repository, &former.digest, tag))?;
+    }
+    if former.is_none_or(|former| former.digest != record.digest) {
+        let prefix = history_of(repository, tag);
+        let mut next = 0;
+        tx.scan_back(Table::TagHistory, prefix.as_ref(), |key, _| {
+            next = Parts(key).number().ok_or_else(|| damaged_key(Table::TagHistory, "number"))? + 1;
+            Ok(Scan::Stop)
+        })?;
+        tx.insert(Table::TagHistory, prefix.number(next), &encoded)?;
+        tx.insert(Table::TagsByManifest, by_manifest(repository, &record.digest, tag), &[])?;
+    }
+    tx.insert(Table::Tags, key(repository, tag), &encoded)
+}
+
+/// Removes the tag; its history stays. Says whether it was there.
+pub fn remove(tx: &WriteTx<'_>, repository: RepositoryId, tag: &Tag) -> Result<bool, Error> {
+    let Some(record) = get(tx, repository, tag)? else { return Ok(false) };
+    tx.remove(Table::TagsByManifest, by_manifest(repository, &record.digest, tag))?;
+    tx.remove(Table::Tags, key(repository, tag))
+}
+
+/// Up to `limit` tags in byte order, behind `after`, which need not exist.
+pub fn list(
+    tx: &impl Read,
+    repository: RepositoryId,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<Tag>, Error> {
+    let prefix = Key::new().number(repository.number());
+    let mut tags = Vec::new();
+    tx.scan(Table::Tags, prefix.as_ref(), after.map(str::as_bytes), |key, _| {
+        if tags.len() == limit {
+            return Ok(Scan::Stop);
+        }
+        tags.push(tag_of(Table::Tags, &mut Parts(key))?);
+        Ok(Scan::Continue)
+    })?;
+    Ok(tags)
+}
+
+/// The tags that point to the manifest.
+pub fn of_manifest(tx: &impl Read, repository: RepositoryId, digest: &Digest) -> Result<Vec<Tag>, Error> {
+    let prefix = Key::new().number(repository.number()).digest(digest);
+    let mut tags = Vec::new();
+    tx.scan(Table::TagsByManifest, prefix.as_ref(), None, |key, _| {
+        tags.push(tag_of(Table::TagsByManifest, &mut Parts(key))?);
+        Ok(Scan::Continue)
+    })?;
+    Ok(tags)
+}
+
+/// Up to `limit` entries of what the tag has pointed to, the newest first.
+pub fn history(
+    tx: &impl Read,
+    repository: RepositoryId,
+    tag: &Tag,
+    limit: usize,
+) -> Result<Vec<TagRecord>, Error> {
+    let mut entries = Vec::new();
+    tx.scan_back(Table::TagHistory, history_of(repository, tag).as_ref(), |_, value| {
+        if entries.len() == limit {
+            return Ok(Scan::Stop);
+        }
+        entries.push(codec::decode(value)?);
+        Ok(Scan::Continue)
+    })?;
+    Ok(entries)
+}
+
+/// Hands every tag to `row`.
+pub fn each(
+    tx: &impl Read,
+    mut row: impl FnMut(RepositoryId, Tag, TagRecord) -> Result<(), Error>,
+) -> Result<(), Error> {
+    tx.scan(Table::Tags, b"", None, |key, value| {
+        let mut parts = Parts(key);
+        let repository = repository_of(Table::Tags, &mut parts)?;
+        row(repository, tag_of(Table::Tags, &mut parts)?, codec::decode(value)?)?;
+        Ok(Scan::Continue)
+    })
+}
+
+/// Hands every row of the way back from manifests to tags to `row`.
+pub fn each_by_manifest(
+    tx: &impl Read,
+    mut row: impl FnMut(RepositoryId, Digest, Tag) -> Result<(), Error>,
+) -> Result<(), Error> {
+    tx.scan(Table::TagsByManifest, b"", None, |key, _| {
+        let mut parts = Parts(key);
+        let repository = repository_of(Table::TagsByManifest, &mut parts)?;
+        let digest = digest_of(Table::TagsByManifest, &mut parts)?;
+        row(repository, digest, tag_of(Table::TagsByManifest, &mut parts)?)?;
+        Ok(Scan::Continue)
+    })
+}
+
+fn tag_of(table: Table, parts: &mut Parts<'_>) -> Result<Tag, Error> {
+    parts.text().and_then(|tag| tag.parse().ok()).ok_or_else(|| damaged_key(table, "tag"))
+}

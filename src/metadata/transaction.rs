@@ -1,0 +1,254 @@
+//! Read and write transactions as closures see them.
+
+use std::cell::{Cell, RefCell};
+
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+
+use super::{Error, Table};
+
+/// Whether a scan goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scan {
+    /// The next row, please.
+    Continue,
+    /// Enough.
+    Stop,
+}
+
+/// Which way a scan goes through the rows of a prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// From the smallest key.
+    Ascending,
+    /// From the largest key.
+    Descending,
+}
+
+/// Reading, the same in read and in write transactions.
+///
+/// The functions of the nouns (`repositories`, `blobs`, `manifests`, `tags`, `uploads`) take any reader.
+pub trait Read {
+    /// Hands the value under `key` to `read`; `None` where there is none.
+    #[doc(hidden)]
+    fn get<R>(
+        &self,
+        table: Table,
+        key: impl AsRef<[u8]>,
+        read: impl FnOnce(&[u8]) -> Result<R, Error>,
+    ) -> Result<Option<R>, Error>;
+
+    /// Hands the rows whose key begins with `prefix` to `row`, without the prefix and in key order, beginning behind
+    /// `after` (also without the prefix), which need not exist.
+    #[doc(hidden)]
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
+    ) -> Result<(), Error>;
+
+    /// The same from the largest key down.
+    #[doc(hidden)]
+    fn scan_back(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
+    ) -> Result<(), Error>;
+
+    /// Whether there is a value under `key`.
+    #[doc(hidden)]
+    fn has(&self, table: Table, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        Ok(self.get(table, key, |_| Ok(()))?.is_some())
+    }
+}
+
+/// A consistent view of all tables as of one commit.
+#[derive(Debug)]
+pub struct ReadTx {
+    transaction: ReadTransaction,
+}
+
+impl ReadTx {
+    pub(super) fn new(transaction: ReadTransaction) -> ReadTx {
+        ReadTx { transaction }
+    }
+}
+
+impl Read for ReadTx {
+    fn get<R>(
+        &self,
+        table: Table,
+        key: impl AsRef<[u8]>,
+        read: impl FnOnce(&[u8]) -> Result<R, Error>,
+    ) -> Result<Option<R>, Error> {
+        let table = self.transaction.open_table(table.definition()).map_err(Error::from_redb)?;
+        get_in(&table, key.as_ref(), read)
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
+    ) -> Result<(), Error> {
+        let table = self.transaction.open_table(table.definition()).map_err(Error::from_redb)?;
+        scan_in(&table, prefix, after, Direction::Ascending, row)
+    }
+
+    fn scan_back(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
+    ) -> Result<(), Error> {
+        let table = self.transaction.open_table(table.definition()).map_err(Error::from_redb)?;
+        scan_in(&table, prefix, None, Direction::Descending, row)
+    }
+}
+
+type OpenTable<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
+
+/// The transaction of one batch of the writer thread; every closure of the batch sees what the ones before it wrote.
+pub struct WriteTx<'t> {
+    transaction: &'t WriteTransaction,
+    /// The tables opened so far, each once for the whole batch.
+    tables: RefCell<[Option<OpenTable<'t>>; Table::ALL.len()]>,
+    /// How many rows were written: tells whether a failed closure left something behind.
+    writes: Cell<u64>,
+}
+
+impl<'t> WriteTx<'t> {
+    pub(super) fn new(transaction: &'t WriteTransaction) -> WriteTx<'t> {
+        WriteTx {
+            transaction,
+            tables: RefCell::new([const { None }; Table::ALL.len()]),
+            writes: Cell::new(0),
+        }
+    }
+
+    /// Rows inserted and removed so far.
+    pub(super) fn writes(&self) -> u64 {
+        self.writes.get()
+    }
+
+    fn with_table<R>(
+        &self,
+        table: Table,
+        work: impl FnOnce(&mut OpenTable<'t>) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let mut tables = self.tables.borrow_mut();
+        let slot = &mut tables[table as usize];
+        let opened = match slot {
+            Some(opened) => opened,
+            None => slot.insert(self.transaction.open_table(table.definition()).map_err(Error::from_redb)?),
+        };
+        work(opened)
+    }
+
+    /// Writes `value` under `key`, replacing what was there.
+    pub(super) fn insert(&self, table: Table, key: impl AsRef<[u8]>, value: &[u8]) -> Result<(), Error> {
+        self.writes.set(self.writes.get() + 1);
+        self.with_table(table, |table| {
+            table.insert(key.as_ref(), value).map_err(Error::from_redb)?;
+            Ok(())
+        })
+    }
+
+    /// Removes the row under `key`; says whether there was one.
+    pub(super) fn remove(&self, table: Table, key: impl AsRef<[u8]>) -> Result<bool, Error> {
+        self.writes.set(self.writes.get() + 1);
+        self.with_table(table, |table| Ok(table.remove(key.as_ref()).map_err(Error::from_redb)?.is_some()))
+    }
+}
+
+impl Read for WriteTx<'_> {
+    fn get<R>(
+        &self,
+        table: Table,
+        key: impl AsRef<[u8]>,
+        read: impl FnOnce(&[u8]) -> Result<R, Error>,
+    ) -> Result<Option<R>, Error> {
+        self.with_table(table, |table| get_in(table, key.as_ref(), read))
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
+    ) -> Result<(), Error> {
+        self.with_table(table, |table| scan_in(table, prefix, after, Direction::Ascending, row))
+    }
+
+    fn scan_back(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
+    ) -> Result<(), Error> {
+        self.with_table(table, |table| scan_in(table, prefix, None, Direction::Descending, row))
+    }
+}
+
+fn get_in<R>(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    key: &[u8],
+    read: impl FnOnce(&[u8]) -> Result<R, Error>,
+) -> Result<Option<R>, Error> {
+    match table.get(key).map_err(Error::from_redb)? {
+        Some(value) => read(value.value()).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn scan_in(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    prefix: &[u8],
+    after: Option<&[u8]>,
+    direction: Direction,
+    mut row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
+) -> Result<(), Error> {
+    use std::ops::Bound;
+    let start = match after {
+        Some(after) => Bound::Excluded([prefix, after].concat()),
+        None => Bound::Included(prefix.to_vec()),
+    };
+    let end = behind_prefix(prefix).map_or(Bound::Unbounded, Bound::Excluded);
+    let range = (start.as_ref().map(Vec::as_slice), end.as_ref().map(Vec::as_slice));
+    let mut rows = table.range::<&[u8]>(range).map_err(Error::from_redb)?;
+    while let Some(entry) = match direction {
+        Direction::Ascending => rows.next(),
+        Direction::Descending => rows.next_back(),
+    } {
+        let (key, value) = entry.map_err(Error::from_redb)?;
+        if row(&key.value()[prefix.len()..], value.value())? == Scan::Stop {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The smallest key that is larger than every key with `prefix`; `None` where there is no end.
+fn behind_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let kept = prefix.iter().rposition(|&byte| byte != u8::MAX)?;
+    let mut end = prefix[..=kept].to_vec();
+    end[kept] += 1;
+    Some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::behind_prefix;
+
+    #[test]
+    fn the_end_of_a_prefix_carries_over_bytes_of_ones() {
+        assert_eq!(behind_prefix(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(behind_prefix(&[1, 255, 255]), Some(vec![2]));
+        assert_eq!(behind_prefix(&[255, 255]), None);
+        assert_eq!(behind_prefix(b""), None);
+    }
+}
