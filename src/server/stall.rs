@@ -189,7 +189,7 @@ mod tests {
         let reader = tokio::spawn(async move {
             let mut buffer = [0; 16];
             for _ in 0..8 {
-                tokio::time::sleep(LIMIT - Duration::from_secs(1)).await;
+                tokio::time::sleep(LIMIT * 9 / 10).await;
                 far.read_exact(&mut buffer).await.expect("the writer is there");
             }
         });

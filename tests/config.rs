@@ -1,0 +1,214 @@
+//! The configuration: its sources, their order, its messages, and its page in the documentation.
+
+use std::ffi::OsString;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use orlop::config::{Config, FILE_VARIABLE, Input, KEYS, Source, example, reference};
+use orlop::telemetry::LogLevel;
+
+/// A directory that goes away with the test.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn with_file(directory: &Path, text: &str) -> Input {
+    let file = directory.join("orlop.toml");
+    fs::write(&file, text).unwrap();
+    // Nothing of the environment in which the tests run takes part.
+    Input { file: Some(file), ..Input::default() }
+}
+
+fn variable(name: &str, value: &str) -> (OsString, OsString) {
+    (name.into(), value.into())
+}
+
+/// The message about the only mistake in `input`.
+fn mistake(input: &Input) -> String {
+    let errors = input.load().expect_err("the configuration is not valid");
+    let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(messages.len(), 1, "{messages:?}");
+    messages[0].clone()
+}
+
+#[test]
+fn every_key_stands_in_the_example_with_its_variable_and_default() {
+    let text = example();
+    for key in KEYS {
+        let (table, name) = key.table_and_name();
+        assert!(text.contains(&format!("\n#{name} = {}\n", key.default_in_file())), "{}", key.name);
+        assert!(text.contains(&format!("\n# Environment: {}\n", key.variable())), "{}", key.name);
+        assert!(table.is_empty() || text.contains(&format!("\n[{table}]\n")), "{}", key.name);
+    }
+}
+
+#[test]
+fn the_example_as_it_is_and_with_every_key_uncommented_means_the_defaults() {
+    let directory = directory();
+    let uncommented: String = example()
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+        .fold(String::new(), |text, line| text + line + "\n");
+    for text in [example(), uncommented.clone()] {
+        let loaded = with_file(directory.path(), &text).load().unwrap();
+        assert_eq!(loaded.config, Config::default());
+    }
+    let loaded = with_file(directory.path(), &uncommented).load().unwrap();
+    for effective in loaded.effective {
+        assert!(matches!(effective.origin, Source::File { .. }), "{} is not in the example", effective.key.name);
+    }
+}
+
+#[test]
+fn every_key_can_be_set_by_its_variable_and_by_set() {
+    for key in KEYS {
+        let by_variable =
+            Input { environment: vec![variable(&key.variable(), key.default)], ..Input::default() };
+        let by_flag =
+            Input { assignments: vec![format!("{}={}", key.name, key.default)], ..Input::default() };
+        for input in [by_variable, by_flag] {
+            let loaded = input.load().unwrap();
+            assert_eq!(loaded.config, Config::default());
+            let effective = loaded.effective.iter().find(|effective| effective.key.name == key.name).unwrap();
+            assert_ne!(effective.origin, Source::Default, "{}", key.name);
+        }
+    }
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_that_over_the_file_and_that_over_the_default() {
+    let directory = directory();
+    let mut input = Input::default();
+    assert_eq!(input.load().unwrap().config.log.level, LogLevel::Info);
+    input = with_file(directory.path(), "log.level = \"error\"");
+    assert_eq!(input.load().unwrap().config.log.level, LogLevel::Error);
+    input.environment.push(variable("ORLOP_LOG_LEVEL", "warn"));
+    assert_eq!(input.load().unwrap().config.log.level, LogLevel::Warn);
+    input.flags.push(("--log-level", "log.level", "debug".to_owned()));
+    assert_eq!(input.load().unwrap().config.log.level, LogLevel::Debug);
+    input.assignments.push("log.level=trace".to_owned());
+    assert_eq!(input.load().unwrap().config.log.level, LogLevel::Trace);
+}
+
+#[test]
+fn values_arrive_in_their_fields() {
+    let directory = directory();
+    let text = r#"
+        listen = "0.0.0.0:80"
+        data = "/srv/orlop"
+        external_url = "https://r.example.org/"
+        uploads.expire_after = "1h30m"
+        manifests = { max_size = "8 MiB", sparse_indexes = true }
+        [delete]
+        tags = false
+        [limits]
+        connections = 7
+        buffers = 4194304
+    "#;
+    let config = with_file(directory.path(), text).load().unwrap().config;
+    assert_eq!(config.listen, SocketAddr::from(([0, 0, 0, 0], 80)));
+    assert_eq!(config.data, PathBuf::from("/srv/orlop"));
+    assert_eq!(config.external_url.as_deref(), Some("https://r.example.org"));
+    assert_eq!(config.uploads.expire_after, Duration::from_secs(5400));
+    assert_eq!((config.manifests.max_size, config.manifests.sparse_indexes), (8 << 20, true));
+    assert_eq!((config.delete.tags, config.delete.blobs), (false, true));
+    assert_eq!((config.limits.connections, config.limits.buffers), (7, 4 << 20));
+}
+
+#[test]
+fn an_unknown_key_in_the_file_is_named_with_its_line_and_the_nearest_key() {
+    let directory = directory();
+    let message = mistake(&with_file(directory.path(), "listen = \"127.0.0.1:1\"\n\n[log]\nlevle = \"debug\"\n"));
+    for part in ["orlop.toml, line 4", "\"log.levle\"", "nearest is \"log.level\"", "orlop config example"] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn an_unknown_table_in_the_file_is_an_error_even_when_it_is_empty() {
+    let directory = directory();
+    let message = mistake(&with_file(directory.path(), "[upload]\n"));
+    assert!(message.contains("\"upload\""), "{message}");
+    let message = mistake(&with_file(directory.path(), "[upload]\nexpire_after = \"1h\"\n"));
+    assert!(message.contains("nearest is \"uploads.expire_after\""), "{message}");
+}
+
+#[test]
+fn an_unknown_variable_is_named_with_the_nearest_variable() {
+    let input = Input { environment: vec![variable("ORLOP_LOGLEVEL", "debug")], ..Input::default() };
+    let message = mistake(&input);
+    assert!(message.contains("ORLOP_LOGLEVEL") && message.contains("\"ORLOP_LOG_LEVEL\""), "{message}");
+    let others = Input { environment: vec![variable("LOG_LEVEL", "debug")], ..Input::default() };
+    assert!(others.load().is_ok(), "other programs' variables are none of our business");
+}
+
+#[test]
+fn an_unknown_key_of_set_is_named_with_the_nearest_key() {
+    let input = Input { assignments: vec!["delete.blob=false".to_owned()], ..Input::default() };
+    let message = mistake(&input);
+    assert!(message.contains("--set delete.blob=false"), "{message}");
+    assert!(message.contains("nearest is \"delete.blobs\""), "{message}");
+    let without_value = Input { assignments: vec!["delete.blobs".to_owned()], ..Input::default() };
+    assert!(mistake(&without_value).contains("--set key=value"));
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_key_its_place_and_what_to_write() {
+    let directory = directory();
+    for (text, parts) in [
+        ("database.cache = \"64 megs\"", ["line 1", "\"database.cache\"", "64 megs", "\"64 MiB\""]),
+        ("limits.idle_timeout = 60", ["line 1", "\"limits.idle_timeout\"", "60", "\"30s\""]),
+        ("delete.tags = \"no\"", ["line 1", "\"delete.tags\"", "no", "true or false"]),
+        ("listen = 5000", ["line 1", "\"listen\"", "5000", "\"127.0.0.1:5000\""]),
+        ("listen = [\"a\"]", ["line 1", "\"listen\"", "single value", "\"127.0.0.1:5000\""]),
+        ("limits.connections = 0", ["line 1", "\"limits.connections\"", "too small", "1 or more"]),
+    ] {
+        let message = mistake(&with_file(directory.path(), text));
+        for part in parts {
+            assert!(message.contains(part), "{part} is not in: {message}");
+        }
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let directory = directory();
+    let mut input = with_file(directory.path(), "lisen = \"x\"\ndelete.tags = 3\n");
+    input.environment.push(variable("ORLOP_DATTA", "x"));
+    input.flags.push(("--listen", "listen", "nowhere".to_owned()));
+    assert_eq!(input.load().expect_err("four mistakes").iter().count(), 4);
+}
+
+#[test]
+fn a_file_that_was_named_must_be_readable_and_toml() {
+    let directory = directory();
+    let missing = directory.path().join("missing.toml");
+    let by_flag = Input { file: Some(missing.clone()), ..Input::default() };
+    let by_variable = Input {
+        environment: vec![variable(FILE_VARIABLE, missing.to_str().unwrap())],
+        ..Input::default()
+    };
+    for input in [by_flag, by_variable] {
+        assert!(mistake(&input).contains("missing.toml"));
+    }
+    let message = mistake(&with_file(directory.path(), "listen = 127.0.0.1:5000\n"));
+    assert!(message.contains("orlop.toml, line 1") && message.contains("not valid TOML"), "{message}");
+}
+
+/// `UPDATE_DOCS=1 cargo test --test config` writes the table into the page.
+#[test]
+fn the_page_about_the_configuration_has_the_table_of_keys() {
+    const BEGIN: &str = "<!-- The table below is written by `UPDATE_DOCS=1 cargo test --test config`. -->\n";
+    const END: &str = "<!-- End of the table. -->\n";
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let page = fs::read_to_string(&path).unwrap();
+    let (before, rest) = page.split_once(BEGIN).expect("the page says where the table begins");
+    let (table, after) = rest.split_once(END).expect("the page says where the table ends");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, format!("{before}{BEGIN}{}{END}{after}", reference())).unwrap();
+        return;
+    }
+    assert_eq!(table, reference(), "run UPDATE_DOCS=1 cargo test --test config");
+}
