@@ -32,7 +32,7 @@ impl Layout {
     }
 
     /// `blobs/<algorithm>/<xx>`, which holds the 256th part of the blobs.
-    pub(super) fn shelf(&self, digest: &Digest) -> PathBuf {
+    pub(super) fn prefix(&self, digest: &Digest) -> PathBuf {
         self.algorithm(digest.algorithm()).join(&digest.hex()[..2])
     }
 
@@ -67,7 +67,7 @@ mod tests {
         let layout = Layout::new(PathBuf::from("/data"));
         let empty: Digest =
             "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".parse().unwrap();
-        assert_eq!(layout.shelf(&empty), Path::new("/data/blobs/sha256/e3"));
+        assert_eq!(layout.prefix(&empty), Path::new("/data/blobs/sha256/e3"));
         assert_eq!(
             layout.blob(&empty),
             Path::new(

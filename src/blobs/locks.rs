@@ -68,7 +68,7 @@ mod tests {
         let held = locks.lock_blocking(&one);
         assert!(held.covers(&one));
         assert!(locks.lock(&one).now_or_never().is_none());
-        let other = (2..).map(|i| Digest::sha256(&[i; 32])).find(|other| !held.covers(other)).unwrap();
+        let other = (2..=255).map(|i| Digest::sha256(&[i; 32])).find(|other| !held.covers(other)).unwrap();
         assert!(locks.lock(&other).now_or_never().is_some());
         drop(held);
         assert!(locks.lock(&one).now_or_never().is_some());

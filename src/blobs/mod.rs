@@ -17,6 +17,9 @@ mod staged;
 mod store;
 mod upload_id;
 
+#[cfg(test)]
+mod power_cut;
+
 pub use locks::DigestGuard;
 pub use reader::BlobFile;
 pub use staged::{Checkpoint, StagedBlob};

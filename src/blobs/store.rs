@@ -26,10 +26,12 @@ impl BlobStore {
     /// Opens the store in `root`, making what isn't there; looks at no blob.
     pub fn open(disk: Arc<dyn Disk>, root: PathBuf) -> Result<BlobStore, FileError> {
         let layout = Layout::new(root);
-        // Each level by itself: one that exists may be the leftover of a process that died before its sync.
-        for dir in [layout.root(), &layout.blobs(), &layout.uploads(), &layout.quarantine()] {
-            disk.create_dir(dir)?;
+        disk.create_dir(layout.root())?;
+        for dir in [layout.blobs(), layout.uploads(), layout.quarantine()] {
+            disk.make_dir(&dir)?;
         }
+        // Even if all were there: the process that made them may have died before its sync.
+        disk.sync_dir(layout.root())?;
         let store = BlobStore {
             disk,
             layout,
@@ -73,12 +75,12 @@ impl BlobStore {
     /// that is there already is replaced. After an error the upload's file is a leftover, at one path or the other.
     pub fn publish(&self, guard: &DigestGuard, staged: StagedBlob, digest: &Digest) -> Result<(), FileError> {
         debug_assert!(guard.covers(digest), "publishing {digest} needs its lock");
-        let shelf = self.layout.shelf(digest);
+        let prefix = self.layout.prefix(digest);
         self.make_durable(&self.layout.algorithm(digest.algorithm()))?;
-        self.make_durable(&shelf)?;
+        self.make_durable(&prefix)?;
         let from = staged.finish()?;
         self.disk.rename(&from, &self.layout.blob(digest))?;
-        self.disk.sync_dir(&shelf)
+        self.disk.sync_dir(&prefix)
     }
 
     /// Opens a published blob's file; `None` if there is none.
@@ -116,12 +118,12 @@ impl BlobStore {
             [DigestAlgorithm::Sha256, DigestAlgorithm::Sha384, DigestAlgorithm::Sha512].into_iter();
         algorithms.flat_map(move |algorithm| {
             let dir = self.layout.algorithm(algorithm);
-            let shelves = self.entries(&dir);
-            shelves.flat_map(move |shelf| {
-                let dir = shelf.as_ref().map(|shelf| dir.join(&shelf.name)).unwrap_or_default();
-                let (failed, blobs) = match shelf {
+            let prefixes = self.entries(&dir);
+            prefixes.flat_map(move |prefix| {
+                let dir = prefix.as_ref().map(|prefix| dir.join(&prefix.name)).unwrap_or_default();
+                let (failed, blobs) = match prefix {
                     Err(error) => (Some(Err(error)), None),
-                    Ok(shelf) if shelf.is_dir => (None, Some(self.entries(&dir))),
+                    Ok(prefix) if prefix.is_dir => (None, Some(self.entries(&dir))),
                     Ok(_) => (None, None),
                 };
                 let blobs = blobs.into_iter().flatten().filter_map(move |blob| match blob {
@@ -158,9 +160,9 @@ impl BlobStore {
 }
 
 /// The digest that a file's place and name say, if they agree.
-fn digest_of(algorithm: DigestAlgorithm, shelf: &Path, blob: &Entry) -> Option<Digest> {
+fn digest_of(algorithm: DigestAlgorithm, prefix: &Path, blob: &Entry) -> Option<Digest> {
     let digest: Digest = format!("{}:{}", algorithm.as_str(), blob.name).parse().ok()?;
-    let is_in_place = !blob.is_dir && shelf.file_name()?.to_str()? == &blob.name[..2];
+    let is_in_place = !blob.is_dir && prefix.file_name()?.to_str()? == &blob.name[..2];
     is_in_place.then_some(digest)
 }
 

@@ -1,6 +1,6 @@
 //! The one place that changes the file system.
 //!
-//! Everything above works on a [`Disk`]: [`RealDisk`] outside tests, [``SimulatedDisk` where a test wants to cut the
+//! Everything above works on a [`Disk`]: [`RealDisk`] outside tests, [`SimulatedDisk`] where a test wants to cut the
 //! power. What a disk promises is what POSIX promises and no more: bytes are durable after [`DiskFile::sync`], the
 //! name that leads to them after [`Disk::sync_dir`] of its directory, and whatever has not been synced may be lost,
 //! torn or reordered.
@@ -11,6 +11,7 @@ mod error;
 mod lock;
 mod real;
 mod replace;
+mod simulated;
 
 pub use copy::copy_durable;
 pub use disk::{Access, Disk, DiskFile, Entry, ReadNow};
@@ -18,3 +19,4 @@ pub use error::FileError;
 pub use lock::DirectoryLock;
 pub use real::RealDisk;
 pub use replace::replace_file;
+pub use simulated::{Fault, Replay, SimulatedDisk};
