@@ -57,7 +57,11 @@ fn the_example_as_it_is_and_with_every_key_uncommented_means_the_defaults() {
     }
     let loaded = with_file(directory.path(), &uncommented).load().unwrap();
     for effective in loaded.effective {
-        assert!(matches!(effective.origin, Source::File { .. }), "{} is not in the example", effective.key.name);
+        assert!(
+            matches!(effective.origin, Source::File { .. }),
+            "{} is not in the example",
+            effective.key.name
+        );
     }
 }
 
@@ -120,7 +124,8 @@ fn values_arrive_in_their_fields() {
 #[test]
 fn an_unknown_key_in_the_file_is_named_with_its_line_and_the_nearest_key() {
     let directory = directory();
-    let message = mistake(&with_file(directory.path(), "listen = \"127.0.0.1:1\"\n\n[log]\nlevle = \"debug\"\n"));
+    let message =
+        mistake(&with_file(directory.path(), "listen = \"127.0.0.1:1\"\n\n[log]\nlevle = \"debug\"\n"));
     for part in ["orlop.toml, line 4", "\"log.levle\"", "nearest is \"log.level\"", "orlop config example"] {
         assert!(message.contains(part), "{message}");
     }
@@ -186,10 +191,8 @@ fn a_file_that_was_named_must_be_readable_and_toml() {
     let directory = directory();
     let missing = directory.path().join("missing.toml");
     let by_flag = Input { file: Some(missing.clone()), ..Input::default() };
-    let by_variable = Input {
-        environment: vec![variable(FILE_VARIABLE, missing.to_str().unwrap())],
-        ..Input::default()
-    };
+    let by_variable =
+        Input { environment: vec![variable(FILE_VARIABLE, missing.to_str().unwrap())], ..Input::default() };
     for input in [by_flag, by_variable] {
         assert!(mistake(&input).contains("missing.toml"));
     }

@@ -1,1 +1,190 @@
 //! What a registry does: repositories, blobs, uploads, manifests, tags, referrers.
+//!
+//! [`Registry::open`] opens a data directory. [`Registry::namespace`] hands out repositories by validated name, and a
+//! [`Repository`] its services. Handles are cheap to clone. Reads take microseconds and run on the calling thread; writes
+//! return when what they did is durable.
+//!
+//! The order of a push, which everything rests on: bytes are hashed, synced, renamed to their final path and the directory
+//! synced before one transaction names them. A crash leaves a file that nothing names at worst.
+
+mod actor;
+mod blob_reader;
+mod blob_service;
+mod blob_writer;
+mod error;
+mod manifest_service;
+mod referrer_service;
+mod repository;
+mod sessions;
+mod tag_service;
+mod verify;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use actor::Actor;
+pub use blob_reader::BlobReader;
+pub use blob_service::{BlobDescriptor, BlobService};
+pub use blob_writer::BlobWriter;
+pub use error::{Error, OpenError};
+pub use manifest_service::{ManifestDescriptor, ManifestPushed, ManifestPut, ManifestService};
+pub use referrer_service::{ReferrerPage, ReferrerService};
+pub use repository::{Namespace, Page, Repository};
+pub use tag_service::{TagRevision, TagService};
+pub use verify::{Depth, VerifyReport};
+
+use crate::blobs::BlobStore;
+use crate::clock::{Clock, SystemClock};
+use crate::fsio::{DirectoryLock, Disk, RealDisk};
+use crate::metadata::{self, Metadata};
+use crate::telemetry::StorageMetrics;
+use sessions::Sessions;
+
+/// Where a registry lies and how it is run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The disk; a simulated one in tests of durability.
+    pub disk: Arc<dyn Disk>,
+    /// The data directory, created where it is missing.
+    pub data: PathBuf,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// How the database is run.
+    pub database: metadata::Options,
+    /// What is allowed.
+    pub policy: Policy,
+    /// Where commits and syncs are counted.
+    pub metrics: StorageMetrics,
+}
+
+impl Options {
+    /// The defaults for a registry in the directory `data`.
+    pub fn new(data: impl Into<PathBuf>) -> Options {
+        Options {
+            disk: Arc::new(RealDisk),
+            data: data.into(),
+            clock: Arc::new(SystemClock),
+            database: metadata::Options::default(),
+            policy: Policy::default(),
+            metrics: StorageMetrics::default(),
+        }
+    }
+}
+
+/// What a registry allows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether an index may name manifests that the repository doesn't have.
+    pub allow_sparse_indexes: bool,
+    /// The largest manifest, in bytes.
+    pub max_manifest_bytes: usize,
+    /// What may be deleted.
+    pub delete: DeletePolicy,
+    /// An upload without any activity for so long is removed.
+    pub upload_expiry: Duration,
+    /// The most uploads that may be open at once.
+    pub max_uploads: usize,
+    /// Pushes are refused while less than so many bytes are free on the disk.
+    pub free_floor_bytes: u64,
+}
+
+/// Which deletions are allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeletePolicy {
+    /// Of tags.
+    pub tags: bool,
+    /// Of manifests.
+    pub manifests: bool,
+    /// Of blobs.
+    pub blobs: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            allow_sparse_indexes: false,
+            max_manifest_bytes: 8 << 20,
+            delete: DeletePolicy { tags: true, manifests: true, blobs: true },
+            upload_expiry: Duration::from_secs(24 * 60 * 60),
+            max_uploads: 10_000,
+            free_floor_bytes: 64 << 20,
+        }
+    }
+}
+
+/// An open registry. Clones are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct Registry(Arc<Inner>);
+
+/// What all handles share.
+#[derive(Debug)]
+struct Inner {
+    metadata: Metadata,
+    blobs: BlobStore,
+    sessions: Sessions,
+    clock: Arc<dyn Clock>,
+    policy: Policy,
+    /// The directory belongs to this process until the last handle is gone. Dropped last.
+    _lock: DirectoryLock,
+}
+
+impl Registry {
+    /// Opens the data directory, creating or migrating it where needed, and locks it for this process. Blocks; takes no
+    /// longer for a large store than for a small one, also after a crash.
+    pub fn open(options: Options) -> Result<Registry, OpenError> {
+        let Options { disk, data, clock, database, policy, metrics } = options;
+        disk.create_dir(&data)?;
+        let lock = disk.lock(&data)?.ok_or_else(|| OpenError::Locked(data.clone()))?;
+        let blobs = BlobStore::open(disk.clone(), data.clone())?;
+        let metadata = Metadata::open(disk, data, database, metrics.clone())?;
+        let sessions = Sessions::new(metrics);
+        Ok(Registry(Arc::new(Inner { metadata, blobs, sessions, clock, policy, _lock: lock })))
+    }
+
+    /// The repositories.
+    pub fn namespace(&self) -> Namespace {
+        Namespace::new(self.0.clone())
+    }
+
+    /// What this registry allows.
+    pub fn policy(&self) -> &Policy {
+        &self.0.policy
+    }
+
+    /// Whether reads are answered.
+    pub fn is_ready(&self) -> bool {
+        self.0.metadata.read(|_| Ok(())).is_ok()
+    }
+
+    /// Removes uploads without activity for longer than the policy says, and upload files that a crash left behind;
+    /// returns how many went.
+    pub async fn sweep_uploads(&self) -> Result<usize, Error> {
+        sessions::sweep(&self.0).await
+    }
+
+    /// Records where the open uploads stand, commits what waits and closes the database. Later calls on any handle fail
+    /// with [`Error::Unavailable`].
+    pub async fn close(&self) {
+        sessions::checkpoint_all(&self.0).await;
+        let inner = self.0.clone();
+        // The task can't panic beyond what `close` does, and a closed database is all that is wanted.
+        let _ = tokio::task::spawn_blocking(move || inner.metadata.close()).await;
+    }
+
+    /// Checks that rows, references and files agree. Blocks, and reads everything: with [`Depth::Full`] every byte.
+    pub fn verify(&self, depth: Depth) -> Result<VerifyReport, Error> {
+        verify::verify(&self.0, depth)
+    }
+}
+
+impl Inner {
+    /// Refuses where `bytes` more would leave less free than the floor.
+    fn require_space(&self, bytes: u64) -> Result<(), Error> {
+        let free = self.blobs.free_bytes()?;
+        if free < self.policy.free_floor_bytes.saturating_add(bytes) {
+            return Err(Error::DiskFull);
+        }
+        Ok(())
+    }
+}

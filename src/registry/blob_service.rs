@@ -1,0 +1,179 @@
+//! Blobs of a repository.
+
+use bytes::Bytes;
+
+use super::blob_writer::BlobWriter;
+use super::manifest_service::require_unreferenced;
+use super::repository::Scope;
+use super::{Actor, BlobReader, Error, sessions};
+use crate::blobs::UploadId;
+use crate::clock::Timestamp;
+use crate::metadata::blobs::{self, LinkRecord};
+use crate::metadata::repositories;
+use crate::oci::{Digest, DigestAlgorithm, MediaType, RepositoryName};
+
+/// A blob as one repository has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobDescriptor {
+    /// The canonical digest.
+    pub digest: Digest,
+    /// The length in bytes.
+    pub size: u64,
+    /// The media type under which the repository serves it.
+    pub media_type: MediaType,
+    /// When its bytes were published.
+    pub created_at: Timestamp,
+}
+
+/// The blob service of one repository.
+#[derive(Debug, Clone)]
+pub struct BlobService {
+    scope: Scope,
+}
+
+impl BlobService {
+    pub(super) fn new(scope: Scope) -> BlobService {
+        BlobService { scope }
+    }
+
+    /// The blob that the repository has under any of its digests.
+    pub fn stat(&self, digest: &Digest) -> Result<Option<BlobDescriptor>, Error> {
+        let found = self.scope.read(|tx, id| {
+            let Some(canonical) = blobs::canonical(tx, digest)? else { return Ok(None) };
+            let Some(link) = blobs::link(tx, id, &canonical)? else { return Ok(None) };
+            let Some(blob) = blobs::get(tx, &canonical)? else { return Ok(None) };
+            Ok(Some(BlobDescriptor {
+                digest: canonical,
+                size: blob.size,
+                media_type: link.media_type,
+                created_at: Timestamp::from_millis(blob.created_at),
+            }))
+        })?;
+        Ok(found.flatten())
+    }
+
+    /// Opens the blob for reading.
+    pub fn open(&self, digest: &Digest) -> Result<Option<BlobReader>, Error> {
+        let Some(blob) = self.stat(digest)? else { return Ok(None) };
+        match self.scope.inner.blobs.open_blob(&blob.digest)? {
+            Some(file) => Ok(Some(BlobReader::new(file, blob.digest, blob.size, blob.created_at))),
+            None => {
+                tracing::error!(digest = %blob.digest, "the file of a blob is missing");
+                Ok(None)
+            }
+        }
+    }
+
+    /// The bytes of a small blob.
+    pub async fn get(&self, digest: &Digest) -> Result<Option<Bytes>, Error> {
+        let Some(reader) = self.open(digest)? else { return Ok(None) };
+        sessions::blocking(move || {
+            let short = || Error::Io(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+            let mut bytes = vec![0; usize::try_from(reader.size()).map_err(|_| short())?];
+            let mut filled = 0;
+            while filled < bytes.len() {
+                match reader.read_at(&mut bytes[filled..], filled as u64).map_err(Error::Io)? {
+                    0 => return Err(short()),
+                    read => filled += read,
+                }
+            }
+            Ok(Some(Bytes::from(bytes)))
+        })
+        .await
+    }
+
+    /// Stores the bytes of a small blob, checked against `digest` where one is named.
+    pub async fn put(
+        &self,
+        bytes: Bytes,
+        digest: Option<&Digest>,
+        actor: &Actor,
+    ) -> Result<BlobDescriptor, Error> {
+        let digest = digest.copied().unwrap_or_else(|| Digest::of(DigestAlgorithm::CANONICAL, &bytes));
+        let mut writer = self.create(digest.algorithm(), actor)?;
+        writer.write(bytes).await?;
+        writer.commit(&digest).await
+    }
+
+    /// Links a blob of the repository `from`, or of any where none is named, into this one; `None` where it isn't there.
+    pub async fn mount(
+        &self,
+        digest: &Digest,
+        from: Option<&RepositoryName>,
+        actor: &Actor,
+    ) -> Result<Option<BlobDescriptor>, Error> {
+        self.scope.inner.require_space(0)?;
+        let (scope, named, from, actor) = (self.scope.clone(), *digest, from.cloned(), actor.clone());
+        let now = scope.inner.clock.now();
+        self.scope
+            .inner
+            .metadata
+            .write(move |tx| {
+                let Some(canonical) = blobs::canonical(tx, &named)? else { return Ok(None) };
+                let Some(blob) = blobs::get(tx, &canonical)? else { return Ok(None) };
+                let source = match &from {
+                    Some(from) => repositories::id_of(tx, from)?,
+                    None => blobs::any_repository(tx, &canonical)?,
+                };
+                let link = match source {
+                    Some(source) => blobs::link(tx, source, &canonical)?,
+                    None => None,
+                };
+                let Some(link) = link else { return Ok(None) };
+                let id = repositories::ensure(tx, &scope.name, now, actor.as_str())?;
+                let link = LinkRecord { created_at: now.millis(), actor: actor.as_str().into(), ..link };
+                blobs::insert_link(tx, id, &canonical, &link)?;
+                Ok(Some(BlobDescriptor {
+                    digest: canonical,
+                    size: blob.size,
+                    media_type: link.media_type,
+                    created_at: Timestamp::from_millis(blob.created_at),
+                }))
+            })
+            .await
+    }
+
+    /// Begins an upload, whose bytes will be hashed by `algorithm` while they come, and by the canonical one. Nothing is
+    /// written before the first byte. The upload is lost in a crash before its first checkpoint.
+    pub fn create(&self, algorithm: DigestAlgorithm, actor: &Actor) -> Result<BlobWriter, Error> {
+        self.scope.inner.require_space(0)?;
+        let session = sessions::begin(&self.scope, algorithm, actor)?;
+        Ok(session)
+    }
+
+    /// Takes up an upload of this repository where it stands: after an interruption, or a restart after a checkpoint. Waits
+    /// a bounded time for a request that still sends to it, then fails with [`Error::UploadBusy`].
+    pub async fn resume(&self, id: &UploadId) -> Result<Option<BlobWriter>, Error> {
+        sessions::resume(&self.scope, id).await
+    }
+
+    /// Drops an upload and its bytes; says whether it was there.
+    pub async fn cancel(&self, id: &UploadId) -> Result<bool, Error> {
+        match self.resume(id).await? {
+            Some(writer) => writer.cancel().await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Takes the blob's link out of the repository, by any of the blob's digests; says whether it was there. What a
+    /// manifest of the repository names stays. The bytes stay until collection.
+    pub async fn delete(&self, digest: &Digest) -> Result<bool, Error> {
+        if !self.scope.inner.policy.delete.blobs {
+            return Err(Error::DeleteDisabled("blobs"));
+        }
+        let (scope, named) = (self.scope.clone(), *digest);
+        self.scope
+            .inner
+            .metadata
+            .write(move |tx| {
+                let id = scope.id(tx)?;
+                let Some(canonical) = blobs::canonical(tx, &named)? else { return Ok(false) };
+                if blobs::link(tx, id, &canonical)?.is_none() {
+                    return Ok(false);
+                }
+                require_unreferenced(tx, id, &named, &canonical)?;
+                Ok(blobs::remove_link(tx, id, &canonical)?)
+            })
+            .await
+    }
+}

@@ -1,0 +1,419 @@
+//! Writing a blob.
+//!
+//! A small blob is kept in memory and written, hashed, synced and renamed in one visit to a blocking thread. A larger one
+//! goes through a channel, bounded in bytes, to a thread that hashes and writes each piece while it is in the cache.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+
+use super::sessions::{self, Held, Session, blocking};
+use super::{BlobDescriptor, Error, Inner};
+use crate::blobs::{DigestGuard, UploadId};
+use crate::clock::Timestamp;
+use crate::metadata::blobs::{BlobRecord, LinkRecord};
+use crate::metadata::{blobs, repositories, uploads};
+use crate::oci::{Digest, DigestAlgorithm, MediaType};
+
+/// A blob up to this size is written in one go when it is complete.
+const SMALL: usize = 256 << 10;
+
+/// The most bytes that wait for one upload's thread.
+const QUEUE_BYTES: usize = 1 << 20;
+
+/// How many bytes may come between two checkpoints of a stream.
+const CHECKPOINT_BYTES: u64 = 64 << 20;
+
+/// An upload in the hands of one request.
+///
+/// Dropping it interrupts the upload, which stays resumable with all that was written.
+#[derive(Debug)]
+pub struct BlobWriter {
+    inner: Arc<Inner>,
+    session: Arc<Session>,
+    /// The length of all that was accepted.
+    accepted: u64,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Nothing runs; pieces collect until there is enough for a thread.
+    Idle { held: Held, pending: Vec<Bytes>, bytes: usize },
+    /// A thread writes what comes through the channel, and holds the state.
+    Streaming {
+        queue: mpsc::UnboundedSender<Work>,
+        room: Arc<Semaphore>,
+        thread: JoinHandle<Result<Held, Error>>,
+    },
+    /// The writer is used up, or failed.
+    Done,
+}
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Work {
+    /// To write; the permit is the room in the queue.
+    Bytes(Bytes, OwnedSemaphorePermit),
+    /// To give the state back. The end of the channel without it means an interruption.
+    Finish,
+}
+
+impl BlobWriter {
+    pub(super) fn new(inner: Arc<Inner>, session: Arc<Session>, held: Held) -> BlobWriter {
+        let accepted = held.staged.as_ref().map_or(0, crate::blobs::StagedBlob::len);
+        let stage = Stage::Idle { held, pending: Vec::new(), bytes: 0 };
+        BlobWriter { inner, session, accepted, stage }
+    }
+
+    /// The upload's identifier.
+    pub fn id(&self) -> &UploadId {
+        &self.session.id
+    }
+
+    /// When the upload began.
+    pub fn started_at(&self) -> Timestamp {
+        self.session.started_at
+    }
+
+    /// The length of all that was accepted so far, in bytes.
+    pub fn size(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Adds bytes at the end. Waits while the disk is slower than the sender. After an error the upload is gone.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), Error> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.accepted += bytes.len() as u64;
+        match &mut self.stage {
+            Stage::Idle { pending, bytes: waiting, .. } => {
+                *waiting += bytes.len();
+                pending.push(bytes);
+                if *waiting > SMALL {
+                    self.start_thread()?;
+                }
+                Ok(())
+            }
+            Stage::Streaming { queue, room, .. } => {
+                let size =
+                    u32::try_from(bytes.len().min(QUEUE_BYTES)).expect("the queue is smaller than 4 GiB");
+                // The thread drops the room's waiters when it ends early, by closing the semaphore.
+                let sent = match room.clone().acquire_many_owned(size).await {
+                    Ok(permit) => queue.send(Work::Bytes(bytes, permit)).is_ok(),
+                    Err(_) => false,
+                };
+                if sent { Ok(()) } else { self.settle().await.map(drop) }
+            }
+            Stage::Done => Err(Error::UploadUnknown),
+        }
+    }
+
+    fn start_thread(&mut self) -> Result<(), Error> {
+        let Stage::Idle { held, pending, bytes } = std::mem::replace(&mut self.stage, Stage::Done) else {
+            return Err(Error::UploadUnknown);
+        };
+        self.session.touch(self.inner.clock.now());
+        let room = Arc::new(Semaphore::new(QUEUE_BYTES));
+        let (queue, work) = mpsc::unbounded_channel();
+        let (inner, session, thread_room) = (self.inner.clone(), self.session.clone(), room.clone());
+        let thread = tokio::task::spawn_blocking(move || {
+            let result = stream(&inner, &session, held, pending, work);
+            thread_room.close();
+            result
+        });
+        let _ = bytes;
+        self.stage = Stage::Streaming { queue, room, thread };
+        Ok(())
+    }
+
+    /// Waits until all that was accepted is written, and takes the state back.
+    async fn settle(&mut self) -> Result<Held, Error> {
+        self.session.touch(self.inner.clock.now());
+        match std::mem::replace(&mut self.stage, Stage::Done) {
+            Stage::Idle { held, pending, .. } if pending.is_empty() => Ok(held),
+            Stage::Idle { held, pending, .. } => {
+                let (inner, session) = (self.inner.clone(), self.session.clone());
+                blocking(move || write_all(&inner, &session, held, &pending)).await
+            }
+            Stage::Streaming { queue, thread, .. } => {
+                // Where the thread has failed, its result says why.
+                let _ = queue.send(Work::Finish);
+                match thread.await {
+                    Ok(result) => result,
+                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                    Err(_) => Err(Error::Unavailable),
+                }
+            }
+            Stage::Done => Err(Error::UploadUnknown),
+        }
+    }
+
+    /// Waits until all that was accepted is written, and returns its length. The bytes need not be durable.
+    pub async fn flush(&mut self) -> Result<u64, Error> {
+        let held = self.settle().await?;
+        self.stage = Stage::Idle { held, pending: Vec::new(), bytes: 0 };
+        Ok(self.accepted)
+    }
+
+    /// Waits until all that was accepted is durable and recorded, and returns its length: the upload survives a crash.
+    pub async fn checkpoint(&mut self) -> Result<u64, Error> {
+        let mut held = self.settle().await?;
+        let (inner, session) = (self.inner.clone(), self.session.clone());
+        let held = blocking(move || {
+            sessions::checkpoint(&inner, &session, &mut held)?;
+            Ok(held)
+        })
+        .await?;
+        self.stage = Stage::Idle { held, pending: Vec::new(), bytes: 0 };
+        Ok(self.accepted)
+    }
+
+    /// Publishes the blob under its canonical digest and links it into the repository; when this returns, both are
+    /// durable. Bytes that are not those of `digest` fail with [`Error::DigestMismatch`], and the upload is gone.
+    ///
+    /// Goes on to its end where the caller stops waiting.
+    pub async fn commit(mut self, digest: &Digest) -> Result<BlobDescriptor, Error> {
+        let digest = *digest;
+        let task = tokio::spawn(async move {
+            let (inner, session) = (self.inner.clone(), self.session.clone());
+            let (held, pending) = match std::mem::replace(&mut self.stage, Stage::Done) {
+                Stage::Idle { held, pending, .. } => (held, pending),
+                stage @ (Stage::Streaming { .. } | Stage::Done) => {
+                    self.stage = stage;
+                    (self.settle().await?, Vec::new())
+                }
+            };
+            let published = {
+                let (inner, session) = (inner.clone(), session.clone());
+                blocking(move || {
+                    let held = write_all(&inner, &session, held, &pending)?;
+                    publish(&inner, &session, held, &digest)
+                })
+                .await?
+            };
+            published.link(&inner, &session, digest).await
+        });
+        match task.await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(Error::Unavailable),
+        }
+    }
+
+    /// Drops the upload and its bytes.
+    pub async fn cancel(mut self) -> Result<(), Error> {
+        let held = match std::mem::replace(&mut self.stage, Stage::Done) {
+            Stage::Idle { held, .. } => held,
+            stage @ (Stage::Streaming { .. } | Stage::Done) => {
+                self.stage = stage;
+                self.settle().await?
+            }
+        };
+        let (inner, session) = (self.inner.clone(), self.session.clone());
+        blocking(move || sessions::discard(&inner, &session, held)).await
+    }
+}
+
+impl Drop for BlobWriter {
+    /// An interruption: what was accepted is written and recorded in the background, then the upload is free to resume.
+    fn drop(&mut self) {
+        let Stage::Idle { held, pending, .. } = std::mem::replace(&mut self.stage, Stage::Done) else {
+            // A thread notices the end of its channel by itself.
+            return;
+        };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        if pending.is_empty() {
+            return;
+        }
+        let (inner, session) = (self.inner.clone(), self.session.clone());
+        runtime.spawn_blocking(move || {
+            let recorded = write_all(&inner, &session, held, &pending)
+                .and_then(|mut held| sessions::checkpoint(&inner, &session, &mut held));
+            report_interruption(&session, recorded);
+        });
+    }
+}
+
+fn report_interruption(session: &Session, recorded: Result<(), Error>) {
+    match recorded {
+        Ok(()) => tracing::debug!(upload = %session.id, "an upload was interrupted and can be resumed"),
+        Err(error) => {
+            tracing::warn!(upload = %session.id, %error, "an interrupted upload could not be recorded")
+        }
+    }
+}
+
+/// Writes all pieces; where the disk refuses, the upload is dropped and its space given back.
+fn write_all(inner: &Inner, session: &Session, mut held: Held, pieces: &[Bytes]) -> Result<Held, Error> {
+    let result = pieces.iter().try_for_each(|piece| write_piece(inner, &mut held, piece));
+    keep_or_discard(inner, session, held, result)
+}
+
+fn write_piece(inner: &Inner, held: &mut Held, piece: &Bytes) -> Result<(), Error> {
+    let staged = held.staged.as_mut().ok_or(Error::UploadUnknown)?;
+    if staged.len() % CHECKPOINT_BYTES < piece.len() as u64 {
+        inner.require_space(piece.len() as u64)?;
+    }
+    Ok(staged.write(piece)?)
+}
+
+fn keep_or_discard(
+    inner: &Inner,
+    session: &Session,
+    held: Held,
+    result: Result<(), Error>,
+) -> Result<Held, Error> {
+    match result {
+        Ok(()) => Ok(held),
+        Err(error) => {
+            if let Err(second) = sessions::discard(inner, session, held) {
+                tracing::warn!(upload = %session.id, error = %second, "the bytes of a failed upload could not be removed");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The thread of a stream.
+fn stream(
+    inner: &Arc<Inner>,
+    session: &Session,
+    held: Held,
+    pending: Vec<Bytes>,
+    mut queue: mpsc::UnboundedReceiver<Work>,
+) -> Result<Held, Error> {
+    let mut held = write_all(inner, session, held, &pending)?;
+    drop(pending);
+    loop {
+        match queue.blocking_recv() {
+            Some(Work::Bytes(bytes, room)) => {
+                let mut result = write_piece(inner, &mut held, &bytes);
+                drop((bytes, room));
+                let len = held.staged.as_ref().map_or(0, crate::blobs::StagedBlob::len);
+                if result.is_ok() && len - held.recorded.unwrap_or(0) >= CHECKPOINT_BYTES {
+                    session.touch(inner.clock.now());
+                    result = sessions::checkpoint(inner, session, &mut held);
+                }
+                held = keep_or_discard(inner, session, held, result)?;
+            }
+            Some(Work::Finish) => return Ok(held),
+            None => {
+                session.touch(inner.clock.now());
+                report_interruption(session, sessions::checkpoint(inner, session, &mut held));
+                return Ok(held);
+            }
+        }
+    }
+}
+
+/// A blob whose bytes are durable at their final path, and whose rows are not written yet.
+struct Published {
+    canonical: Digest,
+    size: u64,
+    /// Whether this upload put the file there.
+    fresh: bool,
+    recorded: bool,
+    lock: DigestGuard,
+    /// The session, until its end.
+    held: Held,
+}
+
+/// Checks the digest and puts the bytes at their final path, unless the blob is there already. Blocks.
+fn publish(inner: &Inner, session: &Session, mut held: Held, digest: &Digest) -> Result<Published, Error> {
+    let staged = held.staged.as_mut().ok_or(Error::UploadUnknown)?;
+    let checked = (|| {
+        let computed = staged.digest(digest.algorithm())?;
+        if computed != *digest {
+            return Err(Error::DigestMismatch { claimed: *digest, computed });
+        }
+        Ok((staged.digest(DigestAlgorithm::CANONICAL)?, staged.len()))
+    })();
+    let (canonical, size) = match checked {
+        Ok(checked) => checked,
+        Err(error) => {
+            return keep_or_discard(inner, session, held, Err(error)).and(Err(Error::UploadUnknown));
+        }
+    };
+    let lock = inner.blobs.lock_blocking(&canonical);
+    let result = (|| {
+        let known = inner.metadata.read(|tx| blobs::get(tx, &canonical))?.is_some();
+        let fresh = !(known && inner.blobs.blob_len(&canonical)? == Some(size));
+        let staged = held.staged.take().ok_or(Error::UploadUnknown)?;
+        if fresh {
+            inner.blobs.publish(&lock, staged, &canonical)?;
+        } else {
+            staged.discard()?;
+        }
+        Ok(fresh && !known)
+    })();
+    match result {
+        Ok(fresh) => Ok(Published { canonical, size, fresh, recorded: held.recorded.is_some(), lock, held }),
+        Err(error) => keep_or_discard(inner, session, held, Err(error)).and(Err(Error::UploadUnknown)),
+    }
+}
+
+impl Published {
+    /// Names the blob in one commit, which also ends the upload.
+    async fn link(
+        self,
+        inner: &Arc<Inner>,
+        session: &Session,
+        named: Digest,
+    ) -> Result<BlobDescriptor, Error> {
+        let Published { canonical, size, fresh, recorded, lock, held } = self;
+        let now = inner.clock.now();
+        let (id, name, actor) = (*session.id.as_bytes(), session.repository.clone(), session.actor.clone());
+        let media_type = MediaType::OCTET_STREAM;
+        let link = LinkRecord { media_type: media_type.clone(), created_at: now.millis(), actor };
+        let linked = inner
+            .metadata
+            .write(move |tx| {
+                let repository = repositories::ensure(tx, &name, now, &link.actor)?;
+                let blob = match blobs::get(tx, &canonical)? {
+                    Some(blob) => blob,
+                    None => {
+                        let blob = BlobRecord { size, created_at: now.millis() };
+                        blobs::insert(tx, &canonical, &blob)?;
+                        blob
+                    }
+                };
+                blobs::insert_alias(tx, &named, &canonical)?;
+                blobs::insert_link(tx, repository, &canonical, &link)?;
+                if recorded {
+                    uploads::remove(tx, &id)?;
+                }
+                Ok::<_, Error>(blob)
+            })
+            .await;
+        inner.sessions.forget(&session.id);
+        if linked.is_err() && fresh {
+            remove_unnamed(inner.clone(), lock, canonical).await;
+        }
+        drop(held);
+        let blob = linked?;
+        Ok(BlobDescriptor {
+            digest: canonical,
+            size: blob.size,
+            media_type,
+            created_at: Timestamp::from_millis(blob.created_at),
+        })
+    }
+}
+
+/// Takes a file away whose commit failed, unless the database, asked again, names it after all.
+async fn remove_unnamed(inner: Arc<Inner>, lock: DigestGuard, canonical: Digest) {
+    let removed = blocking(move || {
+        if inner.metadata.read(|tx| blobs::get(tx, &canonical))?.is_none() {
+            inner.blobs.remove(&lock, &canonical)?;
+        }
+        Ok(())
+    })
+    .await;
+    if let Err(error) = removed {
+        tracing::warn!(digest = %canonical, %error, "the file of a blob that was not committed is left behind");
+    }
+}

@@ -1,0 +1,111 @@
+//! What the services refuse, and what can fail below them.
+
+use std::io;
+
+use crate::fsio::FileError;
+use crate::metadata;
+use crate::oci::{Digest, ManifestError};
+
+/// Why a service did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The repository has never had any content.
+    #[error("there is no such repository; push to it first")]
+    RepositoryUnknown,
+    /// The repository has no such blob.
+    #[error("the repository has no blob {0}")]
+    BlobUnknown(Digest),
+    /// The upload never was, is finished, cancelled or expired, belongs to another repository, or was lost in a crash
+    /// before its first checkpoint.
+    #[error("there is no such upload in this repository; begin a new one")]
+    UploadUnknown,
+    /// Another request is sending to the upload.
+    #[error("another request is still sending to this upload; wait for it to end, or cancel the upload")]
+    UploadBusy,
+    /// As many uploads are open as the configuration allows.
+    #[error("too many uploads are open; finish or cancel some, or try again later")]
+    UploadsExhausted,
+    /// The bytes are not those of the digest that the client named.
+    #[error("the content has the digest {computed}, and {claimed} was named")]
+    DigestMismatch {
+        /// What the client named.
+        claimed: Digest,
+        /// What the bytes are.
+        computed: Digest,
+    },
+    /// The repository has no such manifest or tag.
+    #[error("the repository has no such manifest")]
+    ManifestUnknown,
+    /// The bytes are no manifest of the media type that they were pushed as.
+    #[error(transparent)]
+    ManifestInvalid(#[from] ManifestError),
+    /// The manifest names content that the repository doesn't have.
+    #[error("the manifest names content that the repository doesn't have; push that first")]
+    ManifestReferencesUnknown(Vec<Digest>),
+    /// The manifest is larger than the configuration allows.
+    #[error("the manifest is larger than {limit} bytes")]
+    ManifestTooLarge {
+        /// The largest size that is taken, in bytes.
+        limit: usize,
+    },
+    /// The configuration switches deletions of this kind off.
+    #[error("deletion of {0} is switched off on this registry")]
+    DeleteDisabled(&'static str),
+    /// Something live still names the content.
+    #[error("{digest} is still named by a manifest; delete that first")]
+    StillReferenced {
+        /// What was to be deleted.
+        digest: Digest,
+        /// Some of those that name it.
+        parents: Vec<Digest>,
+    },
+    /// The disk has no room.
+    #[error("the registry's disk is full; what was sent is not kept")]
+    DiskFull,
+    /// The registry can't answer at the moment.
+    #[error("the registry is not available at the moment; try again later")]
+    Unavailable,
+    /// A file operation failed.
+    #[error(transparent)]
+    Disk(FileError),
+    /// The metadata failed.
+    #[error(transparent)]
+    Metadata(metadata::Error),
+    /// Bytes of an open file could not be read or written.
+    #[error(transparent)]
+    Io(io::Error),
+}
+
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Error {
+        if error.is_full() { Error::DiskFull } else { Error::Disk(error) }
+    }
+}
+
+impl From<metadata::Error> for Error {
+    fn from(error: metadata::Error) -> Error {
+        match error {
+            metadata::Error::Full => Error::DiskFull,
+            metadata::Error::Closed => Error::Unavailable,
+            error @ (metadata::Error::Storage(_)
+            | metadata::Error::Damaged { .. }
+            | metadata::Error::Panicked) => Error::Metadata(error),
+        }
+    }
+}
+
+/// Why a registry could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has the data directory.
+    #[error(
+        "another process uses the data directory {0}; stop it first, or choose another directory with --data"
+    )]
+    Locked(std::path::PathBuf),
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The metadata could not be opened.
+    #[error(transparent)]
+    Metadata(#[from] metadata::OpenError),
+}

@@ -1,0 +1,330 @@
+//! Manifests of a repository: the revision service.
+
+use bytes::Bytes;
+
+use super::repository::Scope;
+use super::{Actor, Error, Page, referrer_service};
+use crate::clock::Timestamp;
+use crate::metadata::manifests::{self, ManifestRecord};
+use crate::metadata::repositories::{self, RepositoryId};
+use crate::metadata::{self, Read, WriteTx, blobs, tags};
+use crate::oci::{ChildRole, Digest, DigestAlgorithm, Manifest, MediaType, Reference, Tag};
+
+/// How many parents an error names at most.
+const PARENTS_NAMED: usize = 10;
+
+/// A manifest without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestDescriptor {
+    /// The digest in the domain that was asked for: the one named, or for a tag the one that the tag was set with.
+    pub digest: Digest,
+    /// The canonical digest.
+    pub canonical: Digest,
+    /// The media type that it was pushed with.
+    pub media_type: MediaType,
+    /// The length in bytes.
+    pub size: u64,
+    /// When it was last pushed.
+    pub pushed_at: Timestamp,
+}
+
+/// A manifest to push.
+#[derive(Debug, Clone)]
+pub struct ManifestPut {
+    /// The bytes, which are kept as they are.
+    pub payload: Bytes,
+    /// What they are.
+    pub media_type: MediaType,
+    /// The tag or the digest to push by.
+    pub reference: Reference,
+    /// Further tags to set.
+    pub tags: Vec<Tag>,
+    /// Who pushes.
+    pub actor: Actor,
+}
+
+/// A manifest that was pushed, durably.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestPushed {
+    /// The digest that it was pushed by; the canonical one for a push by tag.
+    pub digest: Digest,
+    /// The canonical digest.
+    pub canonical: Digest,
+    /// The subject that it names.
+    pub subject: Option<Digest>,
+    /// The tags that point to it now, in the order of the request.
+    pub tags: Vec<Tag>,
+}
+
+/// The manifest service of one repository.
+#[derive(Debug, Clone)]
+pub struct ManifestService {
+    scope: Scope,
+}
+
+impl ManifestService {
+    pub(super) fn new(scope: Scope) -> ManifestService {
+        ManifestService { scope }
+    }
+
+    /// The manifest under a tag or any of its digests, without its bytes.
+    pub fn stat(&self, reference: &Reference) -> Result<Option<ManifestDescriptor>, Error> {
+        Ok(self.scope.read(|tx, id| resolve(tx, id, reference))?.flatten())
+    }
+
+    /// The manifest under a tag or any of its digests, with its bytes as they were pushed.
+    pub fn get(&self, reference: &Reference) -> Result<Option<(ManifestDescriptor, Bytes)>, Error> {
+        let found = self.scope.read(|tx, id| {
+            let Some(descriptor) = resolve(tx, id, reference)? else { return Ok(None) };
+            let payload = manifests::payload(tx, &descriptor.canonical, Bytes::copy_from_slice)?;
+            let payload = payload.ok_or_else(|| missing_payload(&descriptor.canonical))?;
+            Ok(Some((descriptor, payload)))
+        })?;
+        Ok(found.flatten())
+    }
+
+    /// Up to `limit` revisions in the order of their canonical digests, behind `after`. Others may write meanwhile: a
+    /// revision that is there throughout is listed once.
+    pub fn all(&self, after: Option<&Digest>, limit: usize) -> Result<Page<ManifestDescriptor>, Error> {
+        let found = self.scope.read(|tx, id| manifests::list(tx, id, after, limit.saturating_add(1)))?;
+        let revisions = found.ok_or(Error::RepositoryUnknown)?;
+        let describe = |(digest, record)| descriptor(digest, digest, record);
+        Ok(Page::of(revisions.into_iter().map(describe).collect(), limit))
+    }
+
+    /// Stores a manifest: its bytes, its place in the revision index, what it names, its subject and its tags, in one
+    /// commit. Everything that it names must be in the repository, but for content that is not distributable, a subject,
+    /// and the manifests of an index where the policy allows sparse ones.
+    pub async fn put(&self, put: ManifestPut) -> Result<ManifestPushed, Error> {
+        let limit = self.scope.inner.policy.max_manifest_bytes;
+        if put.payload.len() > limit {
+            return Err(Error::ManifestTooLarge { limit });
+        }
+        self.scope.inner.require_space(put.payload.len() as u64)?;
+        let canonical = Digest::of(DigestAlgorithm::CANONICAL, &put.payload);
+        let (digest, tags) = match put.reference {
+            Reference::Tag(tag) => (canonical, std::iter::once(tag).chain(put.tags).collect()),
+            Reference::Digest(claimed) => {
+                let computed = Digest::of(claimed.algorithm(), &put.payload);
+                if computed != claimed {
+                    return Err(Error::DigestMismatch { claimed, computed });
+                }
+                (claimed, put.tags)
+            }
+        };
+        let manifest = Manifest::parse(&put.media_type, &put.payload)?;
+        let subject = manifest.subject.as_ref().map(|subject| subject.digest);
+        let push = Push {
+            record: ManifestRecord {
+                media_type: put.media_type,
+                size: put.payload.len() as u64,
+                pushed_at: self.scope.inner.clock.now().millis(),
+                actor: put.actor.as_str().into(),
+                pushed_as: digest,
+                subject,
+            },
+            payload: put.payload,
+            manifest,
+            digest,
+            canonical,
+            tags: unique(tags),
+        };
+        let pushed = ManifestPushed { digest, canonical, subject, tags: push.tags.clone() };
+        let scope = self.scope.clone();
+        self.scope.inner.metadata.write(move |tx| push.apply(tx, &scope)).await?;
+        Ok(pushed)
+    }
+
+    /// Removes a manifest with all its tags, which are returned; `None` where the repository doesn't have it. What a live
+    /// index names stays.
+    pub async fn delete(&self, digest: &Digest) -> Result<Option<Vec<Tag>>, Error> {
+        if !self.scope.inner.policy.delete.manifests {
+            return Err(Error::DeleteDisabled("manifests"));
+        }
+        let (scope, named) = (self.scope.clone(), *digest);
+        self.scope
+            .inner
+            .metadata
+            .write(move |tx| {
+                let id = scope.id(tx)?;
+                let Some(canonical) = blobs::canonical(tx, &named)? else { return Ok(None) };
+                let Some(record) = manifests::get(tx, id, &canonical)? else { return Ok(None) };
+                require_unreferenced(tx, id, &named, &canonical)?;
+                let tags = tags::of_manifest(tx, id, &canonical)?;
+                for tag in &tags {
+                    tags::remove(tx, id, tag)?;
+                }
+                forget_references(tx, id, &canonical, &record)?;
+                manifests::remove(tx, id, &canonical)?;
+                Ok(Some(tags))
+            })
+            .await
+    }
+}
+
+/// A checked push, ready for its transaction.
+struct Push {
+    record: ManifestRecord,
+    payload: Bytes,
+    manifest: Manifest,
+    digest: Digest,
+    canonical: Digest,
+    tags: Vec<Tag>,
+}
+
+impl Push {
+    fn apply(&self, tx: &WriteTx<'_>, scope: &Scope) -> Result<(), Error> {
+        let children = self.known_children(tx, scope)?;
+        let former = match repositories::id_of(tx, &scope.name)? {
+            Some(id) => manifests::get(tx, id, &self.canonical)?,
+            None => None,
+        };
+        // Everything is checked; from here on rows are written.
+        let now = Timestamp::from_millis(self.record.pushed_at);
+        let id = repositories::ensure(tx, &scope.name, now, &self.record.actor)?;
+        let mut record = self.record.clone();
+        if let Some(former) = former {
+            if former.media_type != record.media_type {
+                // The same bytes under another type may name other things.
+                forget_references(tx, id, &self.canonical, &former)?;
+            }
+            record.pushed_as = former.pushed_as;
+        }
+        manifests::insert(tx, id, &self.canonical, &record, &self.payload)?;
+        blobs::insert_alias(tx, &self.digest, &self.canonical)?;
+        for child in &children {
+            manifests::insert_reference(tx, id, child, &self.canonical)?;
+        }
+        if let Some(subject) = &record.subject {
+            let referrer = referrer_service::render(&record, &self.manifest);
+            manifests::insert_referrer(tx, id, subject, &self.canonical, &referrer)?;
+        }
+        for tag in &self.tags {
+            let record = tags::TagRecord {
+                digest: self.canonical,
+                named: self.digest,
+                updated_at: record.pushed_at,
+                actor: record.actor.clone(),
+            };
+            tags::set(tx, id, tag, &record)?;
+        }
+        Ok(())
+    }
+
+    /// The digests of the children, canonical where known; an error where one must be there and isn't.
+    fn known_children(&self, tx: &WriteTx<'_>, scope: &Scope) -> Result<Vec<Digest>, Error> {
+        let repository = repositories::id_of(tx, &scope.name)?;
+        let mut children = Vec::with_capacity(self.manifest.children.len());
+        let mut missing = Vec::new();
+        for child in &self.manifest.children {
+            let named = child.descriptor.digest;
+            let canonical = blobs::canonical(tx, &named)?;
+            let present = match (canonical, repository) {
+                (Some(canonical), Some(id)) => match child.role {
+                    ChildRole::Config | ChildRole::Layer => blobs::link(tx, id, &canonical)?.is_some(),
+                    // BuildKit's cache indexes name blobs where others name manifests.
+                    ChildRole::Manifest => {
+                        manifests::exists(tx, id, &canonical)? || blobs::link(tx, id, &canonical)?.is_some()
+                    }
+                },
+                (None, _) | (_, None) => false,
+            };
+            let may_miss = match child.role {
+                ChildRole::Config | ChildRole::Layer => !child.is_distributable(),
+                ChildRole::Manifest => scope.inner.policy.allow_sparse_indexes,
+            };
+            if !present && !may_miss {
+                missing.push(named);
+            }
+            children.push(canonical.unwrap_or(named));
+        }
+        if missing.is_empty() { Ok(children) } else { Err(Error::ManifestReferencesUnknown(missing)) }
+    }
+}
+
+/// The manifest under a reference.
+fn resolve(
+    tx: &impl Read,
+    id: RepositoryId,
+    reference: &Reference,
+) -> Result<Option<ManifestDescriptor>, metadata::Error> {
+    let (digest, canonical) = match reference {
+        Reference::Tag(tag) => match tags::get(tx, id, tag)? {
+            Some(record) => (record.named, record.digest),
+            None => return Ok(None),
+        },
+        Reference::Digest(digest) => match blobs::canonical(tx, digest)? {
+            Some(canonical) => (*digest, canonical),
+            None => return Ok(None),
+        },
+    };
+    Ok(manifests::get(tx, id, &canonical)?.map(|record| descriptor(digest, canonical, record)))
+}
+
+fn descriptor(digest: Digest, canonical: Digest, record: ManifestRecord) -> ManifestDescriptor {
+    ManifestDescriptor {
+        digest,
+        canonical,
+        media_type: record.media_type,
+        size: record.size,
+        pushed_at: Timestamp::from_millis(record.pushed_at),
+    }
+}
+
+/// Refuses where a manifest of the repository names the content, by whichever of its digests.
+pub(super) fn require_unreferenced(
+    tx: &impl Read,
+    id: RepositoryId,
+    named: &Digest,
+    canonical: &Digest,
+) -> Result<(), Error> {
+    let mut names = blobs::aliases(tx, canonical)?;
+    names.push(*canonical);
+    for name in names {
+        let parents = manifests::parents(tx, id, &name, PARENTS_NAMED)?;
+        if !parents.is_empty() {
+            return Err(Error::StillReferenced { digest: *named, parents });
+        }
+    }
+    Ok(())
+}
+
+/// Takes back what a stored manifest says of other content.
+fn forget_references(
+    tx: &WriteTx<'_>,
+    id: RepositoryId,
+    canonical: &Digest,
+    record: &ManifestRecord,
+) -> Result<(), Error> {
+    let parsed = manifests::payload(tx, canonical, |bytes| Manifest::parse(&record.media_type, bytes))?
+        .ok_or_else(|| missing_payload(canonical))??;
+    for child in &parsed.children {
+        let named = child.descriptor.digest;
+        manifests::remove_reference(tx, id, &named, canonical)?;
+        if let Some(child) = blobs::canonical(tx, &named)? {
+            manifests::remove_reference(tx, id, &child, canonical)?;
+        }
+    }
+    if let Some(subject) = &record.subject {
+        manifests::remove_referrer(tx, id, subject, canonical)?;
+    }
+    Ok(())
+}
+
+fn missing_payload(digest: &Digest) -> metadata::Error {
+    metadata::Error::Damaged {
+        table: metadata::Table::ManifestPayloads.name(),
+        reason: format!("the payload of {digest} is missing"),
+    }
+}
+
+/// The tags without repetitions, in their order.
+fn unique(tags: Vec<Tag>) -> Vec<Tag> {
+    let mut unique: Vec<Tag> = Vec::with_capacity(tags.len());
+    for tag in tags {
+        if !unique.contains(&tag) {
+            unique.push(tag);
+        }
+    }
+    unique
+}

@@ -1,0 +1,300 @@
+//! The open uploads.
+//!
+//! An upload lives in memory; its row is written at checkpoints. Whoever sends to it holds its state alone, a writer or the
+//! thread that works for one.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::OwnedMutexGuard;
+
+use super::blob_writer::BlobWriter;
+use super::repository::Scope;
+use super::{Actor, Error, Inner};
+use crate::blobs::{Checkpoint, StagedBlob, UploadId};
+use crate::clock::Timestamp;
+use crate::metadata::uploads::{self, UploadRecord};
+use crate::oci::{DigestAlgorithm, RepositoryName};
+use crate::telemetry::StorageMetrics;
+
+/// How long a request waits for another one that still sends to the same upload.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
+
+/// The open uploads of a registry.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    open: Mutex<HashMap<UploadId, Arc<Session>>>,
+    metrics: StorageMetrics,
+}
+
+/// One open upload.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: UploadId,
+    pub(super) repository: RepositoryName,
+    pub(super) started_at: Timestamp,
+    pub(super) actor: String,
+    /// When bytes last came, in milliseconds since 1970.
+    active_at: AtomicU64,
+    state: Arc<tokio::sync::Mutex<State>>,
+}
+
+/// What only one holder at a time touches.
+#[derive(Debug)]
+pub(super) struct State {
+    /// The bytes so far; `None` once the upload is finished or cancelled.
+    pub(super) staged: Option<StagedBlob>,
+    /// The length that the row in the database has; `None` where there is no row.
+    pub(super) recorded: Option<u64>,
+}
+
+/// The state of a session, held alone.
+pub(super) type Held = OwnedMutexGuard<State>;
+
+impl Sessions {
+    pub(super) fn new(metrics: StorageMetrics) -> Sessions {
+        Sessions { open: Mutex::new(HashMap::new()), metrics }
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<UploadId, Arc<Session>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> Vec<Arc<Session>> {
+        self.open().values().cloned().collect()
+    }
+
+    fn get(&self, id: &UploadId) -> Option<Arc<Session>> {
+        self.open().get(id).cloned()
+    }
+
+    pub(super) fn forget(&self, id: &UploadId) {
+        self.open().remove(id);
+    }
+}
+
+impl Session {
+    fn new(id: UploadId, record: &UploadRecord, staged: StagedBlob, recorded: Option<u64>) -> Session {
+        Session {
+            id,
+            repository: record.repository.clone(),
+            started_at: Timestamp::from_millis(record.started_at),
+            actor: record.actor.clone(),
+            active_at: AtomicU64::new(record.active_at),
+            state: Arc::new(tokio::sync::Mutex::new(State { staged: Some(staged), recorded })),
+        }
+    }
+
+    /// Notes that bytes came.
+    pub(super) fn touch(&self, now: Timestamp) {
+        self.active_at.store(now.millis(), Ordering::Relaxed);
+    }
+
+    /// The row of a checkpoint.
+    pub(super) fn record(&self, checkpoint: Checkpoint) -> UploadRecord {
+        UploadRecord {
+            repository: self.repository.clone(),
+            started_at: self.started_at.millis(),
+            active_at: self.active_at.load(Ordering::Relaxed),
+            actor: self.actor.clone(),
+            durable_len: checkpoint.len,
+            states: checkpoint.states.into_iter().map(Into::into).collect(),
+        }
+    }
+
+    fn is_expired(&self, inner: &Inner) -> bool {
+        is_expired(self.active_at.load(Ordering::Relaxed), inner)
+    }
+}
+
+fn is_expired(active_at: u64, inner: &Inner) -> bool {
+    inner.clock.now().since(Timestamp::from_millis(active_at)) > inner.policy.upload_expiry
+}
+
+/// Begins an upload.
+pub(super) fn begin(scope: &Scope, algorithm: DigestAlgorithm, actor: &Actor) -> Result<BlobWriter, Error> {
+    let inner = &scope.inner;
+    let now = inner.clock.now();
+    let id = UploadId::generate(now);
+    let mut algorithms = vec![DigestAlgorithm::CANONICAL];
+    if algorithm != DigestAlgorithm::CANONICAL {
+        algorithms.push(algorithm);
+    }
+    let record = UploadRecord {
+        repository: scope.name.clone(),
+        started_at: now.millis(),
+        active_at: now.millis(),
+        actor: actor.as_str().into(),
+        durable_len: 0,
+        states: Vec::new(),
+    };
+    let session = Arc::new(Session::new(id, &record, inner.blobs.stage(id, &algorithms), None));
+    let held = session.state.clone().try_lock_owned().expect("nobody else knows the new session");
+    {
+        let mut open = inner.sessions.open();
+        if open.len() >= inner.policy.max_uploads {
+            return Err(Error::UploadsExhausted);
+        }
+        open.insert(id, session.clone());
+    }
+    Ok(BlobWriter::new(inner.clone(), session, held))
+}
+
+/// Takes up an upload of the repository.
+pub(super) async fn resume(scope: &Scope, id: &UploadId) -> Result<Option<BlobWriter>, Error> {
+    let inner = &scope.inner;
+    let session = match inner.sessions.get(id) {
+        Some(session) => session,
+        None => match load(inner, *id).await? {
+            Some(session) => session,
+            None => return Ok(None),
+        },
+    };
+    if session.repository != scope.name {
+        return Ok(None);
+    }
+    let held = tokio::time::timeout(BUSY_WAIT, session.state.clone().lock_owned())
+        .await
+        .map_err(|_| Error::UploadBusy)?;
+    // Whoever held it may have finished it.
+    Ok(held.staged.is_some().then(|| BlobWriter::new(inner.clone(), session, held)))
+}
+
+/// Brings back an upload from its row, after a restart.
+async fn load(inner: &Arc<Inner>, id: UploadId) -> Result<Option<Arc<Session>>, Error> {
+    let Some(record) = inner.metadata.read(|tx| uploads::get(tx, id.as_bytes()))? else { return Ok(None) };
+    if is_expired(record.active_at, inner) {
+        return Ok(None);
+    }
+    let worker = inner.clone();
+    blocking(move || {
+        let states = record.states.iter().cloned().filter_map(uploads::HashStateRecord::state).collect();
+        let checkpoint = Checkpoint { len: record.durable_len, states };
+        // Two requests may load the same upload: the file is opened under the lock, so that one of them does.
+        let mut open = worker.sessions.open();
+        if let Some(session) = open.get(&id) {
+            return Ok(Some(session.clone()));
+        }
+        let Some(staged) = worker.blobs.resume(id, &checkpoint)? else { return Ok(None) };
+        let session = Arc::new(Session::new(id, &record, staged, Some(record.durable_len)));
+        open.insert(id, session.clone());
+        Ok(Some(session))
+    })
+    .await
+}
+
+/// Drops the bytes and the row of an upload; the session is gone when it returns. Blocks.
+pub(super) fn discard(inner: &Inner, session: &Session, mut held: Held) -> Result<(), Error> {
+    let removed = match held.staged.take() {
+        Some(staged) => staged.discard().map_err(Error::from),
+        // Publishing took it and failed on the way.
+        None => inner.blobs.discard(session.id).map(drop).map_err(Error::from),
+    };
+    inner.sessions.forget(&session.id);
+    if held.recorded.is_some() {
+        let id = *session.id.as_bytes();
+        inner.metadata.write_blocking(move |tx| uploads::remove(tx, &id).map_err(Error::from))?;
+    }
+    removed
+}
+
+/// Makes what an upload has durable and records it, unless that is recorded already. Blocks.
+pub(super) fn checkpoint(inner: &Inner, session: &Session, state: &mut State) -> Result<(), Error> {
+    let Some(staged) = state.staged.as_mut() else { return Ok(()) };
+    if state.recorded == Some(staged.len()) {
+        return Ok(());
+    }
+    let checkpoint = staged.checkpoint()?;
+    let len = checkpoint.len;
+    let (id, record) = (*session.id.as_bytes(), session.record(checkpoint));
+    inner.metadata.write_blocking(move |tx| uploads::set(tx, &id, &record).map_err(Error::from))?;
+    state.recorded = Some(len);
+    Ok(())
+}
+
+/// Records where every open upload stands; failures are logged.
+pub(super) async fn checkpoint_all(inner: &Arc<Inner>) {
+    for session in inner.sessions.all() {
+        let Ok(mut held) = tokio::time::timeout(BUSY_WAIT, session.state.clone().lock_owned()).await else {
+            tracing::warn!(upload = %session.id, "an upload was still being sent; it goes on from its last checkpoint");
+            continue;
+        };
+        let worker = inner.clone();
+        let done = blocking(move || {
+            // An upload without a byte is as good as a new one.
+            match held.staged.as_ref().is_some_and(|staged| staged.len() > 0) {
+                true => checkpoint(&worker, &session, &mut held),
+                false => Ok(()),
+            }
+        });
+        if let Err(error) = done.await {
+            tracing::warn!(%error, "an upload could not be recorded; it goes on from its last checkpoint");
+        }
+    }
+}
+
+/// Removes abandoned uploads, and upload files that no upload has.
+pub(super) async fn sweep(inner: &Arc<Inner>) -> Result<usize, Error> {
+    let worker = inner.clone();
+    let swept = blocking(move || {
+        let inner = &worker;
+        let mut swept = 0;
+        for session in inner.sessions.all().into_iter().filter(|session| session.is_expired(inner)) {
+            // A held one is being sent to.
+            if let Ok(held) = session.state.clone().try_lock_owned() {
+                discard(inner, &session, held)?;
+                swept += 1;
+            }
+        }
+        for id in abandoned_rows(inner)? {
+            inner.blobs.discard(id)?;
+            inner
+                .metadata
+                .write_blocking(move |tx| uploads::remove(tx, id.as_bytes()).map_err(Error::from))?;
+            swept += 1;
+        }
+        // A file is made after its session is in the map, so a listed file without one was left by a crash.
+        for id in inner.blobs.staged_ids()? {
+            let known = inner.sessions.get(&id).is_some()
+                || inner.metadata.read(|tx| uploads::get(tx, id.as_bytes()))?.is_some();
+            if !known && inner.blobs.discard(id)? {
+                tracing::info!(upload = %id, "removed the bytes of an upload that a crash had left behind");
+            }
+        }
+        Ok(swept)
+    })
+    .await?;
+    if swept > 0 {
+        inner.sessions.metrics.uploads_expired(swept as u64);
+    }
+    Ok(swept)
+}
+
+/// The recorded uploads that are expired and not open.
+fn abandoned_rows(inner: &Inner) -> Result<Vec<UploadId>, Error> {
+    let mut abandoned = Vec::new();
+    inner.metadata.read(|tx| {
+        abandoned.clear();
+        uploads::each(tx, |id, record| {
+            let id = UploadId::from_bytes(id);
+            if is_expired(record.active_at, inner) && inner.sessions.get(&id).is_none() {
+                abandoned.push(id);
+            }
+            Ok(())
+        })
+    })?;
+    Ok(abandoned)
+}
+
+/// Runs `work` on a thread that may block.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(Error::Unavailable),
+    }
+}

@@ -1,0 +1,93 @@
+//! Tags of a repository.
+
+use super::manifest_service::ManifestDescriptor;
+use super::repository::Scope;
+use super::{Actor, Error, Page};
+use crate::clock::Timestamp;
+use crate::metadata::{blobs, manifests, tags};
+use crate::oci::{Digest, Reference, Tag};
+
+/// A manifest that a tag points or pointed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagRevision {
+    /// The manifest's canonical digest.
+    pub digest: Digest,
+    /// When the tag was set to it.
+    pub at: Timestamp,
+    /// Who set it.
+    pub actor: String,
+}
+
+/// The tag service of one repository.
+#[derive(Debug, Clone)]
+pub struct TagService {
+    scope: Scope,
+}
+
+impl TagService {
+    pub(super) fn new(scope: Scope) -> TagService {
+        TagService { scope }
+    }
+
+    /// The manifest that the tag points to.
+    pub fn get(&self, tag: &Tag) -> Result<Option<ManifestDescriptor>, Error> {
+        super::ManifestService::new(self.scope.clone()).stat(&Reference::Tag(tag.clone()))
+    }
+
+    /// Up to `limit` tags in byte order, behind `after`, which need not exist.
+    pub fn list(&self, after: Option<&str>, limit: usize) -> Result<Page<Tag>, Error> {
+        let found = self.scope.read(|tx, id| tags::list(tx, id, after, limit.saturating_add(1)))?;
+        Ok(Page::of(found.ok_or(Error::RepositoryUnknown)?, limit))
+    }
+
+    /// The tags that point to the manifest, which may be named by any of its digests.
+    pub fn lookup(&self, digest: &Digest) -> Result<Vec<Tag>, Error> {
+        let found = self.scope.read(|tx, id| match blobs::canonical(tx, digest)? {
+            Some(canonical) => tags::of_manifest(tx, id, &canonical),
+            None => Ok(Vec::new()),
+        })?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// Up to `limit` manifests that the tag has pointed to, the newest first. History outlives the tag and the manifests.
+    pub fn history(&self, tag: &Tag, limit: usize) -> Result<Vec<TagRevision>, Error> {
+        let found = self.scope.read(|tx, id| tags::history(tx, id, tag, limit))?;
+        let revision = |record: tags::TagRecord| TagRevision {
+            digest: record.digest,
+            at: Timestamp::from_millis(record.updated_at),
+            actor: record.actor,
+        };
+        Ok(found.unwrap_or_default().into_iter().map(revision).collect())
+    }
+
+    /// Points the tag to a manifest that the repository has.
+    pub async fn tag(&self, digest: &Digest, tag: &Tag, actor: &Actor) -> Result<(), Error> {
+        self.scope.inner.require_space(0)?;
+        let (scope, named, tag, actor) = (self.scope.clone(), *digest, tag.clone(), actor.clone());
+        let now = scope.inner.clock.now();
+        let work = scope.clone();
+        scope
+            .inner
+            .metadata
+            .write(move |tx| {
+                let id = work.id(tx)?;
+                let digest = blobs::canonical(tx, &named)?.ok_or(Error::ManifestUnknown)?;
+                if !manifests::exists(tx, id, &digest)? {
+                    return Err(Error::ManifestUnknown);
+                }
+                let record =
+                    tags::TagRecord { digest, named, updated_at: now.millis(), actor: actor.as_str().into() };
+                Ok(tags::set(tx, id, &tag, &record)?)
+            })
+            .await
+    }
+
+    /// Removes the tag, not the manifest; says whether it was there.
+    pub async fn untag(&self, tag: &Tag) -> Result<bool, Error> {
+        if !self.scope.inner.policy.delete.tags {
+            return Err(Error::DeleteDisabled("tags"));
+        }
+        let (scope, tag) = (self.scope.clone(), tag.clone());
+        self.scope.inner.metadata.write(move |tx| Ok(tags::remove(tx, scope.id(tx)?, &tag)?)).await
+    }
+}
