@@ -1,0 +1,83 @@
+//! The server under test: the real binary, as a user starts it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::process::Daemon;
+
+/// A running server; on drop it is shut down as a service manager does it, and its store has to verify clean.
+#[derive(Debug)]
+pub(crate) struct Server {
+    daemon: Daemon,
+    address: SocketAddr,
+    data: PathBuf,
+    settings: Vec<(&'static str, String)>,
+    folder: Option<TempDir>,
+}
+
+impl Server {
+    /// Starts with an empty store.
+    pub(crate) fn start() -> Server {
+        let folder = TempDir::with_prefix("orlop-server-").expect("a temporary folder can be made");
+        let data = folder.path().join("data");
+        let mut server = Server::start_at(&data, &[]);
+        server.folder = Some(folder);
+        server
+    }
+
+    /// Starts with the store at `data`, and settings from the environment.
+    pub(crate) fn start_at(data: &Path, settings: &[(&'static str, &str)]) -> Server {
+        let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        let (daemon, address) = spawn(data, &settings);
+        Server { daemon, address, data: data.to_owned(), settings, folder: None }
+    }
+
+    /// Where it listens, as `host:port`.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The name of an image in this registry.
+    pub(crate) fn image(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+
+    /// The address of something below `/v2/`.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}/v2/{path}", self.address)
+    }
+
+    /// Kills the server without warning and starts it again on the same store, at another port.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.daemon.kill();
+        (self.daemon, self.address) = spawn(&self.data, &self.settings);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let status = self.daemon.terminate();
+        if std::thread::panicking() {
+            return;
+        }
+        assert!(status.success(), "the server ends with {status} after SIGTERM:\n{}", self.daemon.log());
+    }
+}
+
+fn spawn(data: &Path, settings: &[(&'static str, String)]) -> (Daemon, SocketAddr) {
+    let program =
+        std::env::var("ORLOP_DEV_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_orlop").to_owned());
+    let mut command = Command::new(program);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    for (key, value) in settings {
+        command.env(key, value);
+    }
+    let (daemon, line) = Daemon::start("orlop", &command, "Listening on http://");
+    let (_, address) = line.split_once("http://").expect("the line was chosen by it");
+    let address = address.split_whitespace().next().unwrap_or_default();
+    let address = address.parse().unwrap_or_else(|_| panic!("no address in {line:?}"));
+    (daemon, address)
+}
