@@ -152,6 +152,12 @@ impl Registry {
         &self.0.policy
     }
 
+    /// Refuses with [`Error::DiskFull`] where `bytes` more would leave less free than the policy's floor, so that a push
+    /// of known length need not be read to be refused.
+    pub fn require_space(&self, bytes: u64) -> Result<(), Error> {
+        self.0.require_space(bytes)
+    }
+
     /// Whether reads are answered.
     pub fn is_ready(&self) -> bool {
         self.0.metadata.read(|_| Ok(())).is_ok()

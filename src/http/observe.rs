@@ -1,0 +1,273 @@
+//! What is said about each request: an id in the answer, one line in the log, and the metrics.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::USER_AGENT;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http_body::{Frame, SizeHint};
+
+use crate::clock::monotonic;
+use crate::telemetry::{self, GaugeGuard, Metrics, RequestId};
+
+use super::errors::{ApiError, Failure};
+use super::headers::{CONTENT_DIGEST, REQUEST_ID, UPLOAD_UUID};
+
+/// The longest piece of a header or a path that a log line repeats, in bytes.
+const LOGGED_BYTES: usize = 512;
+
+/// The name of a request's route in metrics and logs; handlers put it into their answers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RouteName(pub(super) &'static str);
+
+/// Wraps every request: counts its bytes, answers its id, turns a panic into a 500, and speaks once at its end, which
+/// is when the last byte of the answer has been taken, or the connection was lost.
+pub(super) async fn observe(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let started = monotonic();
+    let in_flight = metrics.request_started();
+    let sent_id =
+        request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok()).and_then(RequestId::accept);
+    let id = sent_id.unwrap_or_else(RequestId::generate);
+    let id_value = HeaderValue::from_str(id.as_str()).ok();
+
+    let (mut parts, body) = request.into_parts();
+    let received = Arc::new(AtomicU64::new(0));
+    let body = if body.is_end_stream() {
+        body
+    } else {
+        Body::new(CountedBody { body, received: Arc::clone(&received) })
+    };
+    let mut line = Line {
+        metrics,
+        started,
+        id,
+        method: method_name(&parts.method),
+        path: logged(parts.uri.path().as_bytes()),
+        route: "none",
+        remote: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0),
+        user_agent: text_of(&parts.headers, &USER_AGENT),
+        status: StatusCode::OK,
+        upload: None,
+        digest: None,
+        failure: None,
+        received,
+        sent_bytes: 0,
+        is_complete: false,
+        _in_flight: in_flight,
+    };
+    parts.extensions.insert(line.id.clone());
+
+    let answer = AssertUnwindSafe(next.run(Request::from_parts(parts, body))).catch_unwind().await;
+    let mut response = answer.unwrap_or_else(|panic| {
+        ApiError::failure(format!("the request's handler panicked: {}", panic_message(panic.as_ref())))
+            .into_response()
+    });
+
+    if let Some(id) = id_value {
+        response.headers_mut().insert(REQUEST_ID.clone(), id);
+    }
+    line.status = response.status();
+    line.route = response.extensions().get::<RouteName>().map_or("none", |route| route.0);
+    line.failure = response.extensions_mut().remove::<Failure>().map(|failure| failure.0);
+    line.upload = text_of(response.headers(), &UPLOAD_UUID);
+    line.digest = text_of(response.headers(), &CONTENT_DIGEST);
+    response.map(|body| {
+        line.is_complete = body.is_end_stream();
+        Body::new(ObservedBody { body, line })
+    })
+}
+
+/// The method by HTTP's own name for it, from a closed set, since strangers choose methods.
+fn method_name(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "OPTIONS" => "OPTIONS",
+        _ => "OTHER",
+    }
+}
+
+fn text_of(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name).map(|value| logged(value.as_bytes()))
+}
+
+/// `bytes` as they may stand in a log line: printable ASCII, bounded, anything else escaped. Quotes are left to the
+/// log's own format.
+fn logged(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(LOGGED_BYTES)];
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+    if shown.iter().all(is_plain) {
+        return String::from_utf8_lossy(shown).into_owned();
+    }
+    shown.escape_ascii().to_string()
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
+}
+
+/// What will be said about a request; it is said when this is dropped.
+struct Line {
+    metrics: Metrics,
+    started: Instant,
+    id: RequestId,
+    method: &'static str,
+    path: String,
+    route: &'static str,
+    remote: Option<SocketAddr>,
+    user_agent: Option<String>,
+    status: StatusCode,
+    upload: Option<String>,
+    digest: Option<String>,
+    /// What went wrong inside, if something did.
+    failure: Option<String>,
+    received: Arc<AtomicU64>,
+    sent_bytes: u64,
+    is_complete: bool,
+    _in_flight: GaugeGuard,
+}
+
+/// Emits one event at a level that is known only when it happens.
+macro_rules! event {
+    ($level:ident, $line:ident, $took:ident, $($field:tt)*) => {
+        tracing::$level!(
+            request = $line.id.as_str(),
+            method = $line.method,
+            path = $line.path,
+            route = $line.route,
+            status = $line.status.as_u16(),
+            received_bytes = $line.received.load(Ordering::Relaxed),
+            sent_bytes = $line.sent_bytes,
+            took_us = u64::try_from($took.as_micros()).unwrap_or(u64::MAX),
+            remote = $line.remote.map(tracing::field::display),
+            user_agent = $line.user_agent,
+            upload = $line.upload,
+            digest = $line.digest,
+            $($field)*
+        )
+    };
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let took = monotonic().saturating_duration_since(self.started);
+        self.metrics.record(&telemetry::Request {
+            method: self.method,
+            route: self.route,
+            status: self.status.as_u16(),
+            took,
+            received_bytes: self.received.load(Ordering::Relaxed),
+            sent_bytes: self.sent_bytes,
+        });
+        let line = self;
+        match (&line.failure, line.is_complete) {
+            (Some(failure), _) => event!(error, line, took, failure, "request failed"),
+            (None, true) => event!(info, line, took, "request"),
+            (None, false) => event!(info, line, took, "request ended before its answer did"),
+        }
+    }
+}
+
+/// A request's body that counts what arrives.
+struct CountedBody {
+    body: Body,
+    received: Arc<AtomicU64>,
+}
+
+impl HttpBody for CountedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer's body that counts what leaves, and holds the request's line until it is dropped.
+struct ObservedBody {
+    body: Body,
+    line: Line,
+}
+
+impl HttpBody for ObservedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.line.sent_bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                self.line.is_complete = self.body.is_end_stream();
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.line.failure = Some(format!("the answer's body ended: {error}"))
+            }
+            Poll::Ready(None) => self.line.is_complete = true,
+            Poll::Pending => {}
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_strangers_send_cannot_forge_a_log_line() {
+        assert_eq!(logged(b"docker/20.10 (linux)"), "docker/20.10 (linux)");
+        assert_eq!(logged(b"a\nb\x1b[31m\xff"), r"a\nb\x1b[31m\xff");
+        assert_eq!(logged(&[b'x'; 10_000]).len(), LOGGED_BYTES);
+    }
+
+    #[test]
+    fn methods_that_strangers_make_up_share_one_name() {
+        assert_eq!(method_name(&Method::PATCH), "PATCH");
+        assert_eq!(method_name(&Method::from_bytes(b"FOO").expect("a method")), "OTHER");
+    }
+}

@@ -1,0 +1,96 @@
+//! What the handlers share, and the one page on which paths are given to them.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{any, get};
+use http::HeaderValue;
+
+use crate::registry::Registry;
+use crate::telemetry::Metrics;
+
+use super::body::BlobBodies;
+use super::buffers::BufferPool;
+use super::observe::observe;
+use super::{headers, health, v2};
+
+/// What the wire needs to serve a registry.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// The registry that is served.
+    pub registry: Registry,
+    /// How it is served.
+    pub settings: Settings,
+    /// Where requests are counted, and what `/metrics` shows.
+    pub metrics: Metrics,
+}
+
+/// How a registry is served.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The URL under which clients reach the registry, such as `https://registry.example`. With it, `Location` and `Link`
+    /// are absolute; without, they are relative, which works behind any proxy.
+    pub external_url: Option<String>,
+    /// The least length of a chunk that isn't the last, as uploads are told; 0 tells them nothing. It is advice: shorter
+    /// ones are taken too.
+    pub chunk_min_length: u64,
+    /// The memory that answers may take together, in bytes.
+    pub buffer_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { external_url: None, chunk_min_length: 0, buffer_bytes: 32 * 1024 * 1024 }
+    }
+}
+
+/// What all handlers see.
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) registry: Registry,
+    pub(super) metrics: Metrics,
+    pub(super) bodies: BlobBodies,
+    /// The `OCI-Chunk-Min-Length` of upload answers.
+    pub(super) chunk_min_length: Option<HeaderValue>,
+    /// The external URL without its last slash, or nothing.
+    origin: String,
+}
+
+impl App {
+    /// The URL of `path` as clients should use it.
+    pub(super) fn url(&self, path: &str) -> HeaderValue {
+        headers::value([&self.origin, path].concat())
+    }
+
+    /// The value of a `Link` header to the next page of a listing.
+    pub(super) fn next_link(&self, path_and_query: &str) -> HeaderValue {
+        headers::value(format!("<{}{path_and_query}>; rel=\"next\"", self.origin))
+    }
+}
+
+/// The service of one registry, for any number of connections.
+///
+/// The server may put the peer's address into a request's extensions as `axum::extract::ConnectInfo<SocketAddr>`; it
+/// then stands in the log. Each call makes a buffer pool of its own: one router is enough for one process.
+pub fn router(service: Service) -> Router {
+    let Service { registry, settings, metrics } = service;
+    let app = Arc::new(App {
+        registry,
+        metrics: metrics.clone(),
+        bodies: BlobBodies::new(BufferPool::new(settings.buffer_bytes)),
+        chunk_min_length: (settings.chunk_min_length > 0)
+            .then(|| HeaderValue::from(settings.chunk_min_length)),
+        origin: settings.external_url.unwrap_or_default().trim_end_matches('/').to_owned(),
+    });
+    Router::new()
+        .route("/v2", any(v2::dispatch))
+        .route("/v2/", any(v2::dispatch))
+        .route("/v2/{*rest}", any(v2::dispatch))
+        .route("/livez", get(health::get_livez))
+        .route("/readyz", get(health::get_readyz))
+        .route("/metrics", get(health::get_metrics))
+        .fallback(v2::dispatch)
+        .layer(from_fn_with_state(metrics, observe))
+        .with_state(app)
+}

@@ -1,0 +1,157 @@
+//! Manifests: GET, HEAD, PUT and DELETE.
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::oci::{MediaType, Reference, RepositoryName, Tag, detect_media_type};
+use crate::registry::{self, ManifestDescriptor, ManifestPut};
+
+use super::super::errors::{ApiError, ErrorCode};
+use super::super::headers::{CONTENT_DIGEST, SUBJECT, TAG, entity_tag, is_unchanged, value};
+use super::super::incoming::Incoming;
+use super::{Answer, Call, empty};
+
+/// The most tags that one push may create.
+const MAX_TAGS: usize = 100;
+
+/// Answers with a manifest, byte for byte as it was pushed and whatever the client accepts.
+pub(super) fn get_manifest(call: &Call<'_>, name: &RepositoryName, reference: &Reference) -> Answer {
+    let Some((manifest, payload)) = call.repository(name).manifests().get(reference)? else {
+        return Err(unknown(call, name));
+    };
+    Ok(described(call.headers(), &manifest, payload))
+}
+
+/// Answers with what is known of a manifest, without its bytes.
+pub(super) fn head_manifest(call: &Call<'_>, name: &RepositoryName, reference: &Reference) -> Answer {
+    let Some(manifest) = call.repository(name).manifests().stat(reference)? else {
+        return Err(unknown(call, name));
+    };
+    Ok(described(call.headers(), &manifest, Bytes::new()))
+}
+
+/// Stores a manifest, and the tags that are to name it, at once.
+pub(super) async fn put_manifest(
+    call: &Call<'_>,
+    name: &RepositoryName,
+    reference: Reference,
+    body: &mut Incoming,
+) -> Answer {
+    let tags = asked_tags(call)?;
+    let payload = body.manifest(call.app.registry.policy().max_manifest_bytes).await?;
+    let media_type = sent_media_type(call.headers(), &payload)?;
+    let put = ManifestPut { payload, media_type, reference, tags: tags.clone(), actor: call.actor() };
+    let pushed = call.repository(name).manifests().put(put).await?;
+
+    let mut response = empty(StatusCode::CREATED);
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, call.app.url(&format!("/v2/{name}/manifests/{}", pushed.digest)));
+    headers.insert(CONTENT_DIGEST.clone(), value(pushed.digest.to_string()));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    if let Some(subject) = pushed.subject {
+        headers.insert(SUBJECT.clone(), value(subject.to_string()));
+    }
+    for tag in tags {
+        headers.append(TAG.clone(), value(tag.as_str()));
+    }
+    Ok(response)
+}
+
+/// Takes a tag from its manifest, or a manifest with all its tags from the repository.
+pub(super) async fn delete_manifest(call: &Call<'_>, name: &RepositoryName, reference: &Reference) -> Answer {
+    let repository = call.repository(name);
+    let was_there = match reference {
+        Reference::Tag(tag) => repository.tags().untag(tag).await?,
+        Reference::Digest(digest) => repository.manifests().delete(digest).await?.is_some(),
+    };
+    if was_there { Ok(empty(StatusCode::ACCEPTED)) } else { Err(unknown(call, name)) }
+}
+
+/// Why a manifest was not found: its repository is missing, or only the manifest is.
+fn unknown(call: &Call<'_>, name: &RepositoryName) -> ApiError {
+    match call.repository(name).exists() {
+        Ok(true) => registry::Error::ManifestUnknown.into(),
+        Ok(false) => registry::Error::RepositoryUnknown.into(),
+        Err(error) => error.into(),
+    }
+}
+
+/// The answer with a manifest, or that the client has it already.
+fn described(asked: &HeaderMap, manifest: &ManifestDescriptor, payload: Bytes) -> Response {
+    let entity_tag = entity_tag(&manifest.digest);
+    let mut response = if is_unchanged(asked, &entity_tag) {
+        empty(StatusCode::NOT_MODIFIED)
+    } else {
+        let mut response = Response::new(Body::from(payload));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, value(manifest.media_type.as_str()));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(manifest.size));
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_DIGEST.clone(), value(manifest.digest.to_string()));
+    headers.insert(ETAG, entity_tag);
+    response
+}
+
+/// The tags of the parameters `tag`, each once, in their order.
+fn asked_tags(call: &Call<'_>) -> Result<Vec<Tag>, ApiError> {
+    let mut tags: Vec<Tag> = Vec::new();
+    for text in call.query().all("tag") {
+        let tag =
+            text.parse::<Tag>().map_err(|error| ApiError::new(ErrorCode::TagInvalid, error.to_string()))?;
+        if tags.contains(&tag) {
+            continue;
+        }
+        if tags.len() == MAX_TAGS {
+            let message = format!("one push may create {MAX_TAGS} tags at most; push again for the others");
+            return Err(ApiError::new(ErrorCode::TagsTooMany, message));
+        }
+        tags.push(tag);
+    }
+    Ok(tags)
+}
+
+/// The media type that a manifest was sent as, or else the one that it says or shows itself.
+fn sent_media_type(headers: &HeaderMap, payload: &[u8]) -> Result<MediaType, ApiError> {
+    let Some(sent) = headers.get(CONTENT_TYPE) else {
+        return detect_media_type(payload).ok_or_else(|| {
+            let message =
+                "send the manifest's media type as Content-Type; it can't be told from the manifest";
+            ApiError::new(ErrorCode::ManifestInvalid, message)
+        });
+    };
+    sent.to_str()
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| ApiError::new(ErrorCode::ManifestInvalid, "the Content-Type is no media type"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(content_type: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))])
+    }
+
+    #[test]
+    fn the_media_type_is_the_one_that_was_sent_without_its_parameters() {
+        let sent = typed("application/vnd.oci.image.manifest.v1+json; charset=utf-8");
+        let media_type = sent_media_type(&sent, b"{}").expect("a media type");
+        assert_eq!(media_type.as_str(), "application/vnd.oci.image.manifest.v1+json");
+        assert!(sent_media_type(&typed("nonsense"), b"{}").is_err());
+    }
+
+    #[test]
+    fn without_content_type_the_manifest_says_what_it_is() {
+        let payload =
+            br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+        let media_type = sent_media_type(&HeaderMap::new(), payload).expect("a media type");
+        assert_eq!(media_type.as_str(), "application/vnd.oci.image.index.v1+json");
+        assert!(sent_media_type(&HeaderMap::new(), b"garbage").is_err());
+    }
+}

@@ -1,0 +1,109 @@
+//! The end-points under `/v2/`: one file per noun, one function per operation.
+
+mod base;
+mod blobs;
+mod catalog;
+mod manifests;
+mod referrers;
+mod tags;
+mod uploads;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+
+use crate::oci::RepositoryName;
+use crate::registry::{Actor, Repository};
+
+use super::errors::ApiError;
+use super::headers::{API_VERSION, REGISTRY_2};
+use super::incoming::Incoming;
+use super::observe::RouteName;
+use super::query::Query;
+use super::routes::Route;
+use super::service::App;
+
+/// What a handler gets besides what the path names.
+struct Call<'a> {
+    app: &'a App,
+    parts: &'a Parts,
+}
+
+impl<'a> Call<'a> {
+    fn repository(&self, name: &RepositoryName) -> Repository {
+        self.app.registry.namespace().repository(name)
+    }
+
+    fn headers(&self) -> &'a HeaderMap {
+        &self.parts.headers
+    }
+
+    fn query(&self) -> Query<'a> {
+        Query::of(&self.parts.uri)
+    }
+
+    /// Whoever asks; rules come later, and everybody is anonymous until then.
+    #[expect(clippy::unused_self, reason = "an actor will be told from the request's credentials")]
+    fn actor(&self) -> Actor {
+        Actor::anonymous()
+    }
+}
+
+type Answer = Result<Response, ApiError>;
+
+/// Answers any request that isn't about the process itself.
+pub(super) async fn dispatch(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let mut body = Incoming::new(&parts.headers, body);
+    let (route_name, answer) = match Route::parse(&parts.method, parts.uri.path()) {
+        Ok(route) => {
+            let name = route.operation().row().name;
+            (name, answer(&Call { app: &app, parts: &parts }, route, &mut body).await)
+        }
+        Err(error) => ("none", Err(error)),
+    };
+    let mut response = match answer {
+        Ok(response) => response,
+        Err(error) => {
+            body.drain().await;
+            error.into_response()
+        }
+    };
+    response.headers_mut().insert(API_VERSION.clone(), REGISTRY_2);
+    response.extensions_mut().insert(RouteName(route_name));
+    response
+}
+
+async fn answer(call: &Call<'_>, route: Route, body: &mut Incoming) -> Answer {
+    match route {
+        Route::GetBase => Ok(base::get_base()),
+        Route::ListRepositories => catalog::list_repositories(call),
+        Route::GetBlob { name, digest } => blobs::get_blob(call, &name, &digest),
+        Route::HeadBlob { name, digest } => blobs::head_blob(call, &name, &digest),
+        Route::DeleteBlob { name, digest } => blobs::delete_blob(call, &name, &digest).await,
+        Route::CreateUpload { name } => uploads::create_upload(call, &name, body).await,
+        Route::GetUpload { name, id } => uploads::get_upload(call, &name, &id).await,
+        Route::WriteUpload { name, id } => uploads::write_upload(call, &name, &id, body).await,
+        Route::CommitUpload { name, id } => uploads::commit_upload(call, &name, &id, body).await,
+        Route::CancelUpload { name, id } => uploads::cancel_upload(call, &name, &id).await,
+        Route::GetManifest { name, reference } => manifests::get_manifest(call, &name, &reference),
+        Route::HeadManifest { name, reference } => manifests::head_manifest(call, &name, &reference),
+        Route::PutManifest { name, reference } => manifests::put_manifest(call, &name, reference, body).await,
+        Route::DeleteManifest { name, reference } => {
+            manifests::delete_manifest(call, &name, &reference).await
+        }
+        Route::ListTags { name } => tags::list_tags(call, &name),
+        Route::ListReferrers { name, subject } => referrers::list_referrers(call, &name, subject.as_ref()),
+    }
+}
+
+/// An answer without a body, whose headers are still to be set.
+fn empty(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
+}
