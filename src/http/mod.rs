@@ -1,1 +1,23 @@
-//! The wire: routes, extractors, errors and handlers of the distribution API.
+//! The wire: routes, errors, bodies and handlers of the distribution API.
+//!
+//! [`router`] makes the service that a connection is served with. A request passes [`observe`], which gives it an id and
+//! logs it once; [`routes`] turns its method and path into a closed [`Operation`]; a handler in [`v2`] calls one or two
+//! functions of the registry and writes their answer down. Whatever fails on the way becomes an [`ErrorCode`].
+
+mod body;
+mod buffers;
+mod errors;
+mod headers;
+mod health;
+mod incoming;
+mod observe;
+mod percent;
+mod query;
+mod ranges;
+mod routes;
+mod service;
+mod v2;
+
+pub use errors::ErrorCode;
+pub use routes::{Access, Operation, Row};
+pub use service::{Service, Settings, router};

@@ -237,7 +237,7 @@ impl HttpBody for ObservedBody {
                 self.line.is_complete = self.body.is_end_stream();
             }
             Poll::Ready(Some(Err(error))) => {
-                self.line.failure = Some(format!("the answer's body ended: {error}"))
+                self.line.failure = Some(format!("the answer's body ended: {error}"));
             }
             Poll::Ready(None) => self.line.is_complete = true,
             Poll::Pending => {}
