@@ -87,3 +87,93 @@ stored_as_bytes!(
     |bytes| std::str::from_utf8(bytes).ok()?.parse().ok(),
     "repository name"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::blobs::{BlobRecord, LinkRecord};
+    use crate::metadata::manifests::{ManifestRecord, ReferrerRecord};
+    use crate::metadata::repositories::RepositoryRecord;
+    use crate::metadata::tags::TagRecord;
+    use crate::metadata::uploads::UploadRecord;
+    use crate::oci::{DigestAlgorithm, Hasher};
+
+    fn digest() -> Digest {
+        Digest::of(DigestAlgorithm::Sha256, b"")
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Encodes, compares with what released binaries wrote, and decodes again.
+    #[track_caller]
+    fn pin<R: Record + PartialEq + std::fmt::Debug>(record: &R, golden: &str) {
+        let bytes = encode(record);
+        assert_eq!(hex(&bytes), golden.replace(['\n', ' '], ""));
+        assert_eq!(decode::<R>(&bytes).unwrap(), *record);
+    }
+
+    #[test]
+    fn records_have_the_bytes_of_schema_1() {
+        let empty = "2101e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        pin(&BlobRecord { size: 300, created_at: 1_700_000_000_000 }, "01 fb2c01 fd0068e5cf8b010000");
+        pin(
+            &LinkRecord { media_type: MediaType::OCTET_STREAM, created_at: 7, actor: "anonymous".into() },
+            "01 18 6170706c69636174696f6e2f6f637465742d73747265616d 07 09 616e6f6e796d6f7573",
+        );
+        pin(&digest(), &format!("01 {empty}"));
+        pin(
+            &RepositoryRecord { name: "a/b".parse().unwrap(), created_at: 7, actor: "x".into() },
+            "01 03 612f62 07 01 78",
+        );
+        pin(
+            &ManifestRecord {
+                media_type: "a/b".parse().unwrap(),
+                size: 2,
+                pushed_at: 7,
+                actor: "x".into(),
+                pushed_as: digest(),
+                subject: Some(digest()),
+            },
+            &format!("01 03 612f62 02 07 01 78 {empty} 01 {empty}"),
+        );
+        pin(
+            &ReferrerRecord { artifact_type: Some("t".into()), descriptor: b"{}".to_vec() },
+            "01 01 01 74 02 7b7d",
+        );
+        pin(
+            &TagRecord { digest: digest(), named: digest(), updated_at: 7, actor: "x".into() },
+            &format!("01 {empty} {empty} 07 01 78"),
+        );
+        let state = Hasher::new(DigestAlgorithm::Sha256).save();
+        let mut golden = format!("01 01 61 07 08 01 78 09 01 01 {:02x}", state.format.len());
+        golden.push_str(&hex(state.format.as_bytes()));
+        golden.push_str(&format!("{:02x}{}", state.bytes.len(), hex(&state.bytes)));
+        pin(
+            &UploadRecord {
+                repository: "a".parse().unwrap(),
+                started_at: 7,
+                active_at: 8,
+                actor: "x".into(),
+                durable_len: 9,
+                states: vec![state.into()],
+            },
+            &golden,
+        );
+    }
+
+    #[test]
+    fn an_unknown_version_left_over_bytes_and_missing_ones_are_errors() {
+        let bytes = encode(&BlobRecord { size: 300, created_at: 5 });
+        for (name, damaged) in [
+            ("empty", Vec::new()),
+            ("version", [&[2], &bytes[1..]].concat()),
+            ("left over", [&bytes[..], &[0]].concat()),
+            ("short", bytes[..bytes.len() - 1].to_vec()),
+        ] {
+            let result = decode::<BlobRecord>(&damaged);
+            assert!(matches!(result, Err(Error::Damaged { table: "blobs", .. })), "{name}: {result:?}");
+        }
+    }
+}

@@ -83,3 +83,39 @@ impl<'k> Parts<'k> {
         std::str::from_utf8(std::mem::take(&mut self.0)).ok()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::DigestAlgorithm;
+
+    #[test]
+    fn keys_have_the_bytes_of_schema_1_and_read_back() {
+        let digest = Digest::of(DigestAlgorithm::Sha256, b"");
+        let key = Key::new().number(258).digest(&digest).text("latest");
+        let golden = [&[0, 0, 0, 0, 0, 0, 1, 2, 1][..], digest.as_bytes(), b"latest"].concat();
+        assert_eq!(key.as_ref(), golden);
+        let mut parts = Parts(key.as_ref());
+        assert_eq!((parts.number(), parts.digest(), parts.text()), (Some(258), Some(digest), Some("latest")));
+        assert_eq!(
+            Key::new().number(1).terminated("v1").number(2).as_ref(),
+            b"\0\0\0\0\0\0\0\x01v1\0\0\0\0\0\0\0\0\x02"
+        );
+    }
+
+    #[test]
+    fn the_longest_names_fit() {
+        let digest = Digest::of(DigestAlgorithm::Sha512, b"");
+        Key::new().text(&"n".repeat(255));
+        Key::new().number(1).digest(&digest).text(&"t".repeat(128));
+        Key::new().number(1).terminated(&"t".repeat(128)).number(1);
+        Key::new().number(1).digest(&digest).digest(&digest);
+    }
+
+    #[test]
+    fn a_tag_that_begins_another_sorts_and_scans_apart() {
+        let history =
+            |tag: &str, number| Key::new().number(1).terminated(tag).number(number).as_ref().to_vec();
+        assert!(history("v1", u64::MAX) < history("v1.0", 0));
+    }
+}

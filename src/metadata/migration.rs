@@ -9,7 +9,7 @@ use redb::{ReadableDatabase, TableDefinition, WriteTransaction};
 
 use super::database::open_file;
 use super::{Error, OpenError, Options};
-use crate::fsio::{self, Access, Disk};
+use crate::fsio::{Disk, copy_durable};
 
 #[path = "../../migrations/0001_initial.rs"]
 mod initial;
@@ -33,25 +33,35 @@ const SCHEMA_KEY: &[u8] = b"schema";
 
 /// Makes sure that a database of the present schema lies at `path`.
 pub(super) fn prepare(disk: &dyn Disk, path: &Path, options: Options) -> Result<(), OpenError> {
+    bring_to(&MIGRATIONS, disk, path, options)
+}
+
+fn bring_to(
+    migrations: &[Migration],
+    disk: &dyn Disk,
+    path: &Path,
+    options: Options,
+) -> Result<(), OpenError> {
+    let newest = migrations.last().map_or(0, |migration| migration.number);
     let fresh = with_suffix(path, ".new");
     // Left by a crash during the very first start.
     disk.remove(&fresh)?;
     if disk.len(path)?.is_none() {
         drop(disk.create(&fresh)?);
-        migrate(disk, &fresh, options, 0)?;
+        migrate(migrations, disk, &fresh, options, 0)?;
         disk.rename(&fresh, path)?;
         sync_directory_of(disk, path)?;
         return Ok(());
     }
     let found = schema_of(disk, path, options)?;
-    if found > SCHEMA {
-        return Err(OpenError::NewerSchema { found, known: SCHEMA });
+    if found > newest {
+        return Err(OpenError::NewerSchema { found, known: newest });
     }
-    if found < SCHEMA {
+    if found < newest {
         let aside = with_suffix(path, &format!(".schema-{found}"));
-        tracing::info!(from = found, to = SCHEMA, copy = %aside.display(), "migrating the metadata");
-        copy_aside(disk, path, &aside)?;
-        migrate(disk, path, options, found)?;
+        tracing::info!(from = found, to = newest, copy = %aside.display(), "migrating the metadata");
+        copy_durable(disk, path, &aside)?;
+        migrate(migrations, disk, path, options, found)?;
     }
     Ok(())
 }
@@ -73,9 +83,15 @@ fn schema_of(disk: &dyn Disk, path: &Path, options: Options) -> Result<u32, Open
     Ok(u32::from_be_bytes(number))
 }
 
-fn migrate(disk: &dyn Disk, path: &Path, options: Options, from: u32) -> Result<(), OpenError> {
+fn migrate(
+    migrations: &[Migration],
+    disk: &dyn Disk,
+    path: &Path,
+    options: Options,
+    from: u32,
+) -> Result<(), OpenError> {
     let database = open_file(disk, path, options)?;
-    for migration in MIGRATIONS.iter().filter(|migration| migration.number > from) {
+    for migration in migrations.iter().filter(|migration| migration.number > from) {
         let mut transaction = database.begin_write().map_err(Error::from_redb)?;
         transaction.set_quick_repair(options.quick_repair);
         (migration.apply)(&transaction).map_err(Error::from_redb)?;
@@ -86,29 +102,6 @@ fn migrate(disk: &dyn Disk, path: &Path, options: Options, from: u32) -> Result<
         transaction.commit().map_err(Error::from_redb)?;
     }
     Ok(())
-}
-
-/// Copies the closed database file, durably.
-fn copy_aside(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), OpenError> {
-    let unfinished = with_suffix(to, ".new");
-    disk.remove(&unfinished)?;
-    let failed = |operation, source| fsio::FileError { operation, path: unfinished.clone(), source };
-    if let Some(source) = disk.open(from, Access::Read)? {
-        let copy = disk.create(&unfinished)?;
-        let mut buffer = vec![0; 1 << 20];
-        let mut offset = 0;
-        loop {
-            let read = source.read_at(&mut buffer, offset).map_err(|error| failed("read", error))?;
-            if read == 0 {
-                break;
-            }
-            copy.write_at(&buffer[..read], offset).map_err(|error| failed("write", error))?;
-            offset += read as u64;
-        }
-        copy.sync().map_err(|error| failed("sync", error))?;
-    }
-    disk.rename(&unfinished, to)?;
-    sync_directory_of(disk, to)
 }
 
 fn sync_directory_of(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
@@ -122,4 +115,111 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsio::SimulatedDisk;
+
+    const PATH: &str = "/data/metadata.redb";
+
+    /// A second step, as a later release would have it.
+    const LATER: [Migration; 2] = [
+        Migration { number: 1, apply: initial::apply },
+        Migration {
+            number: 2,
+            apply: |transaction| {
+                transaction.open_table(TableDefinition::<&[u8], &[u8]>::new("later"))?;
+                Ok(())
+            },
+        },
+    ];
+
+    /// A step that fails after it has written.
+    const FAILING: [Migration; 2] = [
+        Migration { number: 1, apply: initial::apply },
+        Migration {
+            number: 2,
+            apply: |transaction| {
+                transaction.open_table(TableDefinition::<&[u8], &[u8]>::new("later"))?;
+                Err(redb::Error::Corrupted("on purpose".into()))
+            },
+        },
+    ];
+
+    fn disk() -> SimulatedDisk {
+        let disk = SimulatedDisk::new();
+        disk.create_dir("/data".as_ref()).unwrap();
+        disk
+    }
+
+    fn schema(disk: &SimulatedDisk, path: &str) -> u32 {
+        schema_of(disk, path.as_ref(), Options::default()).unwrap()
+    }
+
+    fn tables(disk: &SimulatedDisk) -> Vec<String> {
+        let database = open_file(disk, PATH.as_ref(), Options::default()).unwrap();
+        let transaction = database.begin_read().unwrap();
+        use redb::TableHandle;
+        let mut names: Vec<_> =
+            transaction.list_tables().unwrap().map(|table| table.name().to_owned()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn a_fresh_database_has_every_table_and_the_present_schema() {
+        let disk = disk();
+        prepare(&disk, PATH.as_ref(), Options::default()).unwrap();
+        assert_eq!(schema(&disk, PATH), SCHEMA);
+        let mut expected: Vec<_> =
+            super::super::Table::ALL.iter().map(|table| table.name().to_owned()).collect();
+        expected.sort_unstable();
+        assert_eq!(tables(&disk), expected);
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_and_left_alone() {
+        let disk = disk();
+        bring_to(&LATER, &disk, PATH.as_ref(), Options::default()).unwrap();
+        let error = prepare(&disk, PATH.as_ref(), Options::default()).unwrap_err();
+        assert!(matches!(error, OpenError::NewerSchema { found: 2, known: 1 }), "{error}");
+        assert!(error.to_string().contains("newer Orlop"));
+        assert_eq!(schema(&disk, PATH), 2);
+    }
+
+    #[test]
+    fn a_migration_records_its_number_and_puts_the_former_file_aside() {
+        let disk = disk();
+        prepare(&disk, PATH.as_ref(), Options::default()).unwrap();
+        bring_to(&LATER, &disk, PATH.as_ref(), Options::default()).unwrap();
+        assert_eq!((schema(&disk, PATH), schema(&disk, "/data/metadata.redb.schema-1")), (2, 1));
+    }
+
+    #[test]
+    fn a_migration_that_fails_leaves_the_former_schema() {
+        let disk = disk();
+        prepare(&disk, PATH.as_ref(), Options::default()).unwrap();
+        bring_to(&FAILING, &disk, PATH.as_ref(), Options::default()).unwrap_err();
+        assert_eq!(schema(&disk, PATH), 1);
+        assert!(!tables(&disk).contains(&"later".to_owned()));
+    }
+
+    #[test]
+    fn a_first_start_that_lost_power_at_any_point_can_be_repeated() {
+        let whole = disk();
+        prepare(&whole, PATH.as_ref(), Options::default()).unwrap();
+        for operation in 0..whole.operations() {
+            let disk = disk();
+            disk.cut_power_at(operation);
+            let _ = prepare(&disk, PATH.as_ref(), Options::default());
+            for seed in 0..4 {
+                let disk = disk.reboot(seed);
+                disk.create_dir("/data".as_ref()).unwrap();
+                prepare(&disk, PATH.as_ref(), Options::default()).unwrap();
+                assert_eq!(schema(&disk, PATH), SCHEMA);
+            }
+        }
+    }
 }

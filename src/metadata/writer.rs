@@ -202,3 +202,118 @@ fn run_batch(transaction: WriteTransaction, batch: &mut [Box<dyn Job>]) -> Resul
     }
     Ok(Outcome::Committed { wrote })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::fsio::SimulatedDisk;
+    use crate::metadata::{Metadata, Options, Read, Table};
+
+    fn metadata(metrics: &StorageMetrics) -> Metadata {
+        let disk = Arc::new(SimulatedDisk::new());
+        crate::fsio::Disk::create_dir(disk.as_ref(), "/data".as_ref()).unwrap();
+        Metadata::open(disk, "/data", Options::default(), metrics.clone()).unwrap()
+    }
+
+    /// Keeps the writer thread busy until the returned sender is used or dropped, so that later writes share one batch.
+    fn hold(metadata: &Metadata) -> mpsc::Sender<()> {
+        let (release, held) = mpsc::channel::<()>();
+        let (entered, started) = mpsc::channel();
+        let held = std::sync::Mutex::new(held);
+        drop(metadata.submit(move |_| {
+            entered.send(()).unwrap();
+            let _ = held.lock().unwrap().recv();
+            Ok::<_, Error>(())
+        }));
+        started.recv().unwrap();
+        release
+    }
+
+    fn put(key: &'static str) -> impl FnMut(&WriteTx<'_>) -> Result<(), Error> + Send {
+        move |tx| tx.insert(Table::Meta, key, b"x")
+    }
+
+    fn has(metadata: &Metadata, key: &str) -> bool {
+        metadata.read(|tx| tx.has(Table::Meta, key)).unwrap()
+    }
+
+    #[test]
+    fn writes_that_wait_share_one_commit() {
+        let metrics = StorageMetrics::default();
+        let metadata = metadata(&metrics);
+        let release = hold(&metadata);
+        let answers: Vec<_> = ["a", "b", "c"].map(|key| metadata.submit(put(key))).into();
+        drop(release);
+        for answer in answers {
+            answer.blocking_recv().unwrap().unwrap();
+        }
+        assert_eq!(metrics.commits(), 1);
+        assert!(["a", "b", "c"].iter().all(|key| has(&metadata, key)));
+    }
+
+    #[test]
+    fn a_write_that_fails_half_way_leaves_nothing_and_costs_the_others_nothing() {
+        let metadata = metadata(&StorageMetrics::default());
+        let release = hold(&metadata);
+        let before = metadata.submit(put("before"));
+        let failing = metadata.submit(|tx| {
+            tx.insert(Table::Meta, "half", b"x")?;
+            Err::<(), _>(Error::Full)
+        });
+        let panicking = metadata.submit(|tx| -> Result<(), Error> {
+            tx.insert(Table::Meta, "panic", b"x")?;
+            panic!("on purpose")
+        });
+        let after = metadata.submit(put("after"));
+        drop(release);
+        assert!(before.blocking_recv().unwrap().is_ok());
+        assert!(matches!(failing.blocking_recv().unwrap(), Err(Error::Full)));
+        assert!(matches!(panicking.blocking_recv().unwrap(), Err(Error::Panicked)));
+        assert!(after.blocking_recv().unwrap().is_ok());
+        let there: Vec<_> = ["before", "half", "panic", "after"].map(|key| has(&metadata, key)).into();
+        assert_eq!(there, [true, false, false, true]);
+    }
+
+    #[test]
+    fn a_refusal_before_the_first_write_aborts_nothing() {
+        let metadata = metadata(&StorageMetrics::default());
+        let release = hold(&metadata);
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = runs.clone();
+        let first = metadata.submit(move |tx| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            tx.insert(Table::Meta, "first", b"x")
+        });
+        let refused = metadata.submit(|tx| {
+            // Sees what the batch wrote before it.
+            if tx.has(Table::Meta, "first")? { Err(Error::Closed) } else { Ok(()) }
+        });
+        drop(release);
+        assert!(first.blocking_recv().unwrap().is_ok());
+        assert!(matches!(refused.blocking_recv().unwrap(), Err(Error::Closed)));
+        assert_eq!(runs.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_write_that_only_looks_commits_nothing() {
+        let metrics = StorageMetrics::default();
+        let metadata = metadata(&metrics);
+        metadata.write_blocking(|tx| tx.has(Table::Meta, "none")).unwrap();
+        assert_eq!(metrics.commits(), 0);
+    }
+
+    #[test]
+    fn closing_answers_what_waits_and_refuses_what_comes_later() {
+        let metadata = metadata(&StorageMetrics::default());
+        let release = hold(&metadata);
+        let waiting = metadata.submit(put("waiting"));
+        drop(release);
+        metadata.close();
+        assert!(waiting.blocking_recv().unwrap().is_ok());
+        assert!(matches!(metadata.write_blocking(put("late")), Err(Error::Closed)));
+        assert!(matches!(metadata.read(|tx| tx.has(Table::Meta, "late")), Err(Error::Closed)));
+    }
+}
