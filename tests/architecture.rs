@@ -53,6 +53,7 @@ const FENCED_PATHS: &[(&[&str], &[&str])] = &[
     (&["SystemTime", "now"], &["clock", "telemetry"]),
     // server: tokio's, which stands still in tests of time-outs.
     (&["Instant", "now"], &["clock", "telemetry", "server"]),
+    (&["rustix", "fs"], &["fsio"]),
     (&["fs", "write"], &["fsio"]),
     (&["fs", "rename"], &["fsio"]),
     (&["fs", "copy"], &["fsio"]),

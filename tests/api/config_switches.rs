@@ -1,0 +1,107 @@
+//! What an operator may change of the protocol's answers.
+
+use serde_json::json;
+
+use crate::support::{Server, image, index, sha256, with_query};
+
+#[test]
+fn s1_7_deletes_of_tags_can_be_switched_off() {
+    let server = Server::with(&[("delete.tags", "false")]);
+    let image = server.push_image("a", "v1", 1);
+    server.delete("/v2/a/manifests/v1").send().expect_error(405, "UNSUPPORTED");
+    server.get("/v2/a/manifests/v1").send().expect(200);
+    server.delete(&format!("/v2/a/manifests/{}", image.digest())).send().expect(202);
+}
+
+#[test]
+fn s1_7_deletes_of_manifests_can_be_switched_off() {
+    let server = Server::with(&[("delete.manifests", "false")]);
+    let image = server.push_image("a", "v1", 1);
+    let path = format!("/v2/a/manifests/{}", image.digest());
+    server.delete(&path).send().expect_error(405, "UNSUPPORTED");
+    server.get(&path).send().expect(200);
+    server.delete("/v2/a/manifests/v1").send().expect(202);
+}
+
+#[test]
+fn s1_7_deletes_of_blobs_can_be_switched_off() {
+    let server = Server::with(&[("delete.blobs", "false")]);
+    let digest = server.push_blob("a", b"kept");
+    let path = format!("/v2/a/blobs/{digest}");
+    server.delete(&path).send().expect_error(405, "UNSUPPORTED");
+    server.get(&path).send().expect(200);
+    let upload = server.begin("a");
+    server.delete(&upload).send().expect(204);
+}
+
+#[test]
+fn s1_5_sparse_indexes_can_be_allowed() {
+    let server = Server::with(&[("manifests.sparse_indexes", "true")]);
+    let present = server.push_image("a", "", 1);
+    let absent = image(b"{}", &[], &json!({}));
+    let index = index(&[present.descriptor(), absent.descriptor()], &json!({}));
+    server.put_manifest("a", "v1", &index).expect(201);
+    server.get("/v2/a/manifests/v1").send().expect(200).expect_body(&index.bytes);
+    server.get(&format!("/v2/a/manifests/{}", absent.digest())).send().expect(404);
+    // An image needs its blobs all the same.
+    let reply = server.put_manifest("a", "v2", &image(b"missing", &[], &json!({})));
+    assert_eq!(reply.error_code(), "MANIFEST_BLOB_UNKNOWN");
+    // The absent one may come later.
+    server.push_blob("a", b"{}");
+    server.put_manifest("a", &absent.digest(), &absent).expect(201);
+    server.delete(&format!("/v2/a/manifests/{}", absent.digest())).send().expect_error(405, "UNSUPPORTED");
+}
+
+#[test]
+fn s1_4_locations_and_links_are_relative_by_default() {
+    let server = Server::start();
+    let image = server.push_image("a", "v1", 1);
+    let location = server.begin("a");
+    assert!(location.starts_with("/v2/a/blobs/uploads/"), "{location}");
+    let location = server.patch(&location).stream(b"x").send().expect(202).location();
+    assert!(location.starts_with("/v2/a/blobs/uploads/"), "{location}");
+    let put = with_query(&location, &format!("digest={}", sha256(b"x")));
+    let location = server.put(&put).body(b"").send().expect(201).location();
+    assert_eq!(location, format!("/v2/a/blobs/{}", sha256(b"x")));
+    let location = server.put_manifest("a", "v2", &image).expect(201).location();
+    assert!(location.starts_with("/v2/a/manifests/"), "{location}");
+    let next = server.get("/v2/a/tags/list?n=1").send().expect(200).next().unwrap();
+    assert!(next.starts_with("/v2/a/tags/list?"), "{next}");
+}
+
+#[test]
+fn s1_4_locations_and_links_begin_with_the_external_url() {
+    let url = "https://registry.example.org/deep";
+    let server = Server::with(&[("external_url", url)]);
+    let inner = |target: &str| target.strip_prefix(url).unwrap_or_else(|| panic!("{target}")).to_owned();
+    let bytes = b"content";
+    let location = inner(&server.post("/v2/a/blobs/uploads/").body(b"").send().expect(202).location());
+    let location = inner(&server.patch(&location).stream(bytes).send().expect(202).location());
+    let location = inner(&server.get(&location).send().expect(204).location());
+    let put = with_query(&location, &format!("digest={}", sha256(bytes)));
+    let location = inner(&server.put(&put).body(b"").send().expect(201).location());
+    server.get(&location).send().expect(200).expect_body(bytes);
+
+    server.post(&format!("/v2/b/blobs/uploads/?mount={}&from=a", sha256(bytes))).body(b"").send().expect(201);
+    let image = image(bytes, &[], &json!({}));
+    let location = inner(&server.put_manifest("a", "v1", &image).expect(201).location());
+    server.get(&location).send().expect(200).expect_body(&image.bytes);
+    server.put_manifest("a", "v2", &image).expect(201);
+    for list in ["/v2/a/tags/list?n=1", "/v2/_catalog?n=1"] {
+        let next = inner(&server.get(list).send().expect(200).next().unwrap());
+        server.get(&next).send().expect(200);
+    }
+}
+
+#[test]
+fn an_unknown_key_keeps_the_server_from_starting() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_orlop"))
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .env("ORLOP_DELETE_TAG", "false")
+        .current_dir(tempfile::TempDir::new().unwrap().path())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("ORLOP_DELETE_TAG") && said.contains("ORLOP_DELETE_TAGS"), "{said}");
+}

@@ -1,0 +1,13 @@
+//! The harness of the black-box tests: the real program on a port of its own, and a client that trusts nothing.
+#![allow(dead_code, reason = "every test target compiles all of it and needs some of it")]
+
+mod client;
+mod content;
+mod server;
+
+pub(crate) use client::Reply;
+pub(crate) use content::{
+    Content, IMAGE, INDEX, descriptor, image, index, noise, referrer, sha256, sha512, upload_files,
+    with_query,
+};
+pub(crate) use server::Server;
