@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use orlop::registry::{Depth, Options, Registry};
 use tempfile::TempDir;
 
 use crate::process::Daemon;
@@ -64,6 +65,9 @@ impl Drop for Server {
             return;
         }
         assert!(status.success(), "the server ends with {status} after SIGTERM:\n{}", self.daemon.log());
+        let registry = Registry::open(Options::new(&self.data)).expect("the store opens");
+        let report = registry.verify(Depth::Full).expect("the store can be read");
+        assert!(report.is_clean(), "the store does not verify: {:#?}", report.problems);
     }
 }
 

@@ -1,0 +1,98 @@
+//! The client: a socket, and no more work than a client must do, which is to read what it is sent.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+/// The size of reads and writes.
+const PIECE: usize = 256 << 10;
+
+/// A connection that has sent a request and read the head of its answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    stream: TcpStream,
+    /// Status line and headers.
+    head: String,
+    body_read: u64,
+}
+
+/// Sends a request without a body.
+pub(crate) fn request(to: SocketAddr, method: &str, target: &str) -> Answer {
+    let stream = connect(to);
+    send_head(&stream, to, method, target, 0);
+    read_head(stream)
+}
+
+/// Sends a request with a body of `repeat` times the same bytes after the `first` ones.
+pub(crate) fn send(
+    to: SocketAddr,
+    method: &str,
+    target: &str,
+    first: &[u8],
+    piece: &[u8],
+    repeat: usize,
+) -> Answer {
+    let mut stream = connect(to);
+    send_head(&stream, to, method, target, first.len() + piece.len() * repeat);
+    stream.write_all(first).expect("the server reads");
+    for _ in 0..repeat {
+        for part in piece.chunks(PIECE) {
+            stream.write_all(part).expect("the server reads");
+        }
+    }
+    read_head(stream)
+}
+
+impl Answer {
+    /// The status.
+    pub(crate) fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+    }
+
+    /// A header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.head.lines().filter_map(|line| line.split_once(':'));
+        headers.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    /// Reads the body to its end, and says how long it was.
+    pub(crate) fn read(mut self) -> u64 {
+        let length: u64 = self.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        let mut buffer = vec![0; PIECE];
+        let mut read = self.body_read;
+        while read < length {
+            match self.stream.read(&mut buffer).expect("the server writes") {
+                0 => break,
+                bytes => read += bytes as u64,
+            }
+        }
+        read
+    }
+}
+
+fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).expect("the server accepts");
+    stream.set_nodelay(true).expect("an option can be set");
+    stream
+}
+
+fn send_head(mut stream: &TcpStream, to: SocketAddr, method: &str, target: &str, length: usize) {
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\
+         Content-Type: application/octet-stream\r\nContent-Length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).expect("the server reads");
+}
+
+fn read_head(mut stream: TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+            return Answer { stream, head, body_read: (bytes.len() - end - 4) as u64 };
+        }
+        let read = stream.read(&mut buffer).expect("the server answers");
+        assert!(read > 0, "the server closed the connection");
+        bytes.extend_from_slice(&buffer[..read]);
+    }
+}
