@@ -72,9 +72,13 @@ impl Drop for Server {
 }
 
 fn spawn(data: &Path, settings: &[(&'static str, String)]) -> (Daemon, SocketAddr) {
-    let program =
-        std::env::var("ORLOP_DEV_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_orlop").to_owned());
-    let mut command = Command::new(program);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orlop"));
+    // The configuration of whoever runs the tests is not what they test.
+    for (key, _) in std::env::vars_os() {
+        if key.to_string_lossy().starts_with("ORLOP_") {
+            command.env_remove(key);
+        }
+    }
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
     for (key, value) in settings {
         command.env(key, value);
