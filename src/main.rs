@@ -1,2 +1,7 @@
 //! The `orlop` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    orlop::cli::run(std::env::args_os())
+}

@@ -1,1 +1,90 @@
 //! The command line.
+//!
+//! A command prints what people asked for on standard output, and errors and the log on standard error. The exit
+//! code is 0 when it did what was asked, 1 when not, and 2 when the command line itself is wrong.
+
+#![expect(clippy::doc_markdown, reason = "the doc comments of arguments are help texts, printed as they are")]
+
+mod config;
+mod output;
+mod serve;
+mod verify;
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::config::{ConfigArguments, ConfigCommand};
+use self::output::Output;
+use self::verify::VerifyArguments;
+
+const OVERVIEW: &str = "\
+Examples:
+  orlop serve                                     a registry on 127.0.0.1:5000 with its data in ./data
+  orlop serve --listen 0.0.0.0:5000 --data /var/lib/orlop
+  orlop config example > orlop.toml               every setting with its default and what it means
+  orlop verify --data /var/lib/orlop              read and hash everything that is stored
+
+Environment:
+  Every setting can be given as a variable too: ORLOP_LISTEN, ORLOP_DATA, ORLOP_LOG_LEVEL, …
+  ORLOP_CONFIG names the configuration file.";
+
+/// A container registry in one binary.
+///
+/// Orlop stores container images and everything else that the OCI distribution specification describes, and loses nothing
+/// that it has acknowledged. `orlop serve` starts it; nothing else has to be set up.
+#[derive(Debug, Parser)]
+#[command(name = "orlop", version, after_help = OVERVIEW, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the registry until SIGTERM or Ctrl-C.
+    ///
+    /// Creates the data directory when it is missing, says where it listens, and then logs one line per request on standard
+    /// error. SIGTERM and SIGINT (Ctrl-C) let running requests finish first, within limits.drain_timeout; a second signal
+    /// ends the server at once, which loses nothing that was acknowledged either.
+    #[command(after_help = serve::EXAMPLES)]
+    Serve(ConfigArguments),
+    /// Check or show the configuration.
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(ConfigCommand),
+    /// Check everything that is stored.
+    ///
+    /// Compares the metadata with the files and, unless --quick is given, reads and hashes every blob. The server must not
+    /// be running on the same data directory. The exit code is 0 when everything is in order and 1 when something is not.
+    #[command(after_help = verify::EXAMPLES)]
+    Verify(VerifyArguments),
+}
+
+/// Runs the command line `arguments`, of which the first is the program's name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = match CommandLine::try_parse_from(arguments) {
+        Ok(command_line) => command_line.command,
+        Err(error) => {
+            // Nothing can be done where even that can't be printed.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let mut output = Output::standard();
+    let result = match command {
+        Command::Serve(arguments) => serve::run(&arguments, &mut output),
+        Command::Config(command) => command.run(&mut output),
+        Command::Verify(arguments) => verify::run(&arguments, &mut output),
+    };
+    result.unwrap_or_else(|error| {
+        let closed = error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe);
+        if closed {
+            // Whoever read our output has seen enough.
+            return ExitCode::SUCCESS;
+        }
+        output::error(&error);
+        ExitCode::FAILURE
+    })
+}

@@ -141,7 +141,7 @@ pub const KEYS: &[Key] = &[
     ),
     Key::text(
         "manifests.max_size",
-        "4 MiB",
+        "8 MiB",
         |config, value| {
             small_size(value).and_then(|n| at_least(n, 1024)).map(|bytes| config.manifests.max_size = bytes)
         },

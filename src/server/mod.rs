@@ -5,9 +5,11 @@
 
 mod accept;
 mod descriptors;
+mod run;
 mod signals;
 mod stall;
 
 pub use accept::{Drained, serve};
 pub use descriptors::raise_descriptor_limit;
+pub use run::{Server, StartError, registry_options};
 pub use signals::{Signal, Signals};

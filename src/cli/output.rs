@@ -1,0 +1,65 @@
+//! What the commands print.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+/// Standard output, line by line.
+#[derive(Debug)]
+pub(super) struct Output(io::Stdout);
+
+impl Output {
+    pub(super) fn standard() -> Self {
+        Self(io::stdout())
+    }
+
+    /// Prints `text` and a line end, and sends it off at once.
+    pub(super) fn line(&mut self, text: impl Display) -> io::Result<()> {
+        let mut stdout = self.0.lock();
+        writeln!(stdout, "{text}")?;
+        stdout.flush()
+    }
+
+    /// Prints `text` as it is.
+    pub(super) fn text(&mut self, text: &str) -> io::Result<()> {
+        let mut stdout = self.0.lock();
+        stdout.write_all(text.as_bytes())?;
+        stdout.flush()
+    }
+}
+
+/// Prints why a command failed, on standard error.
+pub(super) fn error(error: &anyhow::Error) {
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(io::stderr().lock(), "error: {error:#}");
+}
+
+/// A number of bytes for people: `1.5 GiB`.
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut tenths = u128::from(count) * 10;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    if unit == 0 { format!("{count} B") } else { format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn byte_counts_are_written_with_the_unit_that_fits() {
+        for (count, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (1 << 30, "1.0 GiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! One server, from start to end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+
+use crate::config::{Config, Limits};
+use crate::http;
+use crate::metadata;
+use crate::registry::{self, DeletePolicy, OpenError, Policy, Registry};
+use crate::telemetry::Metrics;
+
+use super::{Drained, serve};
+
+/// The time between two looks for abandoned uploads.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why a server can't start; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address can't be listened on.
+    #[error("cannot listen on {address}: {}", advice_about_address(source, *address))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The data directory can't be used.
+    #[error("{source}{}", advice_about_directory(source))]
+    Open {
+        /// Why.
+        #[from]
+        source: OpenError,
+    },
+}
+
+fn advice_about_address(error: &io::Error, address: SocketAddr) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another program uses port {}. Stop it, or choose another port with --listen {}:{}",
+            address.port(),
+            if address.is_ipv6() { format!("[{}]", address.ip()) } else { address.ip().to_string() },
+            if address.port() == u16::MAX { 5000 } else { address.port() + 1 },
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "port {} is reserved for the administrator. Choose one above 1023 with --listen, for example port 5000",
+            address.port()
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address. Use 127.0.0.1, 0.0.0.0 (all addresses) or one of its own"
+                .to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn advice_about_directory(error: &OpenError) -> &'static str {
+    let source = match error {
+        OpenError::File(error) | OpenError::Metadata(metadata::OpenError::File(error)) => &error.source,
+        OpenError::Locked(_) | OpenError::Metadata(_) => return "",
+    };
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            ". Give the user who runs orlop the right to write there, or choose another directory with --data"
+        }
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            ". That is not a directory; choose another with --data"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            ". The file system can't be written to; choose a directory on another with --data"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            ". Make room on that file system, or choose a directory on another with --data"
+        }
+        _ => "",
+    }
+}
+
+/// What `config` means for the registry.
+pub fn registry_options(config: &Config) -> registry::Options {
+    let mut options = registry::Options::new(&config.data);
+    options.database.cache_bytes = config.database.cache;
+    options.database.quick_repair = config.database.quick_repair;
+    options.policy = Policy {
+        allow_sparse_indexes: config.manifests.sparse_indexes,
+        max_manifest_bytes: config.manifests.max_size,
+        delete: DeletePolicy {
+            tags: config.delete.tags,
+            manifests: config.delete.manifests,
+            blobs: config.delete.blobs,
+        },
+        upload_expiry: config.uploads.expire_after,
+        max_uploads: config.uploads.max_open,
+        free_floor_bytes: config.storage.free_floor,
+    };
+    options
+}
+
+/// A registry with a bound port.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    registry: Registry,
+    router: Router,
+    metrics: Metrics,
+    limits: Limits,
+}
+
+impl Server {
+    /// Binds the port and opens the data directory; clients that connect from now on are answered once
+    /// [`run`](Self::run) is called.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let failed = |source| StartError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let options = registry_options(config);
+        let metrics = Metrics::new(&options.metrics);
+        let registry = Registry::open(options)?;
+        let router = http::router(http::Service {
+            registry: registry.clone(),
+            settings: http::Settings {
+                external_url: config.external_url.clone(),
+                chunk_min_length: config.uploads.chunk_min_length,
+                buffer_bytes: config.limits.buffers,
+                ..http::Settings::default()
+            },
+            metrics: metrics.clone(),
+        });
+        Ok(Self { listener, address, registry, router, metrics, limits: config.limits.clone() })
+    }
+
+    /// The address that is listened on, with the port that was taken where port 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The registry that is served.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Serves until `stop` is ready; then drains, and closes the registry.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Drained {
+        let sweep = tokio::spawn(sweep(self.registry.clone()));
+        let drained = serve(self.listener, self.router, &self.limits, &self.metrics, stop).await;
+        sweep.abort();
+        // The task ends by the abort, and what it had begun is completed by the close.
+        let _ = sweep.await;
+        self.registry.close().await;
+        drained
+    }
+}
+
+/// Removes abandoned uploads, now and from time to time.
+async fn sweep(registry: Registry) {
+    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        match registry.sweep_uploads().await {
+            Ok(0) => {}
+            Ok(uploads) => tracing::info!(uploads, "removed abandoned uploads"),
+            Err(error) => tracing::warn!(%error, "cannot remove abandoned uploads; trying again in a minute"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_configuration_means_the_registrys_own_defaults() {
+        let options = registry_options(&Config::default());
+        assert_eq!(options.policy, Policy::default());
+        assert_eq!(options.database, metadata::Options::default());
+    }
+
+    #[test]
+    fn an_occupied_port_comes_with_the_flag_for_another() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 5000));
+        let error = StartError::Listen { address, source: io::ErrorKind::AddrInUse.into() };
+        assert!(error.to_string().ends_with("--listen 127.0.0.1:5001"), "{error}");
+    }
+}
