@@ -62,6 +62,12 @@ impl BufferPool {
         }
     }
 
+    /// The bytes that lanes have taken.
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> usize {
+        self.inner.lock().taken
+    }
+
     #[cfg(test)]
     fn taken_and_kept(&self) -> (usize, usize) {
         let state = self.inner.lock();

@@ -49,6 +49,8 @@ pub(super) async fn observe(State(metrics): State<Metrics>, request: Request, ne
     } else {
         Body::new(CountedBody { body, received: Arc::clone(&received) })
     };
+    // An answer to HEAD is complete without the body that is made for it.
+    let is_head = parts.method == Method::HEAD;
     let mut line = Line {
         metrics,
         started,
@@ -84,7 +86,7 @@ pub(super) async fn observe(State(metrics): State<Metrics>, request: Request, ne
     line.upload = text_of(response.headers(), &UPLOAD_UUID);
     line.digest = text_of(response.headers(), &CONTENT_DIGEST);
     response.map(|body| {
-        line.is_complete = body.is_end_stream();
+        line.is_complete = body.is_end_stream() || is_head;
         Body::new(ObservedBody { body, line })
     })
 }

@@ -23,7 +23,7 @@ pub(super) fn get_blob(call: &Call<'_>, name: &RepositoryName, digest: &Digest) 
     let entity_tag = entity_tag(digest);
     let Some(blob) = call.repository(name).blobs().open(digest)? else { return Err(unknown(digest)) };
     if is_unchanged(call.headers(), &entity_tag) {
-        return Ok(described(StatusCode::NOT_MODIFIED, digest, entity_tag));
+        return Ok(not_modified(digest, entity_tag, blob.size()));
     }
     let selection = selected(call.headers(), &entity_tag, blob.size())?;
     Ok(with_bytes(&call.app.bodies, blob, selection, |status| described(status, digest, entity_tag)))
@@ -34,7 +34,7 @@ pub(super) fn head_blob(call: &Call<'_>, name: &RepositoryName, digest: &Digest)
     let entity_tag = entity_tag(digest);
     let Some(blob) = call.repository(name).blobs().stat(digest)? else { return Err(unknown(digest)) };
     if is_unchanged(call.headers(), &entity_tag) {
-        return Ok(described(StatusCode::NOT_MODIFIED, digest, entity_tag));
+        return Ok(not_modified(digest, entity_tag, blob.size));
     }
     let mut response = described(StatusCode::OK, digest, entity_tag);
     response.headers_mut().insert(CONTENT_TYPE, OCTET_STREAM);
@@ -63,6 +63,13 @@ fn described(status: StatusCode, digest: &Digest, entity_tag: HeaderValue) -> Re
     headers.insert(ETAG, entity_tag);
     headers.insert(CACHE_CONTROL, FOR_A_YEAR);
     headers.insert(ACCEPT_RANGES, BYTES);
+    response
+}
+
+/// The answer that the client has the blob already. Its length is the blob's, as HTTP wants it.
+fn not_modified(digest: &Digest, entity_tag: HeaderValue, size: u64) -> Response {
+    let mut response = described(StatusCode::NOT_MODIFIED, digest, entity_tag);
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(size));
     response
 }
 

@@ -86,12 +86,12 @@ fn described(asked: &HeaderMap, manifest: &ManifestDescriptor, payload: Bytes) -
         empty(StatusCode::NOT_MODIFIED)
     } else {
         let mut response = Response::new(Body::from(payload));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, value(manifest.media_type.as_str()));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(manifest.size));
+        response.headers_mut().insert(CONTENT_TYPE, value(manifest.media_type.as_str()));
         response
     };
     let headers = response.headers_mut();
+    // Also where there is no body: HTTP wants the length that the manifest has.
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(manifest.size));
     headers.insert(CONTENT_DIGEST.clone(), value(manifest.digest.to_string()));
     headers.insert(ETAG, entity_tag);
     response
