@@ -150,3 +150,14 @@ async fn a_manifest_by_sha512_is_one_revision_under_both_digests() {
     assert!(manifests.stat(&Reference::Digest(sha256(&payload))).unwrap().is_none());
     assert!(registry.verify(Depth::Full).unwrap().is_clean());
 }
+
+#[test]
+fn the_example_pushes_and_pulls() {
+    let dir = TempDir::new().unwrap();
+    let tests = std::env::current_exe().unwrap();
+    let example = tests.ancestors().nth(2).unwrap().join("examples/push_pull");
+    let output = std::process::Command::new(example).arg(dir.path().join("data")).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("pulled sha256:") && said.contains("the layer begins with \"the bytes\""), "{said}");
+}

@@ -1,0 +1,64 @@
+//! The documents say what the code does.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::Path;
+
+use orlop::metadata::Table;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn documents() -> Vec<String> {
+    let mut documents = vec!["README.md".to_owned(), "ARCHITECTURE.md".to_owned()];
+    for entry in std::fs::read_dir(Path::new(ROOT).join("docs")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if Path::new(&name).extension().is_some_and(|extension| extension == "md") {
+            documents.push(format!("docs/{name}"));
+        }
+    }
+    documents
+}
+
+#[test]
+fn the_storage_format_lists_exactly_the_tables_there_are() {
+    let document = read("docs/storage-format.md");
+    let section = document.split("## Tables").nth(1).unwrap().split("\n## ").next().unwrap();
+    let mut listed: Vec<&str> =
+        section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let mut tables: Vec<&str> = Table::ALL.iter().map(|table| table.name()).collect();
+    listed.sort_unstable();
+    tables.sort_unstable();
+    assert_eq!(listed, tables);
+    assert!(document.contains(&format!("Schema {}.", orlop::metadata::SCHEMA)));
+}
+
+#[test]
+fn every_link_between_the_documents_leads_somewhere() {
+    for document in documents() {
+        let text = read(&document);
+        let folder = Path::new(&document).parent().unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") || link.starts_with('#') {
+                continue;
+            }
+            let path = link.split('#').next().unwrap();
+            assert!(Path::new(ROOT).join(folder).join(path).exists(), "{document} links to {link}");
+        }
+    }
+}
+
+#[test]
+fn every_file_that_the_architecture_names_exists() {
+    let text = read("ARCHITECTURE.md");
+    for path in text.split('`').skip(1).step_by(2) {
+        let looks_like_a_path = ["src/", "tests/", "migrations/", "docs/", "examples/", "benches/"]
+            .iter()
+            .any(|folder| path.starts_with(folder));
+        if looks_like_a_path && !path.contains(['*', '<', 'N', ' ']) {
+            assert!(Path::new(ROOT).join(path).exists(), "ARCHITECTURE.md names {path}");
+        }
+    }
+}
