@@ -159,5 +159,32 @@ fn the_example_pushes_and_pulls() {
     let output = std::process::Command::new(example).arg(dir.path().join("data")).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("pulled sha256:") && said.contains("the layer begins with \"the bytes\""), "{said}");
+    assert!(
+        said.contains("pulled sha256:") && said.contains("the layer begins with \"the bytes\""),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn syncs_and_bytes_read_back_are_counted() {
+    let dir = TempDir::new().unwrap();
+    let options = Options::new(dir.path().join("data"));
+    let metrics = options.metrics.clone();
+    let registry = Registry::open(options).unwrap();
+    let blobs = repository(&registry, "box").blobs();
+    let content = Bytes::from(vec![5; 1_000_000]);
+    let mut writer = blobs.create(DigestAlgorithm::Sha256, &Actor::anonymous()).unwrap();
+    writer.write(content.clone()).await.unwrap();
+    writer.commit(&sha256(&content)).await.unwrap();
+    assert_eq!((metrics.rehashed_bytes(), metrics.commits()), (0, 1));
+    // An algorithm that nobody announced costs one reading.
+    let mut writer = blobs.create(DigestAlgorithm::Sha256, &Actor::anonymous()).unwrap();
+    writer.write(content.clone()).await.unwrap();
+    writer.commit(&Digest::of(DigestAlgorithm::Sha512, &content)).await.unwrap();
+    assert_eq!(metrics.rehashed_bytes(), 1_000_000);
+    // One that was announced costs none.
+    let mut writer = blobs.create(DigestAlgorithm::Sha512, &Actor::anonymous()).unwrap();
+    writer.write(content.clone()).await.unwrap();
+    writer.commit(&Digest::of(DigestAlgorithm::Sha512, &content)).await.unwrap();
+    assert_eq!(metrics.rehashed_bytes(), 1_000_000);
 }

@@ -4,6 +4,7 @@ use super::{BlobStore, Checkpoint, StagedBlob, UploadId};
 use crate::clock::Timestamp;
 use crate::fsio::{Fault, Replay, SimulatedDisk};
 use crate::oci::{Digest, DigestAlgorithm};
+use crate::telemetry::StorageMetrics;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ struct Scenario {
 }
 
 fn open(disk: &SimulatedDisk) -> BlobStore {
-    BlobStore::open(Arc::new(disk.clone()), PathBuf::from("/data")).unwrap()
+    BlobStore::open(Arc::new(disk.clone()), PathBuf::from("/data"), StorageMetrics::default()).unwrap()
 }
 
 fn stage(store: &BlobStore) -> StagedBlob {

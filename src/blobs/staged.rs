@@ -1,8 +1,10 @@
 //! A blob that is still being written.
 
 use super::UploadId;
+use crate::clock;
 use crate::fsio::{Access, Disk, DiskFile, FileError};
 use crate::oci::{Digest, DigestAlgorithm, HashState, Hasher};
+use crate::telemetry::StorageMetrics;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,6 +52,7 @@ pub struct StagedBlob {
     is_named: bool,
     /// Once a sync has failed, nobody knows which bytes reached the disk, and later syncs prove nothing.
     has_failed_sync: bool,
+    metrics: StorageMetrics,
 }
 
 impl StagedBlob {
@@ -59,6 +62,7 @@ impl StagedBlob {
         disk: Arc<dyn Disk>,
         path: PathBuf,
         algorithms: &[DigestAlgorithm],
+        metrics: StorageMetrics,
     ) -> StagedBlob {
         let mut staged = StagedBlob {
             id,
@@ -71,6 +75,7 @@ impl StagedBlob {
             written_back: 0,
             is_named: false,
             has_failed_sync: false,
+            metrics,
         };
         for algorithm in algorithms {
             staged.add_empty(*algorithm);
@@ -84,8 +89,9 @@ impl StagedBlob {
         disk: Arc<dyn Disk>,
         path: PathBuf,
         checkpoint: &Checkpoint,
+        metrics: StorageMetrics,
     ) -> Result<Option<StagedBlob>, FileError> {
-        let mut staged = StagedBlob::new(id, disk, path, &[]);
+        let mut staged = StagedBlob::new(id, disk, path, &[], metrics);
         staged.file = staged.disk.open(&staged.path, Access::Write)?;
         let held = match &staged.file {
             Some(file) => file.len().map_err(|error| staged.failure("stat", error))?,
@@ -243,10 +249,12 @@ impl StagedBlob {
             return Err(self.failure("sync", io::Error::other("an earlier sync of this file failed")));
         }
         let file = self.file.as_ref().expect("only a file is synced");
+        let began = clock::monotonic();
         if let Err(error) = file.sync() {
             self.has_failed_sync = true;
             return Err(self.failure("sync", error));
         }
+        self.metrics.sync(began.elapsed());
         self.written_back = self.len;
         Ok(())
     }
@@ -266,6 +274,7 @@ impl StagedBlob {
                 hasher.update(&piece[..read]);
             }
             offset += read as u64;
+            self.metrics.rehashed(read as u64);
         }
         Ok(())
     }

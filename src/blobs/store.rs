@@ -3,8 +3,10 @@
 use super::layout::Layout;
 use super::locks::DigestLocks;
 use super::{BlobFile, Checkpoint, DigestGuard, StagedBlob, UploadId};
+use crate::clock;
 use crate::fsio::{Access, Disk, Entry, FileError};
 use crate::oci::{Digest, DigestAlgorithm};
+use crate::telemetry::StorageMetrics;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -20,11 +22,12 @@ pub struct BlobStore {
     durable_dirs: Mutex<HashSet<PathBuf>>,
     /// Whether the file system has said that it can't read without waiting.
     waits_always: Arc<AtomicBool>,
+    metrics: StorageMetrics,
 }
 
 impl BlobStore {
     /// Opens the store in `root`, making what isn't there; looks at no blob.
-    pub fn open(disk: Arc<dyn Disk>, root: PathBuf) -> Result<BlobStore, FileError> {
+    pub fn open(disk: Arc<dyn Disk>, root: PathBuf, metrics: StorageMetrics) -> Result<BlobStore, FileError> {
         let layout = Layout::new(root);
         disk.create_dir(layout.root())?;
         for dir in [layout.blobs(), layout.uploads(), layout.quarantine()] {
@@ -38,6 +41,7 @@ impl BlobStore {
             locks: DigestLocks::new(),
             durable_dirs: Mutex::default(),
             waits_always: Arc::default(),
+            metrics,
         };
         store.make_durable(&store.layout.algorithm(DigestAlgorithm::CANONICAL))?;
         Ok(store)
@@ -55,13 +59,19 @@ impl BlobStore {
 
     /// Begins an upload that computes these digests; touches the disk at the first byte.
     pub fn stage(&self, id: UploadId, algorithms: &[DigestAlgorithm]) -> StagedBlob {
-        StagedBlob::new(id, Arc::clone(&self.disk), self.layout.upload(id), algorithms)
+        StagedBlob::new(id, Arc::clone(&self.disk), self.layout.upload(id), algorithms, self.metrics.clone())
     }
 
     /// Goes on with an upload at a checkpoint, dropping what was written after it; `None` if the checkpoint's bytes
     /// aren't there. Nobody else may hold the upload.
     pub fn resume(&self, id: UploadId, checkpoint: &Checkpoint) -> Result<Option<StagedBlob>, FileError> {
-        StagedBlob::resume(id, Arc::clone(&self.disk), self.layout.upload(id), checkpoint)
+        StagedBlob::resume(
+            id,
+            Arc::clone(&self.disk),
+            self.layout.upload(id),
+            checkpoint,
+            self.metrics.clone(),
+        )
     }
 
     /// Removes the file of an upload that nobody holds; `false` if it has none.
@@ -80,7 +90,10 @@ impl BlobStore {
         self.make_durable(&prefix)?;
         let from = staged.finish()?;
         self.disk.rename(&from, &self.layout.blob(digest))?;
-        self.disk.sync_dir(&prefix)
+        let began = clock::monotonic();
+        self.disk.sync_dir(&prefix)?;
+        self.metrics.sync(began.elapsed());
+        Ok(())
     }
 
     /// Opens a published blob's file; `None` if there is none.
@@ -174,7 +187,8 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, BlobStore) {
         let dir = tempfile::tempdir().unwrap();
-        let store = BlobStore::open(Arc::new(RealDisk), dir.path().join("data")).unwrap();
+        let store =
+            BlobStore::open(Arc::new(RealDisk), dir.path().join("data"), StorageMetrics::default()).unwrap();
         (dir, store)
     }
 

@@ -136,7 +136,7 @@ impl Registry {
         let Options { disk, data, clock, database, policy, metrics } = options;
         disk.create_dir(&data)?;
         let lock = disk.lock(&data)?.ok_or_else(|| OpenError::Locked(data.clone()))?;
-        let blobs = BlobStore::open(disk.clone(), data.clone())?;
+        let blobs = BlobStore::open(disk.clone(), data.clone(), metrics.clone())?;
         let metadata = Metadata::open(disk, data, database, metrics.clone())?;
         let sessions = Sessions::new(metrics);
         Ok(Registry(Arc::new(Inner { metadata, blobs, sessions, clock, policy, _lock: lock })))
