@@ -14,6 +14,11 @@ use orlop::registry::{Actor, ManifestPut, Options, Registry};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let data = std::env::args().nth(1).ok_or("usage: push_pull DIRECTORY")?;
+    push_and_pull(&data).await
+}
+
+/// Pushes an image into the registry in the directory `data` and pulls it back.
+pub async fn push_and_pull(data: &str) -> Result<(), Box<dyn Error>> {
     let registry = Registry::open(Options::new(data))?;
     let name: RepositoryName = "team/hello".parse()?;
     let repository = registry.namespace().repository(&name);
