@@ -96,6 +96,30 @@ impl BlobStore {
         Ok(())
     }
 
+    /// Whether an upload has a file.
+    pub fn is_staged(&self, id: UploadId) -> Result<bool, FileError> {
+        Ok(self.disk.len(&self.layout.upload(id))?.is_some())
+    }
+
+    /// Undoes [`BlobStore::publish`] for an upload that was never committed: the digest's file is the upload's again, if
+    /// it has `len` bytes. The caller holds the digest's lock and knows that no row names it.
+    pub fn unpublish(
+        &self,
+        guard: &DigestGuard,
+        id: UploadId,
+        digest: &Digest,
+        len: u64,
+    ) -> Result<bool, FileError> {
+        debug_assert!(guard.covers(digest), "unpublishing {digest} needs its lock");
+        if self.blob_len(digest)? != Some(len) {
+            return Ok(false);
+        }
+        self.disk.rename(&self.layout.blob(digest), &self.layout.upload(id))?;
+        // The next checkpoint relies on the name.
+        self.disk.sync_dir(&self.layout.uploads())?;
+        Ok(true)
+    }
+
     /// Opens a published blob's file; `None` if there is none.
     pub fn open_blob(&self, digest: &Digest) -> Result<Option<BlobFile>, FileError> {
         let path = self.layout.blob(digest);
@@ -236,6 +260,25 @@ mod tests {
         let blob = store.open_blob(&digest).unwrap().unwrap();
         assert!(blob.is_empty());
         assert_eq!(blob.read_at(&mut [0; 8], 0).unwrap(), 0);
+    }
+
+    #[test]
+    fn an_upload_that_was_published_and_never_committed_can_be_taken_back() {
+        let (_dir, store) = store();
+        let id = new_id();
+        let mut staged = store.stage(id, &[DigestAlgorithm::Sha256]);
+        staged.write(b"some bytes").unwrap();
+        let checkpoint = staged.checkpoint().unwrap();
+        let digest = Digest::of(DigestAlgorithm::Sha256, b"some bytes");
+        let guard = store.lock_blocking(&digest);
+        store.publish(&guard, staged, &digest).unwrap();
+        assert!(!store.is_staged(id).unwrap());
+
+        assert!(!store.unpublish(&guard, id, &digest, 9).unwrap(), "another length is another upload's");
+        assert!(store.unpublish(&guard, id, &digest, 10).unwrap());
+        assert!(store.is_staged(id).unwrap() && store.blob_len(&digest).unwrap().is_none());
+        assert_eq!(store.resume(id, &checkpoint).unwrap().unwrap().len(), 10);
+        assert!(!store.unpublish(&guard, id, &digest, 10).unwrap());
     }
 
     #[test]

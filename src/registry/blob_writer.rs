@@ -324,13 +324,21 @@ struct Published {
 
 /// Checks the digest and puts the bytes at their final path, unless the blob is there already. Blocks.
 fn publish(inner: &Inner, session: &Session, mut held: Held, digest: &Digest) -> Result<Published, Error> {
-    let staged = held.staged.as_mut().ok_or(Error::UploadUnknown)?;
+    if held.staged.is_none() {
+        return Err(Error::UploadUnknown);
+    }
     let checked = (|| {
+        let staged = held.staged.as_mut().ok_or(Error::UploadUnknown)?;
         let computed = staged.digest(digest.algorithm())?;
         if computed != *digest {
             return Err(Error::DigestMismatch { claimed: *digest, computed });
         }
-        Ok((staged.digest(DigestAlgorithm::CANONICAL)?, staged.len()))
+        let checked = (staged.digest(DigestAlgorithm::CANONICAL)?, staged.len());
+        if held.recorded.is_some() {
+            // What was acknowledged of the upload has to survive a crash before the commit: see `sessions::load`.
+            sessions::checkpoint(inner, session, &mut held)?;
+        }
+        Ok(checked)
     })();
     let (canonical, size) = match checked {
         Ok(checked) => checked,
@@ -345,7 +353,7 @@ fn publish(inner: &Inner, session: &Session, mut held: Held, digest: &Digest) ->
         let staged = held.staged.take().ok_or(Error::UploadUnknown)?;
         if fresh {
             inner.blobs.publish(&lock, staged, &canonical)?;
-        } else {
+        } else if held.recorded.is_none() {
             staged.discard()?;
         }
         Ok(fresh && !known)
@@ -393,6 +401,9 @@ impl Published {
         if linked.is_err() && fresh {
             remove_unnamed(inner.clone(), lock, canonical).await;
         }
+        if linked.is_ok() && recorded {
+            remove_duplicate(inner.clone(), session.id).await;
+        }
         drop(held);
         let blob = linked?;
         Ok(BlobDescriptor {
@@ -401,6 +412,13 @@ impl Published {
             media_type,
             created_at: Timestamp::from_millis(blob.created_at),
         })
+    }
+}
+
+/// Takes the bytes of an upload away that turned out to be a known blob; a recorded upload keeps them until its commit.
+async fn remove_duplicate(inner: Arc<Inner>, id: UploadId) {
+    if let Err(error) = blocking(move || Ok(inner.blobs.discard(id)?)).await {
+        tracing::warn!(upload = %id, %error, "the bytes of a finished upload are left behind until the next sweep");
     }
 }
 

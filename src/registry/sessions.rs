@@ -15,8 +15,9 @@ use super::repository::Scope;
 use super::{Actor, Error, Inner};
 use crate::blobs::{Checkpoint, StagedBlob, UploadId};
 use crate::clock::Timestamp;
+use crate::metadata::blobs;
 use crate::metadata::uploads::{self, UploadRecord};
-use crate::oci::{DigestAlgorithm, RepositoryName};
+use crate::oci::{DigestAlgorithm, Hasher, RepositoryName};
 use crate::telemetry::StorageMetrics;
 
 /// How long a request waits for another one that still sends to the same upload.
@@ -170,6 +171,9 @@ async fn load(inner: &Arc<Inner>, id: UploadId) -> Result<Option<Arc<Session>>, 
     }
     let worker = inner.clone();
     blocking(move || {
+        if !worker.blobs.is_staged(id)? && !take_back(&worker, id, &record)? {
+            return Ok(None);
+        }
         let states = record.states.iter().cloned().filter_map(uploads::HashStateRecord::state).collect();
         let checkpoint = Checkpoint { len: record.durable_len, states };
         // Two requests may load the same upload: the file is opened under the lock, so that one of them does.
@@ -183,6 +187,28 @@ async fn load(inner: &Arc<Inner>, id: UploadId) -> Result<Option<Arc<Session>>, 
         Ok(Some(session))
     })
     .await
+}
+
+/// Brings an upload's bytes back from the blobs, where a crash between the rename and the commit of its last request has
+/// left them; says whether they are there. Blocks.
+///
+/// That request made a checkpoint of all bytes before the rename, so the recorded hash says which file it is.
+fn take_back(inner: &Inner, id: UploadId, record: &UploadRecord) -> Result<bool, Error> {
+    let states = record.states.iter().cloned().filter_map(uploads::HashStateRecord::state);
+    let canonical = states.filter(|state| state.algorithm == DigestAlgorithm::CANONICAL);
+    let Some(digest) = canonical.filter_map(|state| Hasher::restore(&state)).map(Hasher::finish).next()
+    else {
+        return Ok(false);
+    };
+    let lock = inner.blobs.lock_blocking(&digest);
+    // Another request may have taken it back, or even finished it, before the lock was ours.
+    if inner.blobs.is_staged(id)? {
+        return Ok(true);
+    }
+    let is_free = inner
+        .metadata
+        .read(|tx| Ok(uploads::get(tx, id.as_bytes())?.is_some() && blobs::get(tx, &digest)?.is_none()))?;
+    Ok(is_free && inner.blobs.unpublish(&lock, id, &digest, record.durable_len)?)
 }
 
 /// Drops the bytes and the row of an upload; the session is gone when it returns. Blocks.
