@@ -13,6 +13,8 @@ use crate::fsio::{Disk, copy_durable};
 
 #[path = "../../migrations/0001_initial.rs"]
 mod initial;
+#[path = "../../migrations/0002_signatures_and_events.rs"]
+mod signatures_and_events;
 
 /// One step from a schema to the next.
 struct Migration {
@@ -22,7 +24,10 @@ struct Migration {
 }
 
 /// Every migration, in order.
-const MIGRATIONS: [Migration; 1] = [Migration { number: 1, apply: initial::apply }];
+const MIGRATIONS: [Migration; 2] = [
+    Migration { number: 1, apply: initial::apply },
+    Migration { number: 2, apply: signatures_and_events::apply },
+];
 
 /// The schema that this binary reads and writes.
 pub const SCHEMA: u32 = MIGRATIONS[MIGRATIONS.len() - 1].number;
@@ -124,29 +129,22 @@ mod tests {
 
     const PATH: &str = "/data/metadata.redb";
 
-    /// A second step, as a later release would have it.
-    const LATER: [Migration; 2] = [
-        Migration { number: 1, apply: initial::apply },
-        Migration {
-            number: 2,
-            apply: |transaction| {
-                transaction.open_table(TableDefinition::<&[u8], &[u8]>::new("later"))?;
-                Ok(())
-            },
-        },
-    ];
+    /// One more step than this binary has, as a later release would have it.
+    fn later(apply: fn(&WriteTransaction) -> Result<(), redb::Error>) -> Vec<Migration> {
+        let steps = MIGRATIONS.iter().map(|step| Migration { number: step.number, apply: step.apply });
+        steps.chain([Migration { number: SCHEMA + 1, apply }]).collect()
+    }
+
+    fn one_more_table(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+        transaction.open_table(TableDefinition::<&[u8], &[u8]>::new("later"))?;
+        Ok(())
+    }
 
     /// A step that fails after it has written.
-    const FAILING: [Migration; 2] = [
-        Migration { number: 1, apply: initial::apply },
-        Migration {
-            number: 2,
-            apply: |transaction| {
-                transaction.open_table(TableDefinition::<&[u8], &[u8]>::new("later"))?;
-                Err(redb::Error::Corrupted("on purpose".into()))
-            },
-        },
-    ];
+    fn failing(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+        one_more_table(transaction)?;
+        Err(redb::Error::Corrupted("on purpose".into()))
+    }
 
     fn disk() -> SimulatedDisk {
         let disk = SimulatedDisk::new();
@@ -182,27 +180,31 @@ mod tests {
     #[test]
     fn a_newer_schema_is_refused_and_left_alone() {
         let disk = disk();
-        bring_to(&LATER, &disk, PATH.as_ref(), Options::default()).unwrap();
+        bring_to(&later(one_more_table), &disk, PATH.as_ref(), Options::default()).unwrap();
         let error = prepare(&disk, PATH.as_ref(), Options::default()).unwrap_err();
-        assert!(matches!(error, OpenError::NewerSchema { found: 2, known: 1 }), "{error}");
+        assert!(
+            matches!(error, OpenError::NewerSchema { found, known } if found == SCHEMA + 1 && known == SCHEMA),
+            "{error}"
+        );
         assert!(error.to_string().contains("newer Orlop"));
-        assert_eq!(schema(&disk, PATH), 2);
+        assert_eq!(schema(&disk, PATH), SCHEMA + 1);
     }
 
     #[test]
     fn a_migration_records_its_number_and_puts_the_former_file_aside() {
         let disk = disk();
         prepare(&disk, PATH.as_ref(), Options::default()).unwrap();
-        bring_to(&LATER, &disk, PATH.as_ref(), Options::default()).unwrap();
-        assert_eq!((schema(&disk, PATH), schema(&disk, "/data/metadata.redb.schema-1")), (2, 1));
+        bring_to(&later(one_more_table), &disk, PATH.as_ref(), Options::default()).unwrap();
+        let aside = format!("{PATH}.schema-{SCHEMA}");
+        assert_eq!((schema(&disk, PATH), schema(&disk, &aside)), (SCHEMA + 1, SCHEMA));
     }
 
     #[test]
     fn a_migration_that_fails_leaves_the_former_schema() {
         let disk = disk();
         prepare(&disk, PATH.as_ref(), Options::default()).unwrap();
-        bring_to(&FAILING, &disk, PATH.as_ref(), Options::default()).unwrap_err();
-        assert_eq!(schema(&disk, PATH), 1);
+        bring_to(&later(failing), &disk, PATH.as_ref(), Options::default()).unwrap_err();
+        assert_eq!(schema(&disk, PATH), SCHEMA);
         assert!(!tables(&disk).contains(&"later".to_owned()));
     }
 

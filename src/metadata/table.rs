@@ -41,11 +41,17 @@ pub enum Table {
     ReferrersBySubject,
     /// Upload → its repository, durable length and hash states.
     Uploads,
+    /// Repository, manifest's canonical digest, key id, algorithm → signature.
+    Signatures,
+    /// Number → event: one log for all endpoints.
+    Events,
+    /// Endpoint → the last event that it has taken.
+    EventCursors,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 17] = [
+    pub const ALL: [Table; 20] = [
         Table::Meta,
         Table::RepositoriesByName,
         Table::RepositoriesById,
@@ -63,6 +69,9 @@ impl Table {
         Table::TagHistory,
         Table::ReferrersBySubject,
         Table::Uploads,
+        Table::Signatures,
+        Table::Events,
+        Table::EventCursors,
     ];
 
     /// The table's name in the database file.
@@ -85,6 +94,9 @@ impl Table {
             Table::TagHistory => "tag_history",
             Table::ReferrersBySubject => "referrers_by_subject",
             Table::Uploads => "uploads",
+            Table::Signatures => "signatures",
+            Table::Events => "events",
+            Table::EventCursors => "event_cursors",
         }
     }
 
