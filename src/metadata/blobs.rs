@@ -4,6 +4,7 @@ use bincode::{Decode, Encode};
 
 use super::codec::{self, Record};
 use super::key::{Key, Parts};
+use super::links::{self, Link, Place};
 use super::repositories::RepositoryId;
 use super::{Error, Read, Scan, Table, WriteTx};
 use crate::oci::{Digest, DigestAlgorithm, MediaType};
@@ -38,6 +39,10 @@ impl Record for LinkRecord {
     const VERSION: u8 = 1;
 }
 
+impl Link for LinkRecord {
+    const BY_DIGEST: Option<Table> = Some(Table::LinksByBlob);
+}
+
 impl Record for Digest {
     const TABLE: Table = Table::DigestAliases;
     const VERSION: u8 = 1;
@@ -64,13 +69,9 @@ pub fn each(
     })
 }
 
-fn link_key(repository: RepositoryId, digest: &Digest) -> Key {
-    Key::new().number(repository.number()).digest(digest)
-}
-
 /// The link of a blob in a repository.
 pub fn link(tx: &impl Read, repository: RepositoryId, digest: &Digest) -> Result<Option<LinkRecord>, Error> {
-    tx.get(Table::BlobLinks, link_key(repository, digest), codec::decode)
+    links::get(tx, Place::of(repository, digest))
 }
 
 /// Links a blob into a repository; an existing link stays as it is.
@@ -80,32 +81,18 @@ pub fn insert_link(
     digest: &Digest,
     record: &LinkRecord,
 ) -> Result<(), Error> {
-    let key = link_key(repository, digest);
-    if tx.has(Table::BlobLinks, &key)? {
-        return Ok(());
-    }
-    tx.insert(Table::BlobLinks, key, &codec::encode(record))?;
-    tx.insert(Table::LinksByBlob, Key::new().digest(digest).number(repository.number()), &[])
+    let place = Place::of(repository, digest);
+    if links::has::<LinkRecord>(tx, place)? { Ok(()) } else { links::put(tx, place, record) }
 }
 
 /// Takes a blob's link out of a repository; says whether there was one.
 pub fn remove_link(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest) -> Result<bool, Error> {
-    let key = link_key(repository, digest);
-    if !tx.has(Table::BlobLinks, &key)? {
-        return Ok(false);
-    }
-    tx.remove(Table::LinksByBlob, Key::new().digest(digest).number(repository.number()))?;
-    tx.remove(Table::BlobLinks, key)
+    links::remove::<LinkRecord>(tx, Place::of(repository, digest))
 }
 
 /// Some repository that has the blob.
 pub fn any_repository(tx: &impl Read, digest: &Digest) -> Result<Option<RepositoryId>, Error> {
-    let mut found = None;
-    tx.scan(Table::LinksByBlob, Key::new().digest(digest).as_ref(), None, |key, _| {
-        found = Parts(key).number().map(RepositoryId::from_number);
-        Ok(Scan::Stop)
-    })?;
-    Ok(found)
+    links::any_repository::<LinkRecord>(tx, digest)
 }
 
 /// Hands every link to `row`.
@@ -113,17 +100,15 @@ pub fn each_link(
     tx: &impl Read,
     mut row: impl FnMut(RepositoryId, Digest, LinkRecord) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    tx.scan(Table::BlobLinks, b"", None, |key, value| {
-        let mut parts = Parts(key);
-        let repository = repository_of(Table::BlobLinks, &mut parts)?;
-        row(repository, digest_of(Table::BlobLinks, &mut parts)?, codec::decode(value)?)?;
-        Ok(Scan::Continue)
-    })
+    links::each(tx, |repository, digest, _, link| row(repository, digest, link))
 }
 
-/// Whether the reverse index has the link too.
-pub fn has_reverse_link(tx: &impl Read, repository: RepositoryId, digest: &Digest) -> Result<bool, Error> {
-    tx.has(Table::LinksByBlob, Key::new().digest(digest).number(repository.number()))
+/// Hands every row of the index from blobs to the repositories that link them to `row`.
+pub fn each_by_blob(
+    tx: &impl Read,
+    row: impl FnMut(Digest, RepositoryId) -> Result<(), Error>,
+) -> Result<(), Error> {
+    links::each_by_digest::<LinkRecord>(tx, row)
 }
 
 /// The canonical digest of content that is known as `digest`; a canonical digest is its own, known or not.

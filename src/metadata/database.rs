@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use redb::{Builder, Database, ReadableDatabase, WriteTransaction};
 
 use super::backend::FileBackend;
+use super::cache::{Caches, Ticket};
 use super::{Error, OpenError, Options, ReadTx};
 use crate::fsio::{Access, Disk};
 use crate::telemetry::StorageMetrics;
@@ -21,6 +22,8 @@ pub(super) struct DatabaseSlot {
     path: PathBuf,
     options: Options,
     metrics: StorageMetrics,
+    /// Rows of the open handle.
+    caches: Arc<Caches>,
     /// Readers hold the lock for the length of one closure, the writer for one batch, a reopening alone.
     handle: RwLock<Handle>,
     /// Counts openings, so that of many who meet a broken handle one reopens it.
@@ -45,25 +48,49 @@ impl DatabaseSlot {
     ) -> Result<DatabaseSlot, OpenError> {
         let database = open_file(disk.as_ref(), &path, options)?;
         let handle = RwLock::new(Handle::Open(database));
-        Ok(DatabaseSlot { disk, path, options, metrics, handle, opened: AtomicU64::new(0) })
+        let caches = Arc::new(Caches::new(options.cache, metrics.clone()));
+        Ok(DatabaseSlot { disk, path, options, metrics, caches, handle, opened: AtomicU64::new(0) })
+    }
+
+    /// The rows that look-ups have met.
+    pub(super) fn caches(&self) -> &Arc<Caches> {
+        &self.caches
     }
 
     /// Runs `read` on a new read transaction; once more on a reopened handle where the first was broken.
-    pub(super) fn read<T>(&self, mut read: impl FnMut(&ReadTx) -> Result<T, Error>) -> Result<T, Error> {
+    pub(super) fn read<T>(&self, read: impl FnMut(&ReadTx) -> Result<T, Error>) -> Result<T, Error> {
+        self.retry(read, || None)
+    }
+
+    /// The same, and leaves the rows that it meets in the cache.
+    pub(super) fn look_up<T>(&self, read: impl FnMut(&ReadTx) -> Result<T, Error>) -> Result<T, Error> {
+        self.retry(read, || self.caches.is_on().then(|| self.caches.ticket()))
+    }
+
+    /// `ticket` is taken before each transaction begins.
+    fn retry<T>(
+        &self,
+        mut read: impl FnMut(&ReadTx) -> Result<T, Error>,
+        ticket: impl Fn() -> Option<Ticket>,
+    ) -> Result<T, Error> {
         let opened = self.opened.load(Ordering::Acquire);
-        match self.try_read(&mut read) {
+        match self.try_read(&mut read, ticket()) {
             Err(Error::Storage(_) | Error::Full) => {
                 self.reopen(opened)?;
-                self.try_read(&mut read)
+                self.try_read(&mut read, ticket())
             }
             result => result,
         }
     }
 
-    fn try_read<T>(&self, read: &mut impl FnMut(&ReadTx) -> Result<T, Error>) -> Result<T, Error> {
+    fn try_read<T>(
+        &self,
+        read: &mut impl FnMut(&ReadTx) -> Result<T, Error>,
+        ticket: Option<Ticket>,
+    ) -> Result<T, Error> {
         let handle = self.handle();
         let transaction = handle.database()?.begin_read().map_err(Error::from_redb)?;
-        read(&ReadTx::new(transaction))
+        read(&ReadTx::new(transaction, self.caches.clone(), ticket))
     }
 
     /// Runs `write` on a new write transaction, which it must commit or abort. The handle is kept in place meanwhile.
@@ -97,6 +124,8 @@ impl DatabaseSlot {
         match open_file(self.disk.as_ref(), &self.path, self.options) {
             Ok(database) => {
                 tracing::warn!(path = %self.path.display(), "reopened the metadata after a disk error");
+                // A commit that failed may be there after all.
+                self.caches.clear();
                 *handle = Handle::Open(database);
                 self.opened.fetch_add(1, Ordering::AcqRel);
                 Ok(())
@@ -112,7 +141,9 @@ impl DatabaseSlot {
 
     /// Closes the file cleanly, for good; waits for the readers and the writer that are under way.
     pub(super) fn close(&self) {
-        *self.handle.write().unwrap_or_else(PoisonError::into_inner) = Handle::Closed;
+        let mut handle = self.handle.write().unwrap_or_else(PoisonError::into_inner);
+        self.caches.close();
+        *handle = Handle::Closed;
     }
 
     fn handle(&self) -> RwLockReadGuard<'_, Handle> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Table;
 use crate::fsio::FileError;
 
 /// A failed read or write of the metadata.
@@ -21,6 +22,9 @@ pub enum Error {
         /// What doesn't fit.
         reason: String,
     },
+    /// A look-up wants a row that is not cached; it then runs in a transaction, and nobody sees this.
+    #[error("a row of the table {} is not cached", .0.name())]
+    NotCached(Table),
     /// The closure of a write panicked; its transaction was rolled back.
     #[error("a write to the metadata failed unexpectedly and was rolled back")]
     Panicked,

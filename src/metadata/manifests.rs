@@ -1,10 +1,12 @@
 //! Manifests: the revision index of each repository, the payloads, and what manifests say of other content.
 
 use bincode::{Decode, Encode};
+use bytes::Bytes;
 
 use super::blobs::{damaged_key, digest_of, repository_of};
 use super::codec::{self, Record};
 use super::key::{Key, Parts};
+use super::links::{self, Link, Place};
 use super::repositories::RepositoryId;
 use super::{Error, Read, Scan, Table, WriteTx};
 use crate::oci::{Digest, MediaType};
@@ -31,6 +33,10 @@ impl Record for ManifestRecord {
     const VERSION: u8 = 1;
 }
 
+impl Link for ManifestRecord {
+    const BY_DIGEST: Option<Table> = Some(Table::RepositoriesByManifest);
+}
+
 /// A referrer as listings show it, rendered once at push.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct ReferrerRecord {
@@ -55,12 +61,12 @@ pub fn get(
     repository: RepositoryId,
     digest: &Digest,
 ) -> Result<Option<ManifestRecord>, Error> {
-    tx.get(Table::Manifests, key(repository, digest), codec::decode)
+    links::get(tx, Place::of(repository, digest))
 }
 
 /// Whether the repository has the revision.
 pub fn exists(tx: &impl Read, repository: RepositoryId, digest: &Digest) -> Result<bool, Error> {
-    tx.has(Table::Manifests, key(repository, digest))
+    links::has::<ManifestRecord>(tx, Place::of(repository, digest))
 }
 
 /// Hands a manifest's bytes to `read`.
@@ -70,6 +76,11 @@ pub fn payload<R>(
     read: impl FnOnce(&[u8]) -> R,
 ) -> Result<Option<R>, Error> {
     tx.get(Table::ManifestPayloads, Key::new().digest(digest), |bytes| Ok(read(bytes)))
+}
+
+/// A manifest's bytes, shared with the cache where they are there.
+pub fn payload_bytes(tx: &impl Read, digest: &Digest) -> Result<Option<Bytes>, Error> {
+    tx.bytes(Table::ManifestPayloads, Key::new().digest(digest))
 }
 
 /// Records a revision and its payload, which is the same for all repositories.
@@ -83,20 +94,13 @@ pub fn insert(
     if !tx.has(Table::ManifestPayloads, Key::new().digest(digest))? {
         tx.insert(Table::ManifestPayloads, Key::new().digest(digest), payload)?;
     }
-    tx.insert(Table::RepositoriesByManifest, Key::new().digest(digest).number(repository.number()), &[])?;
-    tx.insert(Table::Manifests, key(repository, digest), &codec::encode(record))
+    links::put(tx, Place::of(repository, digest), record)
 }
 
 /// Removes a revision, and the payload where no other repository has it.
 pub fn remove(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest) -> Result<(), Error> {
-    tx.remove(Table::Manifests, key(repository, digest))?;
-    tx.remove(Table::RepositoriesByManifest, Key::new().digest(digest).number(repository.number()))?;
-    let mut shared = false;
-    tx.scan(Table::RepositoriesByManifest, Key::new().digest(digest).as_ref(), None, |_, _| {
-        shared = true;
-        Ok(Scan::Stop)
-    })?;
-    if !shared {
+    links::remove::<ManifestRecord>(tx, Place::of(repository, digest))?;
+    if links::any_repository::<ManifestRecord>(tx, digest)?.is_none() {
         tx.remove(Table::ManifestPayloads, Key::new().digest(digest))?;
     }
     Ok(())
@@ -109,17 +113,7 @@ pub fn list(
     after: Option<&Digest>,
     limit: usize,
 ) -> Result<Vec<(Digest, ManifestRecord)>, Error> {
-    let mut revisions = Vec::new();
-    let prefix = Key::new().number(repository.number());
-    let after = after.map(|digest| Key::new().digest(digest));
-    tx.scan(Table::Manifests, prefix.as_ref(), after.as_ref().map(Key::as_ref), |key, value| {
-        if revisions.len() == limit {
-            return Ok(Scan::Stop);
-        }
-        revisions.push((digest_of(Table::Manifests, &mut Parts(key))?, codec::decode(value)?));
-        Ok(Scan::Continue)
-    })?;
-    Ok(revisions)
+    links::list(tx, repository, after, limit)
 }
 
 /// Hands every revision of every repository to `row`.
@@ -127,12 +121,15 @@ pub fn each(
     tx: &impl Read,
     mut row: impl FnMut(RepositoryId, Digest, ManifestRecord) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    tx.scan(Table::Manifests, b"", None, |key, value| {
-        let mut parts = Parts(key);
-        let repository = repository_of(Table::Manifests, &mut parts)?;
-        row(repository, digest_of(Table::Manifests, &mut parts)?, codec::decode(value)?)?;
-        Ok(Scan::Continue)
-    })
+    links::each(tx, |repository, digest, _, record| row(repository, digest, record))
+}
+
+/// Hands every row of the index from manifests to the repositories that have them to `row`.
+pub fn each_by_digest(
+    tx: &impl Read,
+    row: impl FnMut(Digest, RepositoryId) -> Result<(), Error>,
+) -> Result<(), Error> {
+    links::each_by_digest::<ManifestRecord>(tx, row)
 }
 
 /// Records that `parent` names `child`.

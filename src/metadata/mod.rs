@@ -3,15 +3,18 @@
 //! Everything that the registry knows is here, but for the bytes of blobs: the database alone decides what exists. Reads
 //! run in closures that can't be held across an await, on one consistent view. Writes are closures too; one thread runs
 //! those that wait in one transaction and answers them after its one durable commit (see [`Metadata::write`]). A handle
-//! that met a disk error is reopened.
+//! that met a disk error is reopened. Hot reads go through a cache of rows that never differs from the tables (see
+//! [`Metadata::look_up`]).
 //!
-//! [`repositories`], [`blobs`], [`manifests`], [`tags`] and [`uploads`] hold the records and what can be asked of them.
+//! [`repositories`], [`blobs`], [`manifests`], [`tags`], [`signatures`] and [`uploads`] hold the records and what can be asked of them.
 
 mod backend;
+mod cache;
 mod codec;
 mod database;
 mod error;
 mod key;
+mod links;
 mod migration;
 mod table;
 mod transaction;
@@ -20,12 +23,14 @@ mod writer;
 pub mod blobs;
 pub mod manifests;
 pub mod repositories;
+pub mod signatures;
 pub mod tags;
 pub mod uploads;
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
+pub use cache::CacheOptions;
 pub use error::{Error, OpenError};
 pub use migration::SCHEMA;
 pub use table::Table;
@@ -49,11 +54,13 @@ pub struct Options {
     /// Commits record what a recovery would have to find by reading the whole file: about one sync more per commit, and
     /// a start within milliseconds after a crash.
     pub quick_repair: bool,
+    /// How much hot reads find without a transaction.
+    pub cache: CacheOptions,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { cache_bytes: 16 << 20, quick_repair: true }
+        Options { cache_bytes: 16 << 20, quick_repair: true, cache: CacheOptions::default() }
     }
 }
 
@@ -90,6 +97,24 @@ impl Metadata {
     /// met a broken handle.
     pub fn read<T>(&self, read: impl FnMut(&ReadTx) -> Result<T, Error>) -> Result<T, Error> {
         self.slot.read(read)
+    }
+
+    /// Runs `read` as [`read`](Metadata::read) does, for look-ups by key that are wanted often: where every row that it
+    /// wants is cached, it needs no transaction. It may run three times, and must do the same again.
+    ///
+    /// Each row is as of some moment of the call, and its absence is never taken from the cache.
+    pub fn look_up<T>(&self, mut read: impl FnMut(&ReadTx) -> Result<T, Error>) -> Result<T, Error> {
+        let caches = self.slot.caches();
+        if caches.is_on() {
+            match read(&ReadTx::cached(caches.clone())) {
+                Err(Error::NotCached(table)) => caches.metrics.cache_missed(table == Table::ManifestPayloads),
+                result => {
+                    caches.metrics.descriptors_cached();
+                    return result;
+                }
+            }
+        }
+        self.slot.look_up(read)
     }
 
     /// Runs `write` in the writer thread and returns what it returned after the commit that makes it durable.

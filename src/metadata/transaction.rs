@@ -1,9 +1,12 @@
 //! Read and write transactions as closures see them.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
+use super::cache::{Caches, Change, Ticket};
 use super::{Error, Table};
 
 /// Whether a scan goes on.
@@ -57,6 +60,12 @@ pub trait Read {
         row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
     ) -> Result<(), Error>;
 
+    /// The value under `key`, for one that is too large to copy twice.
+    #[doc(hidden)]
+    fn bytes(&self, table: Table, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, Error> {
+        self.get(table, key, |value| Ok(Bytes::copy_from_slice(value)))
+    }
+
     /// Whether there is a value under `key`.
     #[doc(hidden)]
     fn has(&self, table: Table, key: impl AsRef<[u8]>) -> Result<bool, Error> {
@@ -64,15 +73,45 @@ pub trait Read {
     }
 }
 
-/// A consistent view of all tables as of one commit.
+/// A consistent view of all tables as of one commit; in a look-up, at first the rows that are cached.
 #[derive(Debug)]
 pub struct ReadTx {
-    transaction: ReadTransaction,
+    source: Source,
+    caches: Arc<Caches>,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Only what is cached; anything else is [`Error::NotCached`].
+    Cache,
+    /// The tables. With a ticket, rows that are met are cached.
+    Tables { transaction: ReadTransaction, ticket: Option<Ticket> },
 }
 
 impl ReadTx {
-    pub(super) fn new(transaction: ReadTransaction) -> ReadTx {
-        ReadTx { transaction }
+    pub(super) fn new(transaction: ReadTransaction, caches: Arc<Caches>, ticket: Option<Ticket>) -> ReadTx {
+        ReadTx { source: Source::Tables { transaction, ticket }, caches }
+    }
+
+    pub(super) fn cached(caches: Arc<Caches>) -> ReadTx {
+        ReadTx { source: Source::Cache, caches }
+    }
+
+    fn scan_in(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        direction: Direction,
+        row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
+    ) -> Result<(), Error> {
+        match &self.source {
+            Source::Cache => Err(Error::NotCached(table)),
+            Source::Tables { transaction, .. } => {
+                let table = transaction.open_table(table.definition()).map_err(Error::from_redb)?;
+                scan_in(&table, prefix, after, direction, row)
+            }
+        }
     }
 }
 
@@ -83,8 +122,22 @@ impl Read for ReadTx {
         key: impl AsRef<[u8]>,
         read: impl FnOnce(&[u8]) -> Result<R, Error>,
     ) -> Result<Option<R>, Error> {
-        let table = self.transaction.open_table(table.definition()).map_err(Error::from_redb)?;
-        get_in(&table, key.as_ref(), read)
+        let key = key.as_ref();
+        match &self.source {
+            Source::Cache => match self.caches.get(table, key, |value| read(value)) {
+                Some(result) => result.map(Some),
+                None => Err(Error::NotCached(table)),
+            },
+            Source::Tables { transaction, ticket } => {
+                let opened = transaction.open_table(table.definition()).map_err(Error::from_redb)?;
+                get_in(&opened, key, |value| {
+                    if let Some(ticket) = ticket.filter(|_| self.caches.keeps(table)) {
+                        self.caches.fill(ticket, table, key, Bytes::copy_from_slice(value));
+                    }
+                    read(value)
+                })
+            }
+        }
     }
 
     fn scan(
@@ -94,8 +147,7 @@ impl Read for ReadTx {
         after: Option<&[u8]>,
         row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
     ) -> Result<(), Error> {
-        let table = self.transaction.open_table(table.definition()).map_err(Error::from_redb)?;
-        scan_in(&table, prefix, after, Direction::Ascending, row)
+        self.scan_in(table, prefix, after, Direction::Ascending, row)
     }
 
     fn scan_back(
@@ -104,8 +156,28 @@ impl Read for ReadTx {
         prefix: &[u8],
         row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
     ) -> Result<(), Error> {
-        let table = self.transaction.open_table(table.definition()).map_err(Error::from_redb)?;
-        scan_in(&table, prefix, None, Direction::Descending, row)
+        self.scan_in(table, prefix, None, Direction::Descending, row)
+    }
+
+    fn bytes(&self, table: Table, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, Error> {
+        let key = key.as_ref();
+        match &self.source {
+            Source::Cache => {
+                let found = self.caches.get(table, key, Bytes::clone);
+                if found.is_some() {
+                    self.caches.metrics.manifest_cached();
+                }
+                found.map(Some).ok_or(Error::NotCached(table))
+            }
+            Source::Tables { transaction, ticket } => {
+                let opened = transaction.open_table(table.definition()).map_err(Error::from_redb)?;
+                let found = get_in(&opened, key, |value| Ok(Bytes::copy_from_slice(value)))?;
+                if let (Some(found), Some(ticket)) = (&found, ticket) {
+                    self.caches.fill(*ticket, table, key, found.clone());
+                }
+                Ok(found)
+            }
+        }
     }
 }
 
@@ -118,15 +190,32 @@ pub struct WriteTx<'t> {
     tables: RefCell<[Option<OpenTable<'t>>; Table::ALL.len()]>,
     /// How many rows were written: tells whether a failed closure left something behind.
     writes: Cell<u64>,
+    caches: &'t Arc<Caches>,
+    /// The cached rows that were written; they come back when these are dropped.
+    changes: RefCell<Vec<Change>>,
 }
 
 impl<'t> WriteTx<'t> {
-    pub(super) fn new(transaction: &'t WriteTransaction) -> WriteTx<'t> {
+    pub(super) fn new(transaction: &'t WriteTransaction, caches: &'t Arc<Caches>) -> WriteTx<'t> {
         WriteTx {
             transaction,
             tables: RefCell::new([const { None }; Table::ALL.len()]),
             writes: Cell::new(0),
+            caches,
+            changes: RefCell::default(),
         }
+    }
+
+    /// Ends the closures' part. What is returned keeps the written rows out of the cache, and is to be dropped when the
+    /// commit or the abort has happened.
+    pub(super) fn finish(self) -> Vec<Change> {
+        self.changes.into_inner()
+    }
+
+    /// Takes a row out of the cache, before it is written, until the transaction has ended.
+    fn note_change(&self, table: Table, key: &[u8]) {
+        self.writes.set(self.writes.get() + 1);
+        self.changes.borrow_mut().extend(self.caches.change(table, key));
     }
 
     /// Rows inserted and removed so far.
@@ -150,7 +239,7 @@ impl<'t> WriteTx<'t> {
 
     /// Writes `value` under `key`, replacing what was there.
     pub(super) fn insert(&self, table: Table, key: impl AsRef<[u8]>, value: &[u8]) -> Result<(), Error> {
-        self.writes.set(self.writes.get() + 1);
+        self.note_change(table, key.as_ref());
         self.with_table(table, |table| {
             table.insert(key.as_ref(), value).map_err(Error::from_redb)?;
             Ok(())
@@ -159,7 +248,7 @@ impl<'t> WriteTx<'t> {
 
     /// Removes the row under `key`; says whether there was one.
     pub(super) fn remove(&self, table: Table, key: impl AsRef<[u8]>) -> Result<bool, Error> {
-        self.writes.set(self.writes.get() + 1);
+        self.note_change(table, key.as_ref());
         self.with_table(table, |table| Ok(table.remove(key.as_ref()).map_err(Error::from_redb)?.is_some()))
     }
 }

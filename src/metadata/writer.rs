@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use redb::WriteTransaction;
 use tokio::sync::oneshot;
 
+use super::cache::Caches;
 use super::database::DatabaseSlot;
 use super::{Error, WriteTx};
 use crate::clock;
@@ -143,7 +144,7 @@ fn commit_batch(slot: &DatabaseSlot, metrics: &StorageMetrics, mut batch: Vec<Bo
         let began = clock::monotonic();
         let outcome = slot.write(|transaction| {
             ran = true;
-            run_batch(transaction, &mut batch)
+            run_batch(transaction, slot.caches(), &mut batch)
         });
         match outcome {
             Ok(Outcome::Committed { wrote }) => {
@@ -179,8 +180,12 @@ enum Outcome {
     Aborted { culprit: usize },
 }
 
-fn run_batch(transaction: WriteTransaction, batch: &mut [Box<dyn Job>]) -> Result<Outcome, Error> {
-    let tx = WriteTx::new(&transaction);
+fn run_batch(
+    transaction: WriteTransaction,
+    caches: &Arc<Caches>,
+    batch: &mut [Box<dyn Job>],
+) -> Result<Outcome, Error> {
+    let tx = WriteTx::new(&transaction, caches);
     for place in 0..batch.len() {
         let before = tx.writes();
         match batch[place].run(&tx) {
@@ -194,12 +199,14 @@ fn run_batch(transaction: WriteTransaction, batch: &mut [Box<dyn Job>]) -> Resul
         }
     }
     let wrote = tx.writes() > 0;
-    drop(tx);
+    // Dropped when the commit has happened, or has failed, and before any answer leaves.
+    let changes = tx.finish();
     if wrote {
         transaction.commit().map_err(Error::from_redb)?;
     } else {
         transaction.abort().map_err(Error::from_redb)?;
     }
+    drop(changes);
     Ok(Outcome::Committed { wrote })
 }
 

@@ -38,7 +38,7 @@ impl BlobService {
 
     /// The blob that the repository has under any of its digests.
     pub fn stat(&self, digest: &Digest) -> Result<Option<BlobDescriptor>, Error> {
-        let found = self.scope.read(|tx, id| {
+        let found = self.scope.look_up(|tx, id| {
             let Some(canonical) = blobs::canonical(tx, digest)? else { return Ok(None) };
             let Some(link) = blobs::link(tx, id, &canonical)? else { return Ok(None) };
             let Some(blob) = blobs::get(tx, &canonical)? else { return Ok(None) };

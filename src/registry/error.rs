@@ -89,6 +89,7 @@ impl From<metadata::Error> for Error {
             metadata::Error::Closed => Error::Unavailable,
             error @ (metadata::Error::Storage(_)
             | metadata::Error::Damaged { .. }
+            | metadata::Error::NotCached(_)
             | metadata::Error::Panicked) => Error::Metadata(error),
         }
     }

@@ -69,14 +69,14 @@ impl ManifestService {
 
     /// The manifest under a tag or any of its digests, without its bytes.
     pub fn stat(&self, reference: &Reference) -> Result<Option<ManifestDescriptor>, Error> {
-        Ok(self.scope.read(|tx, id| resolve(tx, id, reference))?.flatten())
+        Ok(self.scope.look_up(|tx, id| resolve(tx, id, reference))?.flatten())
     }
 
     /// The manifest under a tag or any of its digests, with its bytes as they were pushed.
     pub fn get(&self, reference: &Reference) -> Result<Option<(ManifestDescriptor, Bytes)>, Error> {
-        let found = self.scope.read(|tx, id| {
+        let found = self.scope.look_up(|tx, id| {
             let Some(descriptor) = resolve(tx, id, reference)? else { return Ok(None) };
-            let payload = manifests::payload(tx, &descriptor.canonical, Bytes::copy_from_slice)?;
+            let payload = manifests::payload_bytes(tx, &descriptor.canonical)?;
             let payload = payload.ok_or_else(|| missing_payload(&descriptor.canonical))?;
             Ok(Some((descriptor, payload)))
         })?;

@@ -67,6 +67,17 @@ impl Scope {
         })?)
     }
 
+    /// The same for look-ups by key that are wanted often, which the cache may answer: see [`metadata::Metadata::look_up`].
+    pub(super) fn look_up<T>(
+        &self,
+        mut read: impl FnMut(&metadata::ReadTx, RepositoryId) -> Result<T, metadata::Error>,
+    ) -> Result<Option<T>, Error> {
+        Ok(self.inner.metadata.look_up(|tx| match repositories::id_of(tx, &self.name)? {
+            Some(id) => read(tx, id).map(Some),
+            None => Ok(None),
+        })?)
+    }
+
     /// The repository's identifier inside a transaction.
     pub(super) fn id(&self, tx: &impl Read) -> Result<RepositoryId, Error> {
         repositories::id_of(tx, &self.name)?.ok_or(Error::RepositoryUnknown)
@@ -87,7 +98,7 @@ impl Repository {
 
     /// Whether it has ever had content.
     pub fn exists(&self) -> Result<bool, Error> {
-        Ok(self.scope.read(|_, _| Ok(()))?.is_some())
+        Ok(self.scope.look_up(|_, _| Ok(()))?.is_some())
     }
 
     /// Its blobs and uploads.

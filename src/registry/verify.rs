@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Error, Inner};
 use crate::metadata::manifests::ManifestRecord;
 use crate::metadata::repositories::RepositoryId;
-use crate::metadata::{ReadTx, blobs, manifests, repositories, tags, uploads};
+use crate::metadata::{ReadTx, blobs, manifests, repositories, signatures, tags, uploads};
 use crate::oci::{Digest, DigestAlgorithm, Hasher, Manifest};
 
 /// How much is read.
@@ -52,8 +52,11 @@ impl VerifyReport {
 struct Tables {
     names: BTreeMap<RepositoryId, String>,
     blobs: BTreeMap<Digest, u64>,
-    links: Vec<(RepositoryId, Digest, bool)>,
+    links: BTreeSet<(RepositoryId, Digest)>,
+    links_by_blob: BTreeSet<(RepositoryId, Digest)>,
     manifests: BTreeMap<(RepositoryId, Digest), ManifestRecord>,
+    repositories_by_manifest: BTreeSet<(RepositoryId, Digest)>,
+    signatures: Vec<(RepositoryId, Digest, String)>,
     references: BTreeSet<(RepositoryId, Digest, Digest)>,
     referrers: BTreeSet<(RepositoryId, Digest, Digest)>,
     tags: BTreeMap<(RepositoryId, String), Digest>,
@@ -89,7 +92,19 @@ fn read_tables(tx: &ReadTx) -> Result<Tables, Error> {
         Ok(())
     })?;
     blobs::each_link(tx, |repository, digest, _| {
-        tables.links.push((repository, digest, blobs::has_reverse_link(tx, repository, &digest)?));
+        tables.links.insert((repository, digest));
+        Ok(())
+    })?;
+    blobs::each_by_blob(tx, |digest, repository| {
+        tables.links_by_blob.insert((repository, digest));
+        Ok(())
+    })?;
+    manifests::each_by_digest(tx, |digest, repository| {
+        tables.repositories_by_manifest.insert((repository, digest));
+        Ok(())
+    })?;
+    signatures::each(tx, |repository, manifest, key_id, _, _| {
+        tables.signatures.push((repository, manifest, key_id.to_owned()));
         Ok(())
     })?;
     manifests::each(tx, |repository, digest, record| {
@@ -161,22 +176,32 @@ fn hash_blob(inner: &Inner, digest: &Digest) -> Result<Option<Digest>, Error> {
 }
 
 fn check_links(tables: &Tables, report: &mut VerifyReport) {
-    for (repository, digest, has_reverse) in &tables.links {
+    for (repository, digest) in &tables.links {
         if !tables.names.contains_key(repository) {
             report.problem(format!("the blob {digest} is linked into a repository that doesn't exist"));
         }
         if !tables.blobs.contains_key(digest) {
             report.problem(format!("{} links the unknown blob {digest}", tables.name(*repository)));
         }
-        if !has_reverse {
-            report.problem(format!("the link of {digest} in {} is not indexed", tables.name(*repository)));
+    }
+    for (repository, digest) in tables.links.symmetric_difference(&tables.links_by_blob) {
+        let name = tables.name(*repository);
+        report.problem(format!("the link of {digest} in {name} and its index disagree"));
+    }
+    let manifests: BTreeSet<_> = tables.manifests.keys().copied().collect();
+    for (repository, digest) in manifests.symmetric_difference(&tables.repositories_by_manifest) {
+        let name = tables.name(*repository);
+        report.problem(format!("the manifest {digest} of {name} and its index disagree"));
+    }
+    for (repository, manifest, key_id) in &tables.signatures {
+        if !tables.manifests.contains_key(&(*repository, *manifest)) {
+            let name = tables.name(*repository);
+            report.problem(format!("a signature by {key_id} is of {manifest}, which {name} doesn't have"));
         }
     }
 }
 
 fn check_manifests(inner: &Inner, tables: &Tables, report: &mut VerifyReport) -> Result<(), Error> {
-    let links: BTreeSet<_> =
-        tables.links.iter().map(|(repository, digest, _)| (*repository, *digest)).collect();
     let mut expected_references = BTreeSet::new();
     let mut expected_referrers = BTreeSet::new();
     for ((repository, digest), record) in &tables.manifests {
@@ -199,8 +224,8 @@ fn check_manifests(inner: &Inner, tables: &Tables, report: &mut VerifyReport) ->
             let named = child.descriptor.digest;
             let canonical = inner.metadata.read(|tx| blobs::canonical(tx, &named))?;
             let key = canonical.unwrap_or(named);
-            let present =
-                tables.manifests.contains_key(&(*repository, key)) || links.contains(&(*repository, key));
+            let present = tables.manifests.contains_key(&(*repository, key))
+                || tables.links.contains(&(*repository, key));
             let may_miss = !child.is_distributable() || inner.policy.allow_sparse_indexes;
             if !present && !may_miss {
                 report.problem(format!("the manifest {digest} of {name} names {named}, which is not there"));

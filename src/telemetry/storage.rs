@@ -17,6 +17,10 @@ pub struct StorageMetrics {
     rehashed_bytes: Counter,
     expired_uploads: Counter,
     database_reopens: Counter,
+    descriptor_hits: Counter,
+    descriptor_misses: Counter,
+    manifest_hits: Counter,
+    manifest_misses: Counter,
 }
 
 impl Default for StorageMetrics {
@@ -29,6 +33,10 @@ impl Default for StorageMetrics {
             rehashed_bytes: Counter::default(),
             expired_uploads: Counter::default(),
             database_reopens: Counter::default(),
+            descriptor_hits: Counter::default(),
+            descriptor_misses: Counter::default(),
+            manifest_hits: Counter::default(),
+            manifest_misses: Counter::default(),
         }
     }
 }
@@ -62,6 +70,36 @@ impl StorageMetrics {
         self.database_reopens.inc();
     }
 
+    /// Records that a look-up was answered from the descriptor cache.
+    pub fn descriptors_cached(&self) {
+        self.descriptor_hits.inc();
+    }
+
+    /// Records that a manifest's bytes were found in memory.
+    pub fn manifest_cached(&self) {
+        self.manifest_hits.inc();
+    }
+
+    /// Records that a look-up had to read the database: for a manifest's bytes alone, or for a descriptor.
+    pub fn cache_missed(&self, manifest: bool) {
+        if manifest {
+            self.descriptor_hits.inc();
+            self.manifest_misses.inc();
+        } else {
+            self.descriptor_misses.inc();
+        }
+    }
+
+    /// The look-ups that the descriptor cache has answered so far, and those that it couldn't.
+    pub fn descriptor_cache(&self) -> (u64, u64) {
+        (self.descriptor_hits.get(), self.descriptor_misses.get())
+    }
+
+    /// The same of manifests' bytes.
+    pub fn manifest_cache(&self) -> (u64, u64) {
+        (self.manifest_hits.get(), self.manifest_misses.get())
+    }
+
     /// The number of durable metadata commits so far.
     pub fn commits(&self) -> u64 {
         self.commits.get()
@@ -88,6 +126,26 @@ impl StorageMetrics {
             "metadata_reopens",
             "Times that the metadata was closed and opened again after a disk error",
             self.database_reopens.clone(),
+        );
+        registry.register(
+            "descriptor_cache_hits",
+            "Look-ups that the descriptor cache answered",
+            self.descriptor_hits.clone(),
+        );
+        registry.register(
+            "descriptor_cache_misses",
+            "Look-ups that had to read the database",
+            self.descriptor_misses.clone(),
+        );
+        registry.register(
+            "manifest_cache_hits",
+            "Manifests that were served from memory",
+            self.manifest_hits.clone(),
+        );
+        registry.register(
+            "manifest_cache_misses",
+            "Manifests of known descriptors that had to be read from the database",
+            self.manifest_misses.clone(),
         );
         registry.register(
             "file_sync_seconds",

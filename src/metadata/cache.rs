@@ -1,0 +1,481 @@
+//! The row cache: rows that hot reads have met lately, as they lie in the tables.
+//!
+//! Where a read finds every row that it wants here, it needs no transaction. A row is here only while the table has the
+//! same: a write takes each row that it touches out *before* its commit and keeps it out until that has happened, and a
+//! read that began before the end of a change can't put what it saw back. So a hit is what a transaction begun at that
+//! moment would have found, also between a commit and its answer.
+//!
+//! How a late reader is told: every change, at its begin and at its end, takes the next number of one sequence and leaves
+//! it in the shard of its row. A read notes the sequence before its transaction begins; what it saw is taken into a shard
+//! only if no later number stands there, and if nobody is changing the very row.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+
+use super::Table;
+use crate::telemetry::StorageMetrics;
+
+/// Into how many parts, each with its own lock, the rows of small tables are divided.
+const SHARDS: usize = 16;
+/// The same for manifests: fewer, so that a large one has room in its part.
+const PAYLOAD_SHARDS: usize = 4;
+/// What a row costs besides its bytes.
+const OVERHEAD: usize = 128;
+
+/// How much is cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheOptions {
+    /// The most rows of each small table: names, tags, revisions, links, blobs, digests. 0 caches none.
+    pub descriptors: usize,
+    /// The memory for manifests, in bytes. 0 caches none, and so does `descriptors` of 0.
+    pub manifest_bytes: usize,
+}
+
+impl Default for CacheOptions {
+    fn default() -> CacheOptions {
+        CacheOptions { descriptors: 10_000, manifest_bytes: 8 << 20 }
+    }
+}
+
+/// The caches of all tables that have one.
+#[derive(Debug)]
+pub(super) struct Caches {
+    tables: [Option<TableCache>; Table::ALL.len()],
+    /// The number of the last change.
+    sequence: AtomicU64,
+    is_on: AtomicBool,
+    pub(super) metrics: StorageMetrics,
+}
+
+/// The moment before a read began: what it sees may be taken where nothing has changed since.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ticket(u64);
+
+impl Caches {
+    pub(super) fn new(options: CacheOptions, metrics: StorageMetrics) -> Caches {
+        let CacheOptions { descriptors, manifest_bytes } = options;
+        let tables = Table::ALL.map(|table| match table {
+            _ if descriptors == 0 => None,
+            Table::RepositoriesByName
+            | Table::Blobs
+            | Table::DigestAliases
+            | Table::BlobLinks
+            | Table::Manifests
+            | Table::Tags => Some(TableCache::new(SHARDS, descriptors, |_| 1)),
+            Table::ManifestPayloads => (manifest_bytes > 0)
+                .then(|| TableCache::new(PAYLOAD_SHARDS, manifest_bytes, |row| row.len() + OVERHEAD)),
+            Table::Meta
+            | Table::RepositoriesById
+            | Table::AliasesByDigest
+            | Table::LinksByBlob
+            | Table::RepositoriesByManifest
+            | Table::ReferencesByChild
+            | Table::TagsByManifest
+            | Table::TagHistory
+            | Table::ReferrersBySubject
+            | Table::Uploads
+            | Table::Signatures
+            | Table::Events
+            | Table::EventCursors => None,
+        });
+        Caches { tables, sequence: AtomicU64::new(0), is_on: AtomicBool::new(descriptors > 0), metrics }
+    }
+
+    /// Whether looking here first can help.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Relaxed)
+    }
+
+    /// Hands the row to `read`, if it is here.
+    pub(super) fn get<R>(&self, table: Table, key: &[u8], read: impl FnOnce(&Bytes) -> R) -> Option<R> {
+        let rows = self.tables[table as usize].as_ref()?.shard(key).read();
+        let slot = rows.slots[*rows.places.get(key)?].as_ref()?;
+        if !slot.used.load(Ordering::Relaxed) {
+            slot.used.store(true, Ordering::Relaxed);
+        }
+        Some(read(&slot.value))
+    }
+
+    /// To be taken before the transaction of a read begins.
+    pub(super) fn ticket(&self) -> Ticket {
+        Ticket(self.sequence.load(Ordering::SeqCst))
+    }
+
+    /// Whether rows of the table are worth a copy.
+    pub(super) fn keeps(&self, table: Table) -> bool {
+        self.tables[table as usize].is_some() && self.is_on()
+    }
+
+    /// Takes a row that the holder of `ticket` has read, unless it may have changed since.
+    pub(super) fn fill(&self, ticket: Ticket, table: Table, key: &[u8], value: Bytes) {
+        if let Some(cache) = self.tables[table as usize].as_ref().filter(|_| self.is_on()) {
+            cache.fill(ticket, key, value);
+        }
+    }
+
+    /// Takes the row out and keeps it out until the change is dropped, which has to be after the commit.
+    pub(super) fn change(self: &Arc<Caches>, table: Table, key: &[u8]) -> Option<Change> {
+        let cache = self.tables[table as usize].as_ref()?;
+        let key: Arc<[u8]> = key.into();
+        let mut rows = cache.shard(&key).write();
+        rows.changed = self.next();
+        rows.take(&key);
+        *rows.changing.entry(key.clone()).or_default() += 1;
+        drop(rows);
+        Some(Change { caches: self.clone(), table, key })
+    }
+
+    /// Forgets everything, what is being read included: the tables may be others than they were.
+    pub(super) fn clear(&self) {
+        for cache in self.tables.iter().flatten() {
+            for shard in &cache.shards {
+                let mut rows = shard.write();
+                let changing = std::mem::take(&mut rows.changing);
+                *rows = Rows { changing, changed: self.next(), ..Rows::default() };
+            }
+        }
+    }
+
+    /// Forgets everything for good.
+    pub(super) fn close(&self) {
+        self.is_on.store(false, Ordering::SeqCst);
+        self.clear();
+    }
+
+    fn next(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}
+
+/// A row that is being changed; it stays out of the cache until this is dropped.
+#[derive(Debug)]
+pub(super) struct Change {
+    caches: Arc<Caches>,
+    table: Table,
+    key: Arc<[u8]>,
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        let Some(cache) = self.caches.tables[self.table as usize].as_ref() else { return };
+        let mut rows = cache.shard(&self.key).write();
+        rows.changed = self.caches.next();
+        if let Some(changes) = rows.changing.get_mut(&self.key) {
+            *changes -= 1;
+            if *changes == 0 {
+                rows.changing.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// The cached rows of one table.
+#[derive(Debug)]
+struct TableCache {
+    shards: Box<[Shard]>,
+    /// The most that the rows of one shard may weigh.
+    room: usize,
+    weigh: fn(&Bytes) -> usize,
+}
+
+#[derive(Debug, Default)]
+struct Shard(RwLock<Rows>);
+
+/// The rows of one shard, and who is changing which.
+#[derive(Debug, Default)]
+struct Rows {
+    places: HashMap<Arc<[u8]>, usize>,
+    slots: Vec<Option<Slot>>,
+    free: Vec<usize>,
+    /// Where the search for a row to drop goes on.
+    hand: usize,
+    weight: usize,
+    /// How many changes of a row are under way.
+    changing: HashMap<Arc<[u8]>, usize>,
+    /// The number of the last change in this shard.
+    changed: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    key: Arc<[u8]>,
+    value: Bytes,
+    weight: usize,
+    /// Whether it was read since the hand passed; such a row is spared once.
+    used: AtomicBool,
+}
+
+impl TableCache {
+    fn new(shards: usize, room: usize, weigh: fn(&Bytes) -> usize) -> TableCache {
+        TableCache {
+            shards: std::iter::repeat_with(Shard::default).take(shards).collect(),
+            room: (room / shards).max(1),
+            weigh,
+        }
+    }
+
+    /// Keys end in digests, tags and names, whose last bytes differ.
+    fn shard(&self, key: &[u8]) -> &Shard {
+        let tail = key.iter().rev().take(8);
+        let mixed = tail.fold(0_usize, |mixed, &byte| mixed.wrapping_mul(31).wrapping_add(byte.into()));
+        &self.shards[mixed % self.shards.len()]
+    }
+
+    fn fill(&self, ticket: Ticket, key: &[u8], value: Bytes) {
+        let weight = (self.weigh)(&value);
+        // One row must not empty half a shard.
+        if self.room > 1 && weight > self.room / 2 {
+            return;
+        }
+        let mut rows = self.shard(key).write();
+        if rows.changed > ticket.0 || rows.changing.contains_key(key) || rows.places.contains_key(key) {
+            return;
+        }
+        while rows.weight + weight > self.room && rows.drop_one() {}
+        let key: Arc<[u8]> = key.into();
+        rows.weight += weight;
+        let slot = Some(Slot { key: key.clone(), value, weight, used: AtomicBool::new(false) });
+        let place = match rows.free.pop() {
+            Some(place) => {
+                rows.slots[place] = slot;
+                place
+            }
+            None => {
+                rows.slots.push(slot);
+                rows.slots.len() - 1
+            }
+        };
+        rows.places.insert(key, place);
+    }
+}
+
+impl Shard {
+    fn read(&self) -> RwLockReadGuard<'_, Rows> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Rows> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rows {
+    fn take(&mut self, key: &[u8]) {
+        if let Some(place) = self.places.remove(key) {
+            self.vacate(place);
+        }
+    }
+
+    fn vacate(&mut self, place: usize) {
+        if let Some(slot) = self.slots[place].take() {
+            self.weight -= slot.weight;
+            self.free.push(place);
+        }
+    }
+
+    /// Drops the next row that was not read since the hand last passed; says whether there was a row at all.
+    fn drop_one(&mut self) -> bool {
+        if self.places.is_empty() {
+            return false;
+        }
+        loop {
+            let place = self.hand % self.slots.len();
+            self.hand = place + 1;
+            let Some(slot) = &self.slots[place] else { continue };
+            if slot.used.swap(false, Ordering::Relaxed) {
+                continue;
+            }
+            let key = slot.key.clone();
+            self.take(&key);
+            return true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TAGS: Table = Table::Tags;
+
+    fn caches(descriptors: usize) -> Arc<Caches> {
+        let options = CacheOptions { descriptors, manifest_bytes: 4096 };
+        Arc::new(Caches::new(options, StorageMetrics::default()))
+    }
+
+    fn cached(caches: &Caches, key: &[u8]) -> Option<Bytes> {
+        caches.get(TAGS, key, Bytes::clone)
+    }
+
+    /// What somebody does next in [`explore`].
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        /// A read notes the sequence, sees the table, and fills.
+        Ticket,
+        See,
+        Fill,
+        /// A write takes the row out, commits its value (0 removes the row), and ends.
+        Begin,
+        Commit(u8),
+        End,
+    }
+
+    /// One actor: its steps, and what it has in hand.
+    #[derive(Debug, Clone, Default)]
+    struct Actor {
+        steps: Vec<Step>,
+        ticket: Option<Ticket>,
+        seen: Option<u8>,
+    }
+
+    /// Plays the actors in the order `schedule`, and checks after every step that the cache has what the table has.
+    fn play(actors: &[Actor], schedule: &[usize]) {
+        let caches = caches(8);
+        let mut table: Option<u8> = Some(100);
+        let mut actors = actors.to_vec();
+        let mut changes: Vec<Vec<Change>> = actors.iter().map(|_| Vec::new()).collect();
+        let mut next = vec![0; actors.len()];
+        for &who in schedule {
+            let actor = &mut actors[who];
+            match actor.steps[next[who]] {
+                Step::Ticket => actor.ticket = Some(caches.ticket()),
+                Step::See => actor.seen = table,
+                Step::Fill => {
+                    if let (Some(ticket), Some(seen)) = (actor.ticket, actor.seen) {
+                        caches.fill(ticket, TAGS, b"row", Bytes::copy_from_slice(&[seen]));
+                    }
+                }
+                Step::Begin => changes[who].extend(caches.change(TAGS, b"row")),
+                Step::Commit(value) => table = (value > 0).then_some(value),
+                Step::End => changes[who].clear(),
+            }
+            next[who] += 1;
+            let found = cached(&caches, b"row").map(|bytes| bytes[0]);
+            assert!(found.is_none() || found == table, "{schedule:?}: {found:?} instead of {table:?}");
+        }
+    }
+
+    /// Plays every order in which the actors can take their steps; returns how many there are.
+    fn explore(actors: &[Actor]) -> usize {
+        fn go(actors: &[Actor], taken: &mut Vec<usize>, schedule: &mut Vec<usize>, played: &mut usize) {
+            let mut ended = true;
+            for who in 0..actors.len() {
+                if taken[who] < actors[who].steps.len() {
+                    ended = false;
+                    taken[who] += 1;
+                    schedule.push(who);
+                    go(actors, taken, schedule, played);
+                    schedule.pop();
+                    taken[who] -= 1;
+                }
+            }
+            if ended {
+                play(actors, schedule);
+                *played += 1;
+            }
+        }
+        let mut played = 0;
+        go(actors, &mut vec![0; actors.len()], &mut Vec::new(), &mut played);
+        played
+    }
+
+    fn actor(steps: &[Step]) -> Actor {
+        Actor { steps: steps.to_vec(), ..Actor::default() }
+    }
+
+    #[test]
+    fn whatever_the_order_of_reads_and_writes_the_cache_never_differs_from_the_table() {
+        use Step::{Begin, Commit, End, Fill, See, Ticket};
+        let read = actor(&[Ticket, See, Fill]);
+        // There is one writer thread, whose transactions follow each other; a batch may touch a row twice.
+        let writes = actor(&[Begin, Begin, Commit(1), End, Begin, Commit(0), End]);
+        let played = explore(&[read.clone(), read, writes]);
+        assert_eq!(played, 34_320, "13 steps of which 3, 3 and 7 are in order");
+    }
+
+    #[test]
+    fn what_was_read_before_everything_was_forgotten_is_not_taken() {
+        let caches = caches(8);
+        let ticket = caches.ticket();
+        caches.clear();
+        caches.fill(ticket, TAGS, b"row", Bytes::from_static(b"old"));
+        assert_eq!(cached(&caches, b"row"), None);
+        caches.fill(caches.ticket(), TAGS, b"row", Bytes::from_static(b"new"));
+        assert!(cached(&caches, b"row").is_some());
+        caches.close();
+        caches.fill(caches.ticket(), TAGS, b"row", Bytes::from_static(b"new"));
+        assert_eq!(cached(&caches, b"row"), None);
+    }
+
+    #[test]
+    fn rows_that_are_read_outlive_those_that_are_not() {
+        let caches = caches(SHARDS * 4);
+        // All in one shard: the key's last eight bytes decide.
+        let key = |n: u8| [n, 0, 0, 0, 0, 0, 0, 0, 0];
+        for n in 0..100 {
+            caches.fill(caches.ticket(), TAGS, &key(n), Bytes::copy_from_slice(&[n]));
+            assert!(cached(&caches, &key(0)).is_some(), "lost after {n}");
+        }
+        assert_eq!((0..100).filter(|&n| cached(&caches, &key(n)).is_some()).count(), 4);
+    }
+
+    #[test]
+    fn manifests_are_bounded_by_their_bytes() {
+        let caches = caches(8);
+        let room = 4096 / PAYLOAD_SHARDS;
+        let put = |n: u8, len| {
+            let value = Bytes::from(vec![n; len]);
+            caches.fill(caches.ticket(), Table::ManifestPayloads, &[n, 0, 0, 0, 0, 0, 0, 0, 0], value);
+            caches.get(Table::ManifestPayloads, &[n, 0, 0, 0, 0, 0, 0, 0, 0], |_| ()).is_some()
+        };
+        assert!(!put(0, room), "one that fills a shard is not taken");
+        for n in 1..50 {
+            assert!(put(n, room / 4));
+        }
+        let cache = caches.tables[Table::ManifestPayloads as usize].as_ref().unwrap();
+        assert!(
+            cache.shards.iter().all(|shard| shard.read().weight <= room && shard.read().slots.len() <= 4)
+        );
+    }
+
+    proptest! {
+        /// Against a plain map, with so little room that rows are dropped all the time.
+        #[test]
+        fn a_bounded_cache_agrees_with_a_map(
+            steps in prop::collection::vec((0_u8..40, 0_u8..4, any::<u8>()), 1..400),
+        ) {
+            let caches = caches(SHARDS * 2);
+            let mut table: HashMap<u8, u8> = HashMap::new();
+            let mut open: Vec<Change> = Vec::new();
+            for (row, action, value) in steps {
+                let key = [row];
+                match action {
+                    0 => {
+                        if let Some(&value) = table.get(&row) {
+                            caches.fill(caches.ticket(), TAGS, &key, Bytes::copy_from_slice(&[value]));
+                        }
+                    }
+                    1 => {
+                        open.extend(caches.change(TAGS, &key));
+                        table.insert(row, value);
+                    }
+                    2 => {
+                        open.extend(caches.change(TAGS, &key));
+                        table.remove(&row);
+                    }
+                    _ => open.clear(),
+                }
+                for row in 0..40 {
+                    if let Some(found) = cached(&caches, &[row]) {
+                        prop_assert_eq!(Some(&found[0]), table.get(&row));
+                    }
+                }
+            }
+        }
+    }
+}

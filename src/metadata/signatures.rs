@@ -1,0 +1,89 @@
+//! Signatures: who has signed a manifest of a repository, one for each key and algorithm.
+
+use bincode::{Decode, Encode};
+
+use super::codec::Record;
+use super::links::{self, Link, Place};
+use super::repositories::RepositoryId;
+use super::{Error, Read, Scan, Table, WriteTx, blobs};
+use crate::oci::Digest;
+
+/// A signature of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SignatureRecord {
+    /// The signature with its headers, in the form in which it is served.
+    pub signature: Vec<u8>,
+    /// When it came, in milliseconds since 1970.
+    pub created_at: u64,
+    /// Who brought it.
+    pub actor: String,
+}
+
+impl Record for SignatureRecord {
+    const TABLE: Table = Table::Signatures;
+    const VERSION: u8 = 1;
+}
+
+impl Link for SignatureRecord {
+    const BY_DIGEST: Option<Table> = None;
+}
+
+/// The key and the algorithm of a signature; neither has a NUL in it.
+fn name(key_id: &str, algorithm: &str) -> Vec<u8> {
+    [key_id.as_bytes(), b"\0", algorithm.as_bytes()].concat()
+}
+
+/// Hands the key id, the algorithm and the record of every signature of a manifest to `row`, in the order of the keys.
+pub fn each_of(
+    tx: &impl Read,
+    repository: RepositoryId,
+    manifest: &Digest,
+    mut row: impl FnMut(&str, &str, SignatureRecord) -> Result<Scan, Error>,
+) -> Result<(), Error> {
+    links::each_of(tx, repository, manifest, |name, record| {
+        let (key_id, algorithm) = parts(name)?;
+        row(key_id, algorithm, record)
+    })
+}
+
+/// Hands every signature of every repository to `row`: repository, manifest, key id, algorithm, record.
+pub fn each(
+    tx: &impl Read,
+    mut row: impl FnMut(RepositoryId, Digest, &str, &str, SignatureRecord) -> Result<(), Error>,
+) -> Result<(), Error> {
+    links::each(tx, |repository, manifest, name, record| {
+        let (key_id, algorithm) = parts(name)?;
+        row(repository, manifest, key_id, algorithm, record)
+    })
+}
+
+fn parts(name: &[u8]) -> Result<(&str, &str), Error> {
+    let text = std::str::from_utf8(name).ok();
+    text.and_then(|text| text.split_once('\0'))
+        .ok_or_else(|| blobs::damaged_key(Table::Signatures, "key id and algorithm"))
+}
+
+/// Writes the signature of a key by an algorithm, replacing the one that was there. The key id has at most 128 bytes.
+pub fn put(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    manifest: &Digest,
+    key_id: &str,
+    algorithm: &str,
+    record: &SignatureRecord,
+) -> Result<(), Error> {
+    links::put(tx, Place::named(repository, manifest, &name(key_id, algorithm)), record)
+}
+
+/// Removes every signature of a manifest; returns how many there were.
+pub fn remove_all(tx: &WriteTx<'_>, repository: RepositoryId, manifest: &Digest) -> Result<usize, Error> {
+    let mut names = Vec::new();
+    links::each_of(tx, repository, manifest, |name, _: SignatureRecord| {
+        names.push(name.to_vec());
+        Ok(Scan::Continue)
+    })?;
+    for name in &names {
+        links::remove::<SignatureRecord>(tx, Place::named(repository, manifest, name))?;
+    }
+    Ok(names.len())
+}
