@@ -12,6 +12,7 @@ mod media_type;
 mod provisional_digest;
 mod reference;
 mod repository_name;
+pub mod schema1;
 mod tag;
 pub mod tarsum;
 mod text;
