@@ -65,7 +65,7 @@ async fn an_image_pushed_through_the_library_is_there_after_reopening() {
     let (descriptor, bytes) = box_.manifests().get(&Reference::Tag(tag.clone())).unwrap().unwrap();
     assert_eq!((descriptor.digest, bytes), (sha256(&payload), payload));
     assert_eq!(box_.blobs().get(&sha256(&layer)).await.unwrap().unwrap(), layer);
-    assert_eq!(box_.tags().lookup(&descriptor.digest).unwrap(), [tag]);
+    assert_eq!(box_.tags().lookup(&descriptor.digest, None, 10).unwrap().items, [tag]);
     assert!(matches!(box_.blobs().delete(&sha256(&layer)).await, Err(Error::StillReferenced { .. })));
     let report = registry.verify(Depth::Full).unwrap();
     assert_eq!((report.problems, report.orphans), (vec![], vec![]));

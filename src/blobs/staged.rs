@@ -187,9 +187,16 @@ impl StagedBlob {
     }
 
     /// Drops what comes after `len`; more than there is drops nothing.
+    pub fn truncate(&mut self, len: u64) -> Result<(), FileError> {
+        self.rewind(len)?;
+        self.trim()
+    }
+
+    /// Goes on at `len` as if nothing had come after it; more than there is changes nothing. The file keeps its tail until
+    /// [`trim`](StagedBlob::trim) or the next bytes, so that an older checkpoint holds until a new one is made.
     ///
     /// The hash goes on from the nearest checkpoint of this process below `len`, reading back the rest.
-    pub fn truncate(&mut self, len: u64) -> Result<(), FileError> {
+    pub fn rewind(&mut self, len: u64) -> Result<(), FileError> {
         if len >= self.len {
             return Ok(());
         }
@@ -199,9 +206,6 @@ impl StagedBlob {
             Some((mark, hashers)) if hashers.len() == algorithms.len() => (*mark, hashers.clone()),
             Some(_) | None => (0, algorithms.into_iter().map(Hasher::new).collect()),
         };
-        if let Some(file) = &self.file {
-            file.set_len(len).map_err(|error| self.failure("truncate", error))?;
-        }
         // Should the reading fail, the upload has lost its hashes and says so by knowing none.
         self.hashers.clear();
         self.len = len;
@@ -209,6 +213,14 @@ impl StagedBlob {
         self.marks.retain(|(mark, _)| *mark <= len);
         self.read_back(&mut hashers, from)?;
         self.hashers = hashers;
+        Ok(())
+    }
+
+    /// Gives back the space of what a rewinding has left in the file.
+    pub fn trim(&mut self) -> Result<(), FileError> {
+        if let Some(file) = &self.file {
+            file.set_len(self.len).map_err(|error| self.failure("truncate", error))?;
+        }
         Ok(())
     }
 

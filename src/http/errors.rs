@@ -277,6 +277,14 @@ impl From<registry::Error> for ApiError {
                 format!("the content's digest is {computed}, not {claimed}; upload it again"),
             )
             .with_detail(json!({ "claimed": claimed, "computed": computed })),
+            Error::SizeMismatch { claimed, received } => Self::new(
+                ErrorCode::SizeInvalid,
+                format!("{received} bytes have come, not {claimed}; send the others, or name the right size"),
+            ),
+            Error::OffsetUnknown { offset, size } => Self::new(
+                ErrorCode::RangeInvalid,
+                format!("the upload has {size} bytes, so it can't go on at {offset}; go on from its end"),
+            ),
             Error::ManifestUnknown => {
                 Self::new(ErrorCode::ManifestUnknown, "the repository has no such manifest or tag")
             }

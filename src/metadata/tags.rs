@@ -56,7 +56,7 @@ pub fn set(tx: &WriteTx<'_>, repository: RepositoryId, tag: &Tag, record: &TagRe
     if former.is_none_or(|former| former.digest != record.digest) {
         let prefix = history_of(repository, tag);
         let mut next = 0;
-        tx.scan_back(Table::TagHistory, prefix.as_ref(), |key, _| {
+        tx.scan_back(Table::TagHistory, prefix.as_ref(), None, |key, _| {
             next = Parts(key).number().ok_or_else(|| damaged_key(Table::TagHistory, "number"))? + 1;
             Ok(Scan::Stop)
         })?;
@@ -92,30 +92,50 @@ pub fn list(
     Ok(tags)
 }
 
-/// The tags that point to the manifest.
-pub fn of_manifest(tx: &impl Read, repository: RepositoryId, digest: &Digest) -> Result<Vec<Tag>, Error> {
+/// Up to `limit` tags that point to the manifest, in byte order, behind `after`.
+pub fn list_of_manifest(
+    tx: &impl Read,
+    repository: RepositoryId,
+    digest: &Digest,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<Tag>, Error> {
     let prefix = Key::new().number(repository.number()).digest(digest);
     let mut tags = Vec::new();
-    tx.scan(Table::TagsByManifest, prefix.as_ref(), None, |key, _| {
+    tx.scan(Table::TagsByManifest, prefix.as_ref(), after.map(str::as_bytes), |key, _| {
+        if tags.len() == limit {
+            return Ok(Scan::Stop);
+        }
         tags.push(tag_of(Table::TagsByManifest, &mut Parts(key))?);
         Ok(Scan::Continue)
     })?;
     Ok(tags)
 }
 
-/// Up to `limit` entries of what the tag has pointed to, the newest first.
+/// All the tags that point to the manifest.
+pub fn of_manifest(tx: &impl Read, repository: RepositoryId, digest: &Digest) -> Result<Vec<Tag>, Error> {
+    list_of_manifest(tx, repository, digest, None, usize::MAX)
+}
+
+/// Up to `limit` entries of what the tag has pointed to, the newest first, each with its number, of those with a number
+/// below `before`.
 pub fn history(
     tx: &impl Read,
     repository: RepositoryId,
     tag: &Tag,
+    before: Option<u64>,
     limit: usize,
-) -> Result<Vec<TagRecord>, Error> {
+) -> Result<Vec<(u64, TagRecord)>, Error> {
     let mut entries = Vec::new();
-    tx.scan_back(Table::TagHistory, history_of(repository, tag).as_ref(), |_, value| {
+    let prefix = history_of(repository, tag);
+    let before = before.map(u64::to_be_bytes);
+    let before = before.as_ref().map(<[u8; 8]>::as_slice);
+    tx.scan_back(Table::TagHistory, prefix.as_ref(), before, |key, value| {
         if entries.len() == limit {
             return Ok(Scan::Stop);
         }
-        entries.push(codec::decode(value)?);
+        let number = Parts(key).number().ok_or_else(|| damaged_key(Table::TagHistory, "number"))?;
+        entries.push((number, codec::decode(value)?));
         Ok(Scan::Continue)
     })?;
     Ok(entries)

@@ -51,12 +51,13 @@ pub trait Read {
         row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
     ) -> Result<(), Error>;
 
-    /// The same from the largest key down.
+    /// The same from the largest key down, beginning before `before`.
     #[doc(hidden)]
     fn scan_back(
         &self,
         table: Table,
         prefix: &[u8],
+        before: Option<&[u8]>,
         row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
     ) -> Result<(), Error>;
 
@@ -101,7 +102,7 @@ impl ReadTx {
         &self,
         table: Table,
         prefix: &[u8],
-        after: Option<&[u8]>,
+        beyond: Option<&[u8]>,
         direction: Direction,
         row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
     ) -> Result<(), Error> {
@@ -109,7 +110,7 @@ impl ReadTx {
             Source::Cache => Err(Error::NotCached(table)),
             Source::Tables { transaction, .. } => {
                 let table = transaction.open_table(table.definition()).map_err(Error::from_redb)?;
-                scan_in(&table, prefix, after, direction, row)
+                scan_in(&table, prefix, beyond, direction, row)
             }
         }
     }
@@ -154,9 +155,10 @@ impl Read for ReadTx {
         &self,
         table: Table,
         prefix: &[u8],
+        before: Option<&[u8]>,
         row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
     ) -> Result<(), Error> {
-        self.scan_in(table, prefix, None, Direction::Descending, row)
+        self.scan_in(table, prefix, before, Direction::Descending, row)
     }
 
     fn bytes(&self, table: Table, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, Error> {
@@ -277,9 +279,10 @@ impl Read for WriteTx<'_> {
         &self,
         table: Table,
         prefix: &[u8],
+        before: Option<&[u8]>,
         row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
     ) -> Result<(), Error> {
-        self.with_table(table, |table| scan_in(table, prefix, None, Direction::Descending, row))
+        self.with_table(table, |table| scan_in(table, prefix, before, Direction::Descending, row))
     }
 }
 
@@ -297,16 +300,18 @@ fn get_in<R>(
 fn scan_in(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
     prefix: &[u8],
-    after: Option<&[u8]>,
+    beyond: Option<&[u8]>,
     direction: Direction,
     mut row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
 ) -> Result<(), Error> {
     use std::ops::Bound;
-    let start = match after {
-        Some(after) => Bound::Excluded([prefix, after].concat()),
-        None => Bound::Included(prefix.to_vec()),
+    let beyond = beyond.map(|beyond| Bound::Excluded([prefix, beyond].concat()));
+    let (first, last) = match direction {
+        Direction::Ascending => (beyond, None),
+        Direction::Descending => (None, beyond),
     };
-    let end = behind_prefix(prefix).map_or(Bound::Unbounded, Bound::Excluded);
+    let start = first.unwrap_or_else(|| Bound::Included(prefix.to_vec()));
+    let end = last.unwrap_or_else(|| behind_prefix(prefix).map_or(Bound::Unbounded, Bound::Excluded));
     let range = (start.as_ref().map(Vec::as_slice), end.as_ref().map(Vec::as_slice));
     let mut rows = table.range::<&[u8]>(range).map_err(Error::from_redb)?;
     while let Some(entry) = match direction {

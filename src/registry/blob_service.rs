@@ -5,25 +5,12 @@ use bytes::Bytes;
 use super::blob_writer::BlobWriter;
 use super::manifest_service::require_unreferenced;
 use super::repository::Scope;
-use super::{Actor, BlobReader, Error, sessions};
+use super::{Actor, BlobDescriptor, BlobReader, Error, sessions};
 use crate::blobs::UploadId;
 use crate::clock::Timestamp;
 use crate::metadata::blobs::{self, LinkRecord};
-use crate::metadata::repositories;
-use crate::oci::{Digest, DigestAlgorithm, MediaType, RepositoryName};
-
-/// A blob as one repository has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlobDescriptor {
-    /// The canonical digest.
-    pub digest: Digest,
-    /// The length in bytes.
-    pub size: u64,
-    /// The media type under which the repository serves it.
-    pub media_type: MediaType,
-    /// When its bytes were published.
-    pub created_at: Timestamp,
-}
+use crate::metadata::{manifests, repositories};
+use crate::oci::{Digest, DigestAlgorithm, RepositoryName};
 
 /// The blob service of one repository.
 #[derive(Debug, Clone)]
@@ -147,10 +134,11 @@ impl BlobService {
         sessions::resume(&self.scope, id).await
     }
 
-    /// Drops an upload and its bytes; says whether it was there.
+    /// Drops an upload and its bytes; says whether it was there. One that is finished or cancelled already is none, and its
+    /// blob stays.
     pub async fn cancel(&self, id: &UploadId) -> Result<bool, Error> {
         match self.resume(id).await? {
-            Some(writer) => writer.cancel().await.map(|()| true),
+            Some(mut writer) => writer.cancel().await.map(|()| true),
             None => Ok(false),
         }
     }
@@ -173,6 +161,33 @@ impl BlobService {
                 }
                 require_unreferenced(tx, id, &named, &canonical)?;
                 Ok(blobs::remove_link(tx, id, &canonical)?)
+            })
+            .await
+    }
+
+    /// Records that content of this repository, blob or manifest, is also known as `alias`, a digest of another algorithm
+    /// that the caller has verified, and returns the canonical digest. From then on the content is found under both.
+    ///
+    /// `known` may be any digest under which the repository has the content. A digest that belongs to other content
+    /// already, as every canonical one does, is refused with [`Error::DigestMismatch`].
+    pub async fn set_descriptor(&self, alias: &Digest, known: &Digest) -> Result<Digest, Error> {
+        self.scope.inner.require_space(0)?;
+        let (scope, alias, known) = (self.scope.clone(), *alias, *known);
+        self.scope
+            .inner
+            .metadata
+            .write(move |tx| {
+                let id = scope.id(tx)?;
+                let canonical = blobs::canonical(tx, &known)?.ok_or(Error::BlobUnknown(known))?;
+                if blobs::link(tx, id, &canonical)?.is_none() && !manifests::exists(tx, id, &canonical)? {
+                    return Err(Error::BlobUnknown(known));
+                }
+                match blobs::canonical(tx, &alias)? {
+                    Some(taken) if taken == canonical => {}
+                    Some(taken) => return Err(Error::DigestMismatch { claimed: alias, computed: taken }),
+                    None => blobs::insert_alias(tx, &alias, &canonical)?,
+                }
+                Ok(canonical)
             })
             .await
     }

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::sessions::{self, Held, Session, blocking};
-use super::{BlobDescriptor, Error, Inner};
+use super::{BlobDescriptor, Error, Inner, ProvisionalDescriptor};
 use crate::blobs::{DigestGuard, UploadId};
 use crate::clock::Timestamp;
 use crate::metadata::blobs::{BlobRecord, LinkRecord};
@@ -22,6 +23,9 @@ const SMALL: usize = 256 << 10;
 
 /// The most bytes that wait for one upload's thread.
 const QUEUE_BYTES: usize = 1 << 20;
+
+/// A source is read in pieces of this size.
+const PIECE: usize = 256 << 10;
 
 /// How many bytes may come between two checkpoints of a stream.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
@@ -172,19 +176,87 @@ impl BlobWriter {
         Ok(self.accepted)
     }
 
-    /// Publishes the blob under its canonical digest and links it into the repository; when this returns, both are
-    /// durable. Bytes that are not those of `digest` fail with [`Error::DigestMismatch`], and the upload is gone.
+    /// Adds all that `source` has; returns how much that was. Where the source fails, what came before stays.
+    pub async fn read_from(&mut self, mut source: impl AsyncRead + Unpin) -> Result<u64, Error> {
+        let start = self.accepted;
+        loop {
+            let mut piece = BytesMut::with_capacity(PIECE);
+            let mut outcome = Ok(1);
+            while piece.len() < PIECE && matches!(outcome, Ok(1..)) {
+                outcome = source.read_buf(&mut piece).await;
+            }
+            self.write(piece.freeze()).await?;
+            if outcome.map_err(Error::Io)? == 0 {
+                return Ok(self.accepted - start);
+            }
+        }
+    }
+
+    /// The same for a source that blocks; it is read on a thread that may.
+    pub async fn read_from_blocking(
+        &mut self,
+        mut source: impl std::io::Read + Send + 'static,
+    ) -> Result<u64, Error> {
+        let start = self.accepted;
+        loop {
+            let (returned, piece, outcome) = blocking(move || {
+                let mut piece = Vec::with_capacity(PIECE);
+                let limited = &mut std::io::Read::take(&mut source, PIECE as u64);
+                let outcome = std::io::Read::read_to_end(limited, &mut piece);
+                Ok((source, piece, outcome))
+            })
+            .await?;
+            source = returned;
+            self.write(piece.into()).await?;
+            if outcome.map_err(Error::Io)? == 0 {
+                return Ok(self.accepted - start);
+            }
+        }
+    }
+
+    /// Goes back to `offset`: what came after it is dropped, and the hash is that of the bytes before it. Behind the end is
+    /// [`Error::OffsetUnknown`], and changes nothing.
     ///
-    /// Goes on to its end where the caller stops waiting.
-    pub async fn commit(mut self, digest: &Digest) -> Result<BlobDescriptor, Error> {
-        let digest = *digest;
-        let task = tokio::spawn(async move {
+    /// A checkpoint behind `offset` is replaced by one at `offset`, so that a crash at any moment leaves the upload at one of
+    /// the two.
+    pub async fn seek(&mut self, offset: u64) -> Result<(), Error> {
+        if offset > self.accepted {
+            return Err(Error::OffsetUnknown { offset, size: self.accepted });
+        }
+        let mut held = self.settle().await?;
+        if offset < self.accepted {
             let (inner, session) = (self.inner.clone(), self.session.clone());
-            let (held, pending) = match std::mem::replace(&mut self.stage, Stage::Done) {
+            held = blocking(move || {
+                let result = go_back(&inner, &session, &mut held, offset);
+                keep_or_discard(&inner, &session, held, result)
+            })
+            .await?;
+            self.accepted = offset;
+        }
+        self.stage = Stage::Idle { held, pending: Vec::new(), bytes: 0 };
+        Ok(())
+    }
+
+    /// Publishes the blob under its canonical digest and links it into the repository; when this returns, both are
+    /// durable. The writer is used up then.
+    ///
+    /// Bytes that are not those of the digest fail with [`Error::DigestMismatch`], and the upload is gone; where there are
+    /// more or fewer than `blob` says, with [`Error::SizeMismatch`], and the upload stays. Goes on to its end where the
+    /// caller stops waiting.
+    pub async fn commit(&mut self, blob: impl Into<ProvisionalDescriptor>) -> Result<BlobDescriptor, Error> {
+        let ProvisionalDescriptor { digest, size, media_type } = blob.into();
+        if let Some(claimed) = size.filter(|claimed| *claimed != self.accepted) {
+            return Err(Error::SizeMismatch { claimed, received: self.accepted });
+        }
+        let media_type = media_type.unwrap_or(MediaType::OCTET_STREAM);
+        let mut writer = self.hand_over();
+        let task = tokio::spawn(async move {
+            let (inner, session) = (writer.inner.clone(), writer.session.clone());
+            let (held, pending) = match std::mem::replace(&mut writer.stage, Stage::Done) {
                 Stage::Idle { held, pending, .. } => (held, pending),
                 stage @ (Stage::Streaming { .. } | Stage::Done) => {
-                    self.stage = stage;
-                    (self.settle().await?, Vec::new())
+                    writer.stage = stage;
+                    (writer.settle().await?, Vec::new())
                 }
             };
             let published = {
@@ -195,7 +267,7 @@ impl BlobWriter {
                 })
                 .await?
             };
-            published.link(&inner, &session, digest).await
+            published.link(&inner, &session, digest, media_type).await
         });
         match task.await {
             Ok(result) => result,
@@ -204,11 +276,22 @@ impl BlobWriter {
         }
     }
 
-    /// Drops the upload and its bytes.
-    pub async fn cancel(mut self) -> Result<(), Error> {
+    /// The upload in a writer of its own; this one is used up.
+    fn hand_over(&mut self) -> BlobWriter {
+        BlobWriter {
+            inner: self.inner.clone(),
+            session: self.session.clone(),
+            accepted: self.accepted,
+            stage: std::mem::replace(&mut self.stage, Stage::Done),
+        }
+    }
+
+    /// Drops the upload and its bytes. Does nothing after a commit, an earlier cancel, or an error that ended the upload.
+    pub async fn cancel(&mut self) -> Result<(), Error> {
         let held = match std::mem::replace(&mut self.stage, Stage::Done) {
+            Stage::Done => return Ok(()),
             Stage::Idle { held, .. } => held,
-            stage @ (Stage::Streaming { .. } | Stage::Done) => {
+            stage @ Stage::Streaming { .. } => {
                 self.stage = stage;
                 self.settle().await?
             }
@@ -245,6 +328,15 @@ fn report_interruption(session: &Session, recorded: Result<(), Error>) {
             tracing::warn!(upload = %session.id, %error, "an interrupted upload could not be recorded")
         }
     }
+}
+
+/// Drops what came after `offset`. The row of a checkpoint never names bytes that the file may have lost.
+fn go_back(inner: &Inner, session: &Session, held: &mut Held, offset: u64) -> Result<(), Error> {
+    held.staged.as_mut().ok_or(Error::UploadUnknown)?.rewind(offset)?;
+    if held.recorded.is_some_and(|recorded| recorded > offset) {
+        sessions::checkpoint(inner, session, held)?;
+    }
+    Ok(held.staged.as_mut().ok_or(Error::UploadUnknown)?.trim()?)
 }
 
 /// Writes all pieces; where the disk refuses, the upload is dropped and its space given back.
@@ -371,11 +463,11 @@ impl Published {
         inner: &Arc<Inner>,
         session: &Session,
         named: Digest,
+        media_type: MediaType,
     ) -> Result<BlobDescriptor, Error> {
         let Published { canonical, size, fresh, recorded, lock, held } = self;
         let now = inner.clock.now();
         let (id, name, actor) = (*session.id.as_bytes(), session.repository.clone(), session.actor.clone());
-        let media_type = MediaType::OCTET_STREAM;
         let link = LinkRecord { media_type: media_type.clone(), created_at: now.millis(), actor };
         let linked = inner
             .metadata

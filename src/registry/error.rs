@@ -33,6 +33,22 @@ pub enum Error {
         /// What the bytes are.
         computed: Digest,
     },
+    /// The length of the bytes is not the one that the client named; the upload stays as it is.
+    #[error("{received} bytes have come, and the blob is to have {claimed}")]
+    SizeMismatch {
+        /// What the client named.
+        claimed: u64,
+        /// What has come.
+        received: u64,
+    },
+    /// An upload can't go on behind its end.
+    #[error("the upload has {size} bytes, so it can't go on at {offset}")]
+    OffsetUnknown {
+        /// Where it was to go on.
+        offset: u64,
+        /// What it has.
+        size: u64,
+    },
     /// The repository has no such manifest or tag.
     #[error("the repository has no such manifest")]
     ManifestUnknown,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::repository::Scope;
-use super::{Actor, Error, Page, referrer_service};
+use super::{Actor, Error, Page, Scroll, referrer_service};
 use crate::clock::Timestamp;
 use crate::metadata::manifests::{self, ManifestRecord};
 use crate::metadata::repositories::{self, RepositoryId};
@@ -12,6 +12,9 @@ use crate::oci::{ChildRole, Digest, DigestAlgorithm, Manifest, MediaType, Refere
 
 /// How many parents an error names at most.
 const PARENTS_NAMED: usize = 10;
+
+/// How many revisions a scroll reads at a time.
+const SCROLLED: usize = 1_000;
 
 /// A manifest without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +75,15 @@ impl ManifestService {
         Ok(self.scope.look_up(|tx, id| resolve(tx, id, reference))?.flatten())
     }
 
+    /// Whether the repository has the manifest, under any of its digests.
+    pub fn exists(&self, digest: &Digest) -> Result<bool, Error> {
+        let found = self.scope.look_up(|tx, id| match blobs::canonical(tx, digest)? {
+            Some(canonical) => manifests::exists(tx, id, &canonical),
+            None => Ok(false),
+        })?;
+        Ok(found.unwrap_or_default())
+    }
+
     /// The manifest under a tag or any of its digests, with its bytes as they were pushed.
     pub fn get(&self, reference: &Reference) -> Result<Option<(ManifestDescriptor, Bytes)>, Error> {
         let found = self.scope.look_up(|tx, id| {
@@ -90,6 +102,14 @@ impl ManifestService {
         let revisions = found.ok_or(Error::RepositoryUnknown)?;
         let describe = |(digest, record)| descriptor(digest, digest, record);
         Ok(Page::of(revisions.into_iter().map(describe).collect(), limit))
+    }
+
+    /// Every revision, as [`all`](ManifestService::all) has them.
+    pub fn scroll(&self) -> Scroll<ManifestDescriptor> {
+        let manifests = self.clone();
+        Scroll::new(move |last: Option<&ManifestDescriptor>| {
+            manifests.all(last.map(|manifest| &manifest.canonical), SCROLLED)
+        })
     }
 
     /// Stores a manifest: its bytes, its place in the revision index, what it names, its subject and its tags, in one

@@ -8,6 +8,7 @@
 //! synced before one transaction names them. A crash leaves a file that nothing names at worst.
 
 mod actor;
+mod blob_descriptor;
 mod blob_reader;
 mod blob_service;
 mod blob_writer;
@@ -15,6 +16,7 @@ mod error;
 mod manifest_service;
 mod referrer_service;
 mod repository;
+mod scroll;
 mod sessions;
 mod tag_service;
 mod verify;
@@ -24,13 +26,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use actor::Actor;
+pub use blob_descriptor::{BlobDescriptor, ProvisionalDescriptor};
 pub use blob_reader::BlobReader;
-pub use blob_service::{BlobDescriptor, BlobService};
+pub use blob_service::BlobService;
 pub use blob_writer::BlobWriter;
 pub use error::{Error, OpenError};
 pub use manifest_service::{ManifestDescriptor, ManifestPushed, ManifestPut, ManifestService};
 pub use referrer_service::{ReferrerPage, ReferrerService};
 pub use repository::{Namespace, Page, Repository};
+pub use scroll::Scroll;
 pub use tag_service::{TagRevision, TagService};
 pub use verify::{Depth, VerifyReport};
 

@@ -2,14 +2,19 @@
 
 use super::manifest_service::ManifestDescriptor;
 use super::repository::Scope;
-use super::{Actor, Error, Page};
+use super::{Actor, Error, Page, Scroll};
 use crate::clock::Timestamp;
 use crate::metadata::{blobs, manifests, tags};
 use crate::oci::{Digest, Reference, Tag};
 
+/// How many tags a scroll reads at a time.
+const SCROLLED: usize = 1_000;
+
 /// A manifest that a tag points or pointed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagRevision {
+    /// Its place in the tag's history, counted from 0.
+    pub number: u64,
     /// The manifest's canonical digest.
     pub digest: Digest,
     /// When the tag was set to it.
@@ -40,24 +45,33 @@ impl TagService {
         Ok(Page::of(found.ok_or(Error::RepositoryUnknown)?, limit))
     }
 
-    /// The tags that point to the manifest, which may be named by any of its digests.
-    pub fn lookup(&self, digest: &Digest) -> Result<Vec<Tag>, Error> {
-        let found = self.scope.read(|tx, id| match blobs::canonical(tx, digest)? {
-            Some(canonical) => tags::of_manifest(tx, id, &canonical),
-            None => Ok(Vec::new()),
-        })?;
-        Ok(found.unwrap_or_default())
+    /// Every tag, as [`list`](TagService::list) has them.
+    pub fn scroll(&self) -> Scroll<Tag> {
+        let tags = self.clone();
+        Scroll::new(move |last: Option<&Tag>| tags.list(last.map(Tag::as_str), SCROLLED))
     }
 
-    /// Up to `limit` manifests that the tag has pointed to, the newest first. History outlives the tag and the manifests.
-    pub fn history(&self, tag: &Tag, limit: usize) -> Result<Vec<TagRevision>, Error> {
-        let found = self.scope.read(|tx, id| tags::history(tx, id, tag, limit))?;
-        let revision = |record: tags::TagRecord| TagRevision {
+    /// Up to `limit` tags that point to the manifest, which may be named by any of its digests, in byte order, behind
+    /// `after`.
+    pub fn lookup(&self, digest: &Digest, after: Option<&str>, limit: usize) -> Result<Page<Tag>, Error> {
+        let found = self.scope.read(|tx, id| match blobs::canonical(tx, digest)? {
+            Some(canonical) => tags::list_of_manifest(tx, id, &canonical, after, limit.saturating_add(1)),
+            None => Ok(Vec::new()),
+        })?;
+        Ok(Page::of(found.unwrap_or_default(), limit))
+    }
+
+    /// Up to `limit` manifests that the tag has pointed to, the newest first, of those with a number below `before`. History
+    /// outlives the tag and the manifests.
+    pub fn history(&self, tag: &Tag, before: Option<u64>, limit: usize) -> Result<Page<TagRevision>, Error> {
+        let found = self.scope.read(|tx, id| tags::history(tx, id, tag, before, limit.saturating_add(1)))?;
+        let revision = |(number, record): (u64, tags::TagRecord)| TagRevision {
+            number,
             digest: record.digest,
             at: Timestamp::from_millis(record.updated_at),
             actor: record.actor,
         };
-        Ok(found.unwrap_or_default().into_iter().map(revision).collect())
+        Ok(Page::of(found.unwrap_or_default().into_iter().map(revision).collect(), limit))
     }
 
     /// Points the tag to a manifest that the repository has.
