@@ -121,6 +121,12 @@ impl Server {
         self.end(Signal::KILL);
     }
 
+    /// Changes a configuration key for the next start.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        self.settings.retain(|(own, _)| own != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
     /// Starts the server again, on the same data and another port.
     pub(crate) fn run_again(&mut self) {
         assert!(self.child.is_none(), "the server is still running");
@@ -212,6 +218,7 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "a test that fails shows what the server said")]
     fn drop(&mut self) {
         if thread::panicking() {
             if self.child.is_some() {
