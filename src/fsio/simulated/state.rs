@@ -164,6 +164,26 @@ impl State {
         format!("{number}: {what}")
     }
 
+    /// The operation that was sync `number`; 0 if there was no such sync.
+    pub(super) fn operation_of_sync(&self, number: u64) -> u64 {
+        let mut syncs = (1..).zip(&self.timeline).filter(|(_, operation)| operation.is_sync());
+        let nth = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+        nth.and_then(|nth| syncs.nth(nth)).map_or(0, |(operation, _)| operation)
+    }
+
+    /// The next operation that syncs what operation `number` synced, or the one that would come next.
+    pub(super) fn next_sync_of_the_same(&self, number: u64) -> u64 {
+        let synced = |operation: &Operation| match operation {
+            Operation::SyncFile { file } => Some(*file),
+            Operation::SyncDir { dir } => Some(*dir),
+            _ => None,
+        };
+        let mut later = (1..).zip(&self.timeline).skip_while(|(at, _)| *at < number);
+        let what = later.next().and_then(|(_, operation)| synced(operation));
+        let next = later.find(|(_, operation)| what.is_some() && synced(operation) == what);
+        next.map_or(self.timeline.len() as u64 + 1, |(at, _)| at)
+    }
+
     fn is_shortening(&self, operation: &Operation) -> bool {
         if let Operation::SetLen { file, len } = operation {
             self.live.bytes(*file).is_some_and(|bytes| bytes.len() as u64 >= *len)

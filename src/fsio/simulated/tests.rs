@@ -181,6 +181,7 @@ fn all_files_and_directories_share_one_numbering() {
     assert_eq!((disk.operations(), disk.syncs()), (8, 4));
     assert_eq!(disk.describe(5), "5: write 1 bytes at 0 of /g");
     assert_eq!(disk.describe_sync(3), "7: sync /g");
+    assert_eq!((disk.sync_window(1), disk.sync_window(2)), (3..=8, 7..=9));
     let mut replay = disk.replay();
     replay.advance_to(6);
     let disk = replay.reboot(0);

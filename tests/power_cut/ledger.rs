@@ -1,0 +1,211 @@
+//! What a registry has acknowledged, and whether a disk still has it.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use orlop::blobs::UploadId;
+use orlop::fsio::{Replay, SimulatedDisk};
+use orlop::oci::{Digest, DigestAlgorithm, Reference, RepositoryName};
+use orlop::registry::{Actor, Depth, Options, Registry, Repository};
+use tokio::runtime::Runtime;
+
+/// A fact that a client can see, such as `tag library/a:v1`, with what it sees there.
+pub type Fact = (String, Option<String>);
+
+/// Facts that change together or not at all.
+pub type Change = Vec<Fact>;
+
+/// One acknowledged request, or several that ran at once.
+pub struct Step {
+    pub name: &'static str,
+    /// The operations of the disk when it began and when it was acknowledged.
+    pub from: u64,
+    pub until: u64,
+    pub changes: Vec<Change>,
+}
+
+/// An upload that was promised to survive a crash.
+pub struct UploadPromise {
+    /// From its acknowledgement until the next request about it began.
+    pub from: u64,
+    pub until: u64,
+    pub repository: RepositoryName,
+    pub id: UploadId,
+    /// The bytes that the promise covers, and all that the client has.
+    pub len: u64,
+    pub content: Vec<u8>,
+}
+
+/// Everything that a scenario was told, beside the disk that it ran on.
+pub struct Ledger {
+    pub disk: SimulatedDisk,
+    pub steps: Vec<Step>,
+    pub uploads: Vec<UploadPromise>,
+    /// Every digest that any step pushed as a blob.
+    pub blobs: Vec<Digest>,
+}
+
+/// The registry of the tests, on any disk.
+pub fn options(disk: &SimulatedDisk) -> Options {
+    let mut options = Options::new("/data");
+    options.disk = Arc::new(disk.clone());
+    options
+}
+
+pub fn new_runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+impl Ledger {
+    pub fn new(disk: SimulatedDisk) -> Ledger {
+        Ledger { disk, steps: Vec::new(), uploads: Vec::new(), blobs: Vec::new() }
+    }
+
+    /// Enters what was acknowledged just now.
+    pub fn acknowledged(&mut self, name: &'static str, from: u64, changes: Vec<Change>) {
+        self.steps.push(Step { name, from, until: self.disk.operations(), changes });
+    }
+
+    /// Says what is wrong after a cut at this point of the replay, if anything is.
+    pub fn violation(&self, runtime: &Runtime, replay: &Replay, seed: u64) -> Option<String> {
+        let disk = replay.reboot(seed);
+        let check = || runtime.block_on(self.check(&disk, replay.completed(), seed));
+        match catch_unwind(AssertUnwindSafe(check)) {
+            Ok(Ok(())) => None,
+            Ok(Err(violation)) => Some(violation),
+            Err(_) => Some("a panic".to_owned()),
+        }
+    }
+
+    /// The violation together with where the power failed.
+    pub fn report(&self, replay: &Replay, seed: u64, violation: &str) -> String {
+        let at = self.disk.describe(replay.completed() + 1);
+        let step = self.steps.iter().find(|step| replay.completed() < step.until);
+        let step = step.map_or("the end", |step| step.name);
+        format!("{violation}\n  after a power cut during {at}\n  in the step `{step}`, with seed {seed}")
+    }
+
+    async fn check(&self, disk: &SimulatedDisk, completed: u64, seed: u64) -> Result<(), String> {
+        let registry = Registry::open(options(disk)).map_err(|error| format!("it doesn't open: {error}"))?;
+        let seen = self.observe(&registry)?;
+        self.compare(&seen, completed)?;
+        let report = registry.verify(Depth::Full).map_err(|error| format!("verify fails: {error}"))?;
+        if !report.is_clean() {
+            return Err(format!("verify finds {:?}", report.problems));
+        }
+        self.check_uploads(&registry, completed).await?;
+        if seed % 8 == 4 {
+            check_life_goes_on(&registry).await.map_err(|error| format!("life doesn't go on: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Everything that a client can see.
+    fn observe(&self, registry: &Registry) -> Result<BTreeMap<String, String>, String> {
+        let failed = |error: orlop::registry::Error| format!("a read fails: {error}");
+        let mut seen = BTreeMap::new();
+        let namespace = registry.namespace();
+        for name in namespace.repositories(None, 1000).map_err(failed)?.items {
+            let repository = namespace.repository(&name);
+            seen.insert(format!("repository {name}"), String::new());
+            for tag in repository.tags().list(None, 1000).map_err(failed)?.items {
+                let found = repository.manifests().get(&Reference::Tag(tag.clone())).map_err(failed)?;
+                let (descriptor, payload) = found.ok_or_else(|| format!("the tag {tag} leads nowhere"))?;
+                if Digest::of(DigestAlgorithm::Sha256, &payload) != descriptor.canonical {
+                    return Err(format!("the tag {tag} leads to other bytes"));
+                }
+                seen.insert(format!("tag {name}:{tag}"), descriptor.canonical.to_string());
+            }
+            for manifest in repository.manifests().all(None, 1000).map_err(failed)?.items {
+                seen.insert(
+                    format!("manifest {name}@{}", manifest.canonical),
+                    manifest.media_type.to_string(),
+                );
+            }
+            for digest in &self.blobs {
+                if let Some(size) = read_blob(&repository, digest)? {
+                    seen.insert(format!("blob {name}@{digest}"), size.to_string());
+                }
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Compares with what was acknowledged; what was under way may have happened or not, each change as a whole.
+    fn compare(&self, seen: &BTreeMap<String, String>, completed: u64) -> Result<(), String> {
+        let mut expected = BTreeMap::new();
+        for step in &self.steps {
+            for change in &step.changes {
+                let is_under_way = completed < step.until;
+                let has_happened = change.iter().all(|(key, value)| seen.get(key) == value.as_ref());
+                if completed < step.from || is_under_way && !has_happened {
+                    continue;
+                }
+                for (key, value) in change {
+                    match value {
+                        Some(value) => expected.insert(key.clone(), value.clone()),
+                        None => expected.remove(key),
+                    };
+                }
+            }
+        }
+        let keys = expected.keys().chain(seen.keys());
+        match keys.into_iter().find(|key| expected.get(*key) != seen.get(*key)) {
+            None => Ok(()),
+            Some(key) => Err(format!("{key} should be {:?} and is {:?}", expected.get(key), seen.get(key))),
+        }
+    }
+
+    async fn check_uploads(&self, registry: &Registry, completed: u64) -> Result<(), String> {
+        for promise in &self.uploads {
+            if !(promise.from..=promise.until).contains(&completed) {
+                continue;
+            }
+            let failed = |error| format!("a promised upload can't go on: {error}");
+            let repository = registry.namespace().repository(&promise.repository);
+            let resumed = repository.blobs().resume(&promise.id).await.map_err(failed)?;
+            let Some(mut writer) = resumed else { return Err("a promised upload is lost".to_owned()) };
+            if writer.size() < promise.len {
+                return Err(format!("an upload promised up to {} ends at {}", promise.len, writer.size()));
+            }
+            let rest = promise.content[usize::try_from(writer.size()).unwrap()..].to_vec();
+            let digest = Digest::of(DigestAlgorithm::Sha256, &promise.content);
+            writer.write(Bytes::from(rest)).await.map_err(failed)?;
+            writer.commit(&digest).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// The size of a blob whose bytes have been read and are the digest's; `None` if the repository doesn't have it.
+pub fn read_blob(repository: &Repository, digest: &Digest) -> Result<Option<u64>, String> {
+    let blobs = repository.blobs();
+    let failed = |error: orlop::registry::Error| format!("a blob can't be read: {error}");
+    let Some(descriptor) = blobs.stat(digest).map_err(failed)? else { return Ok(None) };
+    let Some(reader) = blobs.open(digest).map_err(failed)? else {
+        return Err(format!("{digest} has a row and no file"));
+    };
+    let mut bytes = vec![0; usize::try_from(descriptor.size).unwrap() + 1];
+    let read = reader.read_at(&mut bytes, 0).map_err(|error| error.to_string())?;
+    if read as u64 != descriptor.size || Digest::of(digest.algorithm(), &bytes[..read]) != *digest {
+        return Err(format!("{digest} has other bytes"));
+    }
+    Ok(Some(descriptor.size))
+}
+
+/// Sweeps, pushes everything once more, and finds the store clean without leftovers of uploads.
+async fn check_life_goes_on(registry: &Registry) -> Result<(), String> {
+    let failed = |error: orlop::registry::Error| error.to_string();
+    registry.sweep_uploads().await.map_err(failed)?;
+    let repository = registry.namespace().repository(&"library/after".parse().unwrap());
+    for content in crate::scenario::contents() {
+        let pushed = repository.blobs().put(content, None, &Actor::anonymous()).await.map_err(failed)?;
+        if read_blob(&repository, &pushed.digest)? != Some(pushed.size) {
+            return Err("a blob pushed afterwards is not there".to_owned());
+        }
+    }
+    let report = registry.verify(Depth::Full).map_err(failed)?;
+    if report.is_clean() { Ok(()) } else { Err(format!("{:?}", report.problems)) }
+}
