@@ -2,13 +2,19 @@
 //!
 //! Blob files and the database lie on one simulated disk, with one sequence of operations. The scenario runs once; the disk
 //! as it would be after a cut is rebuilt for every operation of it.
+#![expect(clippy::unwrap_used, reason = "a test that can't go on has to fail")]
 
 #[path = "power_cut/ledger.rs"]
 mod ledger;
 #[path = "power_cut/scenario.rs"]
 mod scenario;
 
-use ledger::new_runtime;
+use std::cell::Cell;
+use std::sync::Once;
+
+use ledger::{Ledger, new_runtime};
+use orlop::fsio::Replay;
+use tokio::runtime::Runtime;
 
 #[test]
 fn what_was_acknowledged_survives_a_power_cut_at_every_operation() {
@@ -24,5 +30,88 @@ fn what_was_acknowledged_survives_a_power_cut_at_every_operation() {
             break;
         }
     }
-    eprintln!("{} operations, {} syncs", ledger.disk.operations(), ledger.disk.syncs());
+}
+
+thread_local! {
+    /// Whether panics of this thread are part of the experiment.
+    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Keeps the panics of a database that was damaged on purpose out of the output.
+fn without_panic_messages<T>(run: impl FnOnce() -> T) -> T {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let former = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !IS_QUIET.get() {
+                former(panic);
+            }
+        }));
+    });
+    IS_QUIET.set(true);
+    let result = run();
+    IS_QUIET.set(false);
+    result
+}
+
+/// The first violation at one of these cuts; the seeds that lose most come first.
+fn first_violation(
+    ledger: &Ledger,
+    runtime: &Runtime,
+    mut replay: Replay,
+    cuts: impl Iterator<Item = u64>,
+) -> Option<String> {
+    for cut in cuts {
+        replay.advance_to(cut - 1);
+        for seed in [0, 2, 6, 4, 3, 5, 7, 14, 12, 15, 13] {
+            let violation = without_panic_messages(|| ledger.violation(runtime, &replay, seed));
+            if let Some(violation) = violation {
+                return Some(ledger.report(&replay, seed, &violation));
+            }
+        }
+    }
+    None
+}
+
+/// The commits of a push are redb's: two syncs each. The others are those of the blob's bytes, of its directory, and of
+/// the directory above where that one is new.
+#[test]
+fn leaving_out_any_one_sync_of_a_request_loses_something_that_was_acknowledged() {
+    let ledger = scenario::run();
+    let runtime = new_runtime();
+    let mut needed = 0;
+    let mut harmless = Vec::new();
+    for sync in 1..=ledger.disk.syncs() {
+        let cuts = ledger.disk.sync_window(sync);
+        let operation = cuts.start() - 1;
+        let of_request = |step: &&ledger::Step| (step.from + 1..=step.until).contains(&operation);
+        let Some(step) = ledger.steps.iter().find(of_request) else { continue };
+        if ["open", "restart", "push blobs at once"].contains(&step.name) {
+            continue;
+        }
+        let replay = ledger.disk.replay().ignoring_sync(sync);
+        match first_violation(&ledger, &runtime, replay, cuts) {
+            Some(_) => needed += 1,
+            None => harmless.push(format!("{} in `{}`", ledger.disk.describe_sync(sync), step.name)),
+        }
+    }
+    // A file of no bytes has none to lose.
+    harmless
+        .retain(|sync| !sync.contains("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 in"));
+    assert_eq!(harmless, [] as [String; 0]);
+    assert!(needed > 50, "only {needed} syncs were left out");
+}
+
+/// While the first start makes the database, each sync is followed by another one before anything is promised.
+#[test]
+fn leaving_out_all_syncs_of_the_first_start_loses_something_that_was_acknowledged() {
+    let ledger = scenario::run();
+    let runtime = new_runtime();
+    let opened = ledger.steps.first().unwrap().until;
+    let mut replay = ledger.disk.replay();
+    for sync in (1..).take_while(|sync| *ledger.disk.sync_window(*sync).start() <= opened + 1) {
+        replay = replay.ignoring_sync(sync);
+    }
+    let until = ledger.steps[1].until;
+    assert!(first_violation(&ledger, &runtime, replay, 1..=until + 1).is_some());
 }

@@ -89,8 +89,8 @@ impl Ledger {
 
     async fn check(&self, disk: &SimulatedDisk, completed: u64, seed: u64) -> Result<(), String> {
         let registry = Registry::open(options(disk)).map_err(|error| format!("it doesn't open: {error}"))?;
-        let seen = self.observe(&registry)?;
-        self.compare(&seen, completed)?;
+        let visible = self.observe(&registry)?;
+        self.compare(&visible, completed)?;
         let report = registry.verify(Depth::Full).map_err(|error| format!("verify fails: {error}"))?;
         if !report.is_clean() {
             return Err(format!("verify finds {:?}", report.problems));
@@ -105,41 +105,41 @@ impl Ledger {
     /// Everything that a client can see.
     fn observe(&self, registry: &Registry) -> Result<BTreeMap<String, String>, String> {
         let failed = |error: orlop::registry::Error| format!("a read fails: {error}");
-        let mut seen = BTreeMap::new();
+        let mut visible = BTreeMap::new();
         let namespace = registry.namespace();
         for name in namespace.repositories(None, 1000).map_err(failed)?.items {
             let repository = namespace.repository(&name);
-            seen.insert(format!("repository {name}"), String::new());
+            visible.insert(format!("repository {name}"), String::new());
             for tag in repository.tags().list(None, 1000).map_err(failed)?.items {
                 let found = repository.manifests().get(&Reference::Tag(tag.clone())).map_err(failed)?;
                 let (descriptor, payload) = found.ok_or_else(|| format!("the tag {tag} leads nowhere"))?;
                 if Digest::of(DigestAlgorithm::Sha256, &payload) != descriptor.canonical {
                     return Err(format!("the tag {tag} leads to other bytes"));
                 }
-                seen.insert(format!("tag {name}:{tag}"), descriptor.canonical.to_string());
+                visible.insert(format!("tag {name}:{tag}"), descriptor.canonical.to_string());
             }
             for manifest in repository.manifests().all(None, 1000).map_err(failed)?.items {
-                seen.insert(
+                visible.insert(
                     format!("manifest {name}@{}", manifest.canonical),
                     manifest.media_type.to_string(),
                 );
             }
             for digest in &self.blobs {
                 if let Some(size) = read_blob(&repository, digest)? {
-                    seen.insert(format!("blob {name}@{digest}"), size.to_string());
+                    visible.insert(format!("blob {name}@{digest}"), size.to_string());
                 }
             }
         }
-        Ok(seen)
+        Ok(visible)
     }
 
     /// Compares with what was acknowledged; what was under way may have happened or not, each change as a whole.
-    fn compare(&self, seen: &BTreeMap<String, String>, completed: u64) -> Result<(), String> {
+    fn compare(&self, visible: &BTreeMap<String, String>, completed: u64) -> Result<(), String> {
         let mut expected = BTreeMap::new();
         for step in &self.steps {
             for change in &step.changes {
                 let is_under_way = completed < step.until;
-                let has_happened = change.iter().all(|(key, value)| seen.get(key) == value.as_ref());
+                let has_happened = change.iter().all(|(key, value)| visible.get(key) == value.as_ref());
                 if completed < step.from || is_under_way && !has_happened {
                     continue;
                 }
@@ -151,10 +151,12 @@ impl Ledger {
                 }
             }
         }
-        let keys = expected.keys().chain(seen.keys());
-        match keys.into_iter().find(|key| expected.get(*key) != seen.get(*key)) {
+        let keys = expected.keys().chain(visible.keys());
+        match keys.into_iter().find(|key| expected.get(*key) != visible.get(*key)) {
             None => Ok(()),
-            Some(key) => Err(format!("{key} should be {:?} and is {:?}", expected.get(key), seen.get(key))),
+            Some(key) => {
+                Err(format!("{key} should be {:?} and is {:?}", expected.get(key), visible.get(key)))
+            }
         }
     }
 

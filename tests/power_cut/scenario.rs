@@ -170,6 +170,7 @@ impl Day {
         let blobs = self.repository("library/a").blobs();
         let mut writer = blobs.create(DigestAlgorithm::Sha512, &Actor::anonymous()).unwrap();
         let id = *writer.id();
+        let content_sent = content.to_vec();
         let promise = |day: &mut Day, from: u64, len: u64| {
             day.ledger.uploads.push(UploadPromise {
                 from,
@@ -177,7 +178,7 @@ impl Day {
                 repository: name("library/a"),
                 id,
                 len,
-                content: content.to_vec(),
+                content: content_sent.clone(),
             });
         };
         writer.write(content.slice(..100_000)).await.unwrap();
@@ -208,8 +209,18 @@ impl Day {
         let from = self.ledger.disk.operations();
         let blobs = self.repository("library/a").blobs();
         let mut writer = blobs.create(DigestAlgorithm::Sha256, &Actor::anonymous()).unwrap();
+        let id = *writer.id();
         writer.write(bytes(9, 1000)).await.unwrap();
         writer.checkpoint().await.unwrap();
+        let promised = self.ledger.disk.operations();
+        self.ledger.uploads.push(UploadPromise {
+            from: promised,
+            until: promised,
+            repository: name("library/a"),
+            id,
+            len: 1000,
+            content: bytes(9, 1000).to_vec(),
+        });
         writer.cancel().await.unwrap();
         self.ledger.blobs.push(sha256(&bytes(9, 1000)));
         self.ledger.acknowledged("cancel an upload", from, Vec::new());
