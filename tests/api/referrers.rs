@@ -74,6 +74,7 @@ fn row_12b_a_filter_by_artifact_type_says_so() {
     };
     assert_eq!(digests(&filtered("application/x.sbom")), sorted(&[&two]));
     assert_eq!(digests(&filtered("application%2Fx.signature%2Bjson")), sorted(&[&one]));
+    assert_eq!(digests(&filtered("application/x.signature+json")), sorted(&[&one]), "a plus is no space");
     assert_eq!(digests(&filtered("application/x")), [""; 0]);
 }
 

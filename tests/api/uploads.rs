@@ -351,9 +351,39 @@ fn a_single_push_that_breaks_off_leaves_nothing_visible() {
         drop(stream);
         server.get(&format!("/v2/a/blobs/{digest}")).send().expect(404);
         server.head(&format!("/v2/a/blobs/{digest}")).send().expect(404);
+        server.wait_for_line(&["request", &format!("method=\"{method}\""), "status=400"]);
     }
+    server.get(&format!("/v2/a/blobs/{digest}")).send().expect(404);
     // After either, the whole blob can be pushed as if nothing had been.
     server.push_blob("a", &bytes);
+}
+
+#[test]
+fn a_single_post_that_breaks_off_leaves_nothing_at_all() {
+    let server = Server::start();
+    let bytes = noise(16, 1_000_000);
+    let mut stream = server.connect();
+    let target = format!("{UPLOADS}?digest={}", sha256(&bytes));
+    write!(stream, "POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", bytes.len()).unwrap();
+    stream.write_all(&bytes[..700_000]).unwrap();
+    drop(stream);
+    server.wait_for_line(&["request", "method=\"POST\"", "status=400"]);
+    server.assert_nothing_of("a", &bytes);
+}
+
+#[test]
+fn an_upload_that_breaks_off_can_be_cancelled() {
+    let server = Server::start();
+    let bytes = noise(17, 1_000_000);
+    let location = server.begin("a");
+    let mut stream = server.connect();
+    write!(stream, "PATCH {location} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", bytes.len())
+        .unwrap();
+    stream.write_all(&bytes[..700_000]).unwrap();
+    drop(stream);
+    server.wait_for_line(&["request", "method=\"PATCH\"", "status=400"]);
+    server.delete(&location).send().expect(204);
+    server.assert_nothing_of("a", &bytes);
 }
 
 #[test]

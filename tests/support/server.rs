@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -28,8 +28,16 @@ pub(crate) struct Server {
     address: SocketAddr,
     data: TempDir,
     settings: Vec<(String, String)>,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Arc<Log>,
     client: reqwest::blocking::Client,
+}
+
+/// What a server has written.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    /// Told of each new line.
+    written: Condvar,
 }
 
 impl Server {
@@ -87,7 +95,8 @@ impl Server {
         let log = Arc::clone(&self.log);
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                log.lock().unwrap().push(line.clone());
+                log.lines.lock().unwrap().push(line.clone());
+                log.written.notify_all();
                 // Nobody listens any more once the address is known.
                 let _ = lines.send(line);
             }
@@ -107,7 +116,18 @@ impl Server {
 
     /// Returns everything that the server has written so far.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().join("\n")
+        self.log.lines.lock().unwrap().join("\n")
+    }
+
+    /// Waits until the server has logged a line with all of these words, such as the end of a request that nobody reads the
+    /// answer of.
+    #[track_caller]
+    pub(crate) fn wait_for_line(&self, words: &[&str]) {
+        let is_missing =
+            |lines: &mut Vec<String>| !lines.iter().any(|line| words.iter().all(|word| line.contains(word)));
+        let lines = self.log.lines.lock().unwrap();
+        let (lines, waited) = self.log.written.wait_timeout_while(lines, PATIENCE, is_missing).unwrap();
+        assert!(!waited.timed_out(), "no line with {words:?}:\n{}", lines.join("\n"));
     }
 
     /// Ends the server as a service manager does, which has to succeed.
