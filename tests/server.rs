@@ -1,4 +1,5 @@
 //! The accept loop, seen from raw connections: limits, time-outs and the drain.
+#![expect(clippy::unwrap_used, reason = "in a test, whatever is not as it should be is a failure")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

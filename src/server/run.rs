@@ -76,7 +76,7 @@ fn advice_about_directory(error: &OpenError) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             ". Make room on that file system, or choose a directory on another with --data"
         }
-        _ => "",
+        _ => ". If that is not the place for the data, choose another directory with --data",
     }
 }
 
@@ -127,7 +127,6 @@ impl Server {
                 external_url: config.external_url.clone(),
                 chunk_min_length: config.uploads.chunk_min_length,
                 buffer_bytes: config.limits.buffers,
-                ..http::Settings::default()
             },
             metrics: metrics.clone(),
         });
