@@ -1,4 +1,6 @@
-//! That the suite claims what it says it claims.
+//! That the suite claims what it says it claims, and that its harness sees what it says it sees.
+
+use crate::support::Server;
 
 /// The rows of the distribution specification's table of end-points, those of its development branch included.
 const ROWS: [&str; 19] = [
@@ -29,4 +31,21 @@ fn every_section_has_a_test() {
     for section in SECTIONS {
         assert!(sources.contains(&format!("fn s{section}_")), "section {section}");
     }
+}
+
+#[test]
+fn the_harness_sees_one_damaged_byte_and_one_missing_file() {
+    let mut server = Server::start();
+    let digest = server.push_blob("a", b"content");
+    server.stop();
+    let (algorithm, hex) = digest.split_once(':').unwrap();
+    let file = server.data().join("blobs").join(algorithm).join(&hex[..2]).join(hex);
+    assert!(server.problems().is_empty());
+
+    std::fs::write(&file, b"contenT").unwrap();
+    assert!(server.problems().iter().any(|problem| problem.contains(hex)), "{:?}", server.problems());
+    std::fs::remove_file(&file).unwrap();
+    assert!(server.problems().iter().any(|problem| problem.contains(hex)), "{:?}", server.problems());
+    // Whole again, as the harness will find it.
+    std::fs::write(&file, b"content").unwrap();
 }

@@ -169,11 +169,12 @@ impl Server {
         status
     }
 
-    /// Checks every row and every byte of the stopped server's store, with the library.
-    pub(crate) fn verify(&self) {
+    /// Checks every row and every byte of the stopped server's store with the library, and returns what is wrong.
+    pub(crate) fn problems(&self) -> Vec<String> {
         let registry = Registry::open(Options::new(self.data())).unwrap();
         let report = registry.verify(Depth::Full).unwrap();
-        assert!(report.is_clean(), "the store does not verify clean: {report:#?}\n{}", self.log());
+        assert_eq!(report.is_clean(), report.problems.is_empty());
+        report.problems
     }
 
     /// The data directory.
@@ -250,7 +251,8 @@ impl Drop for Server {
         if self.child.is_some() {
             self.stop();
         }
-        self.verify();
+        let problems = self.problems();
+        assert!(problems.is_empty(), "the store does not verify clean: {problems:#?}\n{}", self.log());
     }
 }
 
