@@ -98,7 +98,7 @@ fn crash(kills: u64, seed: u64) -> Seen {
     let program = Program::start(directory.path());
     findings.add(audit(&program, &mut clients, Since::Ever));
     program.stop();
-    expect_clean(directory.path());
+    expect_clean(directory.path(), &clients);
     starts.sort();
     // Far above what a start takes, and far below what reading everything back would take at any size worth having.
     assert!(starts[starts.len() / 2] < Duration::from_secs(1), "a start has to be immediate");
@@ -143,10 +143,20 @@ fn audit(program: &Program, clients: &mut [(Ledger, Random)], since: Since) -> S
     seen
 }
 
-/// The store verifies, every byte.
-fn expect_clean(directory: &Path) {
+/// The store verifies, every byte, and holds as much as was acknowledged.
+fn expect_clean(directory: &Path, clients: &[(Ledger, Random)]) {
     let output = verify(directory);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("Everything is in order"), "{text}");
+    let count = |of: fn(&Ledger) -> usize| clients.iter().map(|(ledger, _)| of(ledger)).sum::<usize>();
+    for (name, expected) in [
+        ("blobs", count(|ledger| ledger.blobs.len() + ledger.deleted_blobs)),
+        ("manifests", count(|ledger| ledger.images.len())),
+        ("tags", count(|ledger| ledger.tags.len())),
+    ] {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        let shown: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        assert_eq!(shown, expected, "{name}:\n{text}");
+    }
 }
