@@ -58,7 +58,7 @@ impl Reply {
 
 /// A registry that is removed, after it was found clean, at the end of the test.
 pub struct Registry {
-    registry: registry::Registry,
+    store: registry::Registry,
     service: TowerToHyperService<axum::Router>,
     directory: TempDir,
     is_closed: std::cell::Cell<bool>,
@@ -74,19 +74,19 @@ impl Registry {
         let options = Options { policy, ..Options::new(directory.path().join("data")) };
         let registry = registry::Registry::open(options).unwrap();
         let service = TowerToHyperService::new(serve(&registry, Settings::default()));
-        Self { registry, service, directory, is_closed: false.into() }
+        Self { store: registry, service, directory, is_closed: false.into() }
     }
 
     /// The same registry, served under an external URL and with advice about chunks.
     pub fn behind(mut self, external_url: &str, chunk_min_length: u64) -> Self {
         let external_url = Some(external_url.to_owned());
         let settings = Settings { external_url, chunk_min_length, ..Settings::default() };
-        self.service = TowerToHyperService::new(serve(&self.registry, settings));
+        self.service = TowerToHyperService::new(serve(&self.store, settings));
         self
     }
 
     pub async fn close(&self) {
-        self.registry.close().await;
+        self.store.close().await;
         self.is_closed.set(true);
     }
 
@@ -174,7 +174,7 @@ impl Registry {
 impl Drop for Registry {
     fn drop(&mut self) {
         if !self.is_closed.get() && !std::thread::panicking() {
-            let report = self.registry.verify(Depth::Full).unwrap();
+            let report = self.store.verify(Depth::Full).unwrap();
             assert!(report.is_clean(), "{report:?}");
         }
     }
