@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "the test beside it uses all of it")]
 
 use std::io;
+use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -53,6 +54,26 @@ impl Reply {
     pub fn code(&self) -> String {
         assert_eq!(self.header("content-type"), "application/json");
         self.json()["errors"][0]["code"].as_str().unwrap().to_owned()
+    }
+}
+
+/// What is logged on this thread while it lives.
+pub struct Log {
+    lines: Arc<Mutex<Vec<u8>>>,
+    _subscriber: tracing::subscriber::DefaultGuard,
+}
+
+impl Log {
+    pub fn start() -> Self {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::clone(&lines)).finish();
+        Self { lines, _subscriber: tracing::subscriber::set_default(subscriber) }
+    }
+
+    /// The lines since the last call.
+    pub fn take(&self) -> Vec<String> {
+        let bytes = std::mem::take(&mut *self.lines.lock().unwrap());
+        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
     }
 }
 
@@ -153,6 +174,30 @@ impl Registry {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Reply { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// Asks for `path`, reads the first piece of the answer's body, and then all of it, or leaves.
+    pub async fn get_in_part(&self, path: &str, reads_on: bool) -> Result<(), String> {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let mut body = self.service.call(request).await.unwrap().into_body();
+        while let Some(frame) = body.frame().await {
+            frame.map_err(|error| error.to_string())?;
+            if !reads_on {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of a blob.
+    pub fn blob_file(&self, digest: &str) -> std::path::PathBuf {
+        let (algorithm, hex) = digest.split_once(':').unwrap();
+        self.directory.path().join("data/blobs").join(algorithm).join(&hex[..2]).join(hex)
+    }
+
+    /// Leaves the store as the test has damaged it.
+    pub fn is_damaged(&self) {
+        self.is_closed.set(true);
     }
 
     /// Starts an upload and returns where it goes on.
