@@ -529,13 +529,13 @@ async fn each_request_has_one_line_that_no_stranger_can_forge() {
     let log = Log::start();
     let registry = Registry::open();
     let bytes = pattern(1_000_000);
-    let path = registry.push_blob("a", &bytes).await;
+    let path = registry.push_blob("logged/a", &bytes).await;
     let lines = log.take();
     assert_eq!(lines.len(), 1, "{lines:?}");
     let digest = digest(&bytes);
     for part in [
         " INFO request ".to_owned(),
-        r#"method="POST" path="/v2/a/blobs/uploads/" route="create_upload" status=201"#.to_owned(),
+        r#"method="POST" path="/v2/logged/a/blobs/uploads/" route="create_upload" status=201"#.to_owned(),
         "received_bytes=1000000 sent_bytes=0".to_owned(),
         format!("digest=\"{digest}\""),
     ] {
@@ -543,7 +543,8 @@ async fn each_request_has_one_line_that_no_stranger_can_forge() {
     }
 
     let agent = r#"x" status=200 route="y"#;
-    let reply = registry.get("/v2/a/manifests/1", &[("user-agent", agent), ("x-request-id", "id-1")]).await;
+    let reply =
+        registry.get("/v2/logged/a/manifests/1", &[("user-agent", agent), ("x-request-id", "id-1")]).await;
     let lines = log.take();
     assert_eq!((reply.status, lines.len()), (404, 1));
     let forged = r#"user_agent="x\" status=200 route=\"y""#;

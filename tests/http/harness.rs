@@ -57,23 +57,40 @@ impl Reply {
     }
 }
 
-/// What is logged on this thread while it lives.
+/// What the requests below `/v2/logged/` log, in any test: the log belongs to the process. One test starts it.
 pub struct Log {
     lines: Arc<Mutex<Vec<u8>>>,
-    _subscriber: tracing::subscriber::DefaultGuard,
+}
+
+struct Writer(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Log {
     pub fn start() -> Self {
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(Arc::clone(&lines)).finish();
-        Self { lines, _subscriber: tracing::subscriber::set_default(subscriber) }
+        let writer = Arc::clone(&lines);
+        let log = tracing_subscriber::fmt().with_ansi(false).with_target(false);
+        tracing::subscriber::set_global_default(
+            log.with_writer(move || Writer(Arc::clone(&writer))).finish(),
+        )
+        .unwrap();
+        Self { lines }
     }
 
     /// The lines since the last call.
     pub fn take(&self) -> Vec<String> {
         let bytes = std::mem::take(&mut *self.lines.lock().unwrap());
-        String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().filter(|line| line.contains("/v2/logged/")).map(str::to_owned).collect()
     }
 }
 
