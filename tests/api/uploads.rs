@@ -437,6 +437,40 @@ fn s1_4_an_upload_survives_a_restart() {
 }
 
 #[test]
+fn s1_4_an_abandoned_upload_expires() {
+    let mut server = Server::start();
+    let bytes = noise(18, 300_000);
+    let location = server.patch(&server.begin("a")).stream(&bytes).send().expect(202).location();
+    server.stop();
+    assert_eq!(upload_files(&server).len(), 1);
+    // The time between two runs of the program is longer than this.
+    server.set("uploads.expire_after", "1ms");
+    server.run_again();
+    server.get(&location).send().expect_error(404, "BLOB_UPLOAD_UNKNOWN");
+    server.wait_for_line(&["removed abandoned uploads"]);
+    server.assert_nothing_of("a", &bytes);
+}
+
+#[test]
+fn bytes_that_a_crash_left_without_an_upload_are_swept() {
+    let mut server = Server::start();
+    server.push_blob("a", b"content");
+    server.stop();
+    let orphan = server.data().join("uploads/01890a5d-ac96-774b-bcce-b302099a8057");
+    std::fs::write(&orphan, b"left behind").unwrap();
+    server.run_again();
+    server.wait_for_line(&["01890a5d-ac96-774b-bcce-b302099a8057", "left behind"]);
+    assert!(!orphan.exists());
+}
+
+#[test]
+fn the_slash_at_the_end_of_uploads_may_be_forgotten() {
+    let server = Server::start();
+    let location = server.post(UPLOADS.trim_end_matches('/')).body(b"").send().expect(202).location();
+    server.delete(&location).send().expect(204);
+}
+
+#[test]
 fn s2_6_a_content_type_on_post_does_no_harm() {
     let server = Server::start();
     let reply = server.post(UPLOADS).header("content-type", "application/json").body(b"").send().expect(202);
