@@ -12,64 +12,64 @@ use orlop::registry::{Actor, Depth, Options, Registry, Repository};
 use tokio::runtime::Runtime;
 
 /// A fact that a client can see, such as `tag library/a:v1`, with what it sees there.
-pub type Fact = (String, Option<String>);
+pub(crate) type Fact = (String, Option<String>);
 
 /// Facts that change together or not at all.
-pub type Change = Vec<Fact>;
+pub(crate) type Change = Vec<Fact>;
 
 /// One acknowledged request, or several that ran at once.
-pub struct Step {
-    pub name: &'static str,
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
     /// The operations of the disk when it began and when it was acknowledged.
-    pub from: u64,
-    pub until: u64,
-    pub changes: Vec<Change>,
+    pub(crate) from: u64,
+    pub(crate) until: u64,
+    pub(crate) changes: Vec<Change>,
 }
 
 /// An upload that was promised to survive a crash.
-pub struct UploadPromise {
+pub(crate) struct UploadPromise {
     /// From its acknowledgement until the next request about it began.
-    pub from: u64,
-    pub until: u64,
-    pub repository: RepositoryName,
-    pub id: UploadId,
+    pub(crate) from: u64,
+    pub(crate) until: u64,
+    pub(crate) repository: RepositoryName,
+    pub(crate) id: UploadId,
     /// The bytes that the promise covers, and all that the client has.
-    pub len: u64,
-    pub content: Vec<u8>,
+    pub(crate) len: u64,
+    pub(crate) content: Vec<u8>,
 }
 
 /// Everything that a scenario was told, beside the disk that it ran on.
-pub struct Ledger {
-    pub disk: SimulatedDisk,
-    pub steps: Vec<Step>,
-    pub uploads: Vec<UploadPromise>,
+pub(crate) struct Ledger {
+    pub(crate) disk: SimulatedDisk,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) uploads: Vec<UploadPromise>,
     /// Every digest that any step pushed as a blob.
-    pub blobs: Vec<Digest>,
+    pub(crate) blobs: Vec<Digest>,
 }
 
 /// The registry of the tests, on any disk.
-pub fn options(disk: &SimulatedDisk) -> Options {
+pub(crate) fn options(disk: &SimulatedDisk) -> Options {
     let mut options = Options::new("/data");
     options.disk = Arc::new(disk.clone());
     options
 }
 
-pub fn new_runtime() -> Runtime {
+pub(crate) fn new_runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 impl Ledger {
-    pub fn new(disk: SimulatedDisk) -> Ledger {
+    pub(crate) fn new(disk: SimulatedDisk) -> Ledger {
         Ledger { disk, steps: Vec::new(), uploads: Vec::new(), blobs: Vec::new() }
     }
 
     /// Enters what was acknowledged just now.
-    pub fn acknowledged(&mut self, name: &'static str, from: u64, changes: Vec<Change>) {
+    pub(crate) fn acknowledged(&mut self, name: &'static str, from: u64, changes: Vec<Change>) {
         self.steps.push(Step { name, from, until: self.disk.operations(), changes });
     }
 
     /// Says what is wrong after a cut at this point of the replay, if anything is.
-    pub fn violation(&self, runtime: &Runtime, replay: &Replay, seed: u64) -> Option<String> {
+    pub(crate) fn violation(&self, runtime: &Runtime, replay: &Replay, seed: u64) -> Option<String> {
         let disk = replay.reboot(seed);
         let check = || runtime.block_on(self.check(&disk, replay.completed(), seed));
         match catch_unwind(AssertUnwindSafe(check)) {
@@ -80,7 +80,7 @@ impl Ledger {
     }
 
     /// The violation together with where the power failed.
-    pub fn report(&self, replay: &Replay, seed: u64, violation: &str) -> String {
+    pub(crate) fn report(&self, replay: &Replay, seed: u64, violation: &str) -> String {
         let at = self.disk.describe(replay.completed() + 1);
         let step = self.steps.iter().find(|step| replay.completed() < step.until);
         let step = step.map_or("the end", |step| step.name);
@@ -182,7 +182,7 @@ impl Ledger {
 }
 
 /// The size of a blob whose bytes have been read and are the digest's; `None` if the repository doesn't have it.
-pub fn read_blob(repository: &Repository, digest: &Digest) -> Result<Option<u64>, String> {
+pub(crate) fn read_blob(repository: &Repository, digest: &Digest) -> Result<Option<u64>, String> {
     let blobs = repository.blobs();
     let failed = |error: orlop::registry::Error| format!("a blob can't be read: {error}");
     let Some(descriptor) = blobs.stat(digest).map_err(failed)? else { return Ok(None) };

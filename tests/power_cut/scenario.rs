@@ -12,7 +12,7 @@ fn bytes(seed: usize, len: usize) -> Bytes {
 }
 
 /// The contents of the blobs that are pushed: a configuration, a layer, one of no bytes, and one that is sent in parts.
-pub fn contents() -> [Bytes; 4] {
+pub(crate) fn contents() -> [Bytes; 4] {
     [
         Bytes::from_static(b"{\"architecture\":\"amd64\",\"os\":\"linux\"}"),
         bytes(1, 5000),
@@ -80,7 +80,7 @@ struct Day {
 }
 
 /// Runs the whole scenario on an undisturbed disk.
-pub fn run() -> Ledger {
+pub(crate) fn run() -> Ledger {
     new_runtime().block_on(async {
         let disk = SimulatedDisk::new();
         let registry = Some(Registry::open(options(&disk)).unwrap());

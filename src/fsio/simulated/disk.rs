@@ -86,9 +86,14 @@ impl SimulatedDisk {
         self.state().faults.insert(number, fault);
     }
 
-    /// Lets everything that takes room fail from operation `number` on.
+    /// Lets everything that takes room fail from operation `number` on; overwriting what was written takes none.
     pub fn fill_up_at(&self, number: u64) {
         self.state().full_from = Some(number);
+    }
+
+    /// Lets overwriting take room too, as on file systems that copy what they change.
+    pub fn copy_on_write(&self) {
+        self.state().copies_on_write = true;
     }
 
     /// Limits the bytes of all files together; `None` lifts every limit, [`fill_up_at`](SimulatedDisk::fill_up_at) too.
