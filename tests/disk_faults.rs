@@ -1,16 +1,14 @@
 //! A disk that is full, or fails, at any operation of a push: that request fails and nothing else does.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has to fail")]
 
-#[path = "power_cut/ledger.rs"]
-mod ledger;
-#[path = "power_cut/scenario.rs"]
-mod scenario;
+#[path = "power_cut/store.rs"]
+mod store;
 
 use bytes::Bytes;
-use ledger::{new_runtime, options, read_blob};
 use orlop::fsio::{Fault, SimulatedDisk};
 use orlop::oci::{Digest, DigestAlgorithm, MediaType, Reference};
 use orlop::registry::{Actor, Depth, Error, ManifestPut, Registry, Repository};
+use store::{new_runtime, options, read_blob};
 
 /// An open registry with one image in it, on a disk whose faults are still to come.
 struct Bench {

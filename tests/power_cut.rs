@@ -8,12 +8,15 @@
 mod ledger;
 #[path = "power_cut/scenario.rs"]
 mod scenario;
+#[path = "power_cut/store.rs"]
+mod store;
 
 use std::cell::Cell;
 use std::sync::Once;
 
-use ledger::{Ledger, new_runtime};
+use ledger::Ledger;
 use orlop::fsio::Replay;
+use store::new_runtime;
 use tokio::runtime::Runtime;
 
 #[test]

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use bytes::Bytes;
 use orlop::blobs::UploadId;
 use orlop::fsio::{Replay, SimulatedDisk};
 use orlop::oci::{Digest, DigestAlgorithm, Reference, RepositoryName};
-use orlop::registry::{Actor, Depth, Options, Registry, Repository};
+use orlop::registry::{Actor, Depth, Registry};
 use tokio::runtime::Runtime;
+
+use crate::store::{options, read_blob};
 
 /// A fact that a client can see, such as `tag library/a:v1`, with what it sees there.
 pub(crate) type Fact = (String, Option<String>);
@@ -45,17 +46,6 @@ pub(crate) struct Ledger {
     pub(crate) uploads: Vec<UploadPromise>,
     /// Every digest that any step pushed as a blob.
     pub(crate) blobs: Vec<Digest>,
-}
-
-/// The registry of the tests, on any disk.
-pub(crate) fn options(disk: &SimulatedDisk) -> Options {
-    let mut options = Options::new("/data");
-    options.disk = Arc::new(disk.clone());
-    options
-}
-
-pub(crate) fn new_runtime() -> Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 impl Ledger {
@@ -179,22 +169,6 @@ impl Ledger {
         }
         Ok(())
     }
-}
-
-/// The size of a blob whose bytes have been read and are the digest's; `None` if the repository doesn't have it.
-pub(crate) fn read_blob(repository: &Repository, digest: &Digest) -> Result<Option<u64>, String> {
-    let blobs = repository.blobs();
-    let failed = |error: orlop::registry::Error| format!("a blob can't be read: {error}");
-    let Some(descriptor) = blobs.stat(digest).map_err(failed)? else { return Ok(None) };
-    let Some(reader) = blobs.open(digest).map_err(failed)? else {
-        return Err(format!("{digest} has a row and no file"));
-    };
-    let mut bytes = vec![0; usize::try_from(descriptor.size).unwrap() + 1];
-    let read = reader.read_at(&mut bytes, 0).map_err(|error| error.to_string())?;
-    if read as u64 != descriptor.size || Digest::of(digest.algorithm(), &bytes[..read]) != *digest {
-        return Err(format!("{digest} has other bytes"));
-    }
-    Ok(Some(descriptor.size))
 }
 
 /// Sweeps, pushes everything once more, and finds the store clean without leftovers of uploads.

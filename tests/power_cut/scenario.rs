@@ -5,7 +5,8 @@ use orlop::fsio::SimulatedDisk;
 use orlop::oci::{Digest, DigestAlgorithm, MediaType, Reference, RepositoryName, Tag};
 use orlop::registry::{Actor, ManifestPut, Registry, Repository};
 
-use crate::ledger::{Change, Ledger, UploadPromise, new_runtime, options};
+use crate::ledger::{Change, Ledger, UploadPromise};
+use crate::store::{new_runtime, options};
 
 fn bytes(seed: usize, len: usize) -> Bytes {
     (0..len).map(|i| u8::try_from((i * 7 + i / 251 + seed * 13) % 251).unwrap()).collect::<Vec<u8>>().into()
