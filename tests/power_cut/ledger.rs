@@ -29,7 +29,7 @@ pub(crate) struct Step {
 
 /// An upload that was promised to survive a crash.
 pub(crate) struct UploadPromise {
-    /// From its acknowledgement until the next request about it began.
+    /// From its acknowledgement until the next one about it, or until the request that ends it began.
     pub(crate) from: u64,
     pub(crate) until: u64,
     pub(crate) repository: RepositoryName,
@@ -152,18 +152,22 @@ impl Ledger {
 
     async fn check_uploads(&self, registry: &Registry, completed: u64) -> Result<(), String> {
         for promise in &self.uploads {
-            if !(promise.from..=promise.until).contains(&completed) {
+            let digest = Digest::of(DigestAlgorithm::Sha256, &promise.content);
+            if !(promise.from..promise.until).contains(&completed) {
                 continue;
             }
             let failed = |error| format!("a promised upload can't go on: {error}");
             let repository = registry.namespace().repository(&promise.repository);
+            // The request that finishes it may have done so.
+            if repository.blobs().stat(&digest).map_err(failed)?.is_some() {
+                continue;
+            }
             let resumed = repository.blobs().resume(&promise.id).await.map_err(failed)?;
             let Some(mut writer) = resumed else { return Err("a promised upload is lost".to_owned()) };
             if writer.size() < promise.len {
                 return Err(format!("an upload promised up to {} ends at {}", promise.len, writer.size()));
             }
             let rest = promise.content[usize::try_from(writer.size()).unwrap()..].to_vec();
-            let digest = Digest::of(DigestAlgorithm::Sha256, &promise.content);
             writer.write(Bytes::from(rest)).await.map_err(failed)?;
             writer.commit(&digest).await.map_err(failed)?;
         }

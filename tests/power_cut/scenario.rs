@@ -171,31 +171,25 @@ impl Day {
         let blobs = self.repository("library/a").blobs();
         let mut writer = blobs.create(DigestAlgorithm::Sha512, &Actor::anonymous()).unwrap();
         let id = *writer.id();
-        let content_sent = content.to_vec();
-        let promise = |day: &mut Day, from: u64, len: u64| {
-            day.ledger.uploads.push(UploadPromise {
-                from,
-                until: day.ledger.disk.operations(),
-                repository: name("library/a"),
-                id,
-                len,
-                content: content_sent.clone(),
-            });
+        let promise = |from: u64, until: u64, len: u64| UploadPromise {
+            from,
+            until,
+            repository: name("library/a"),
+            id,
+            len,
+            content: content.to_vec(),
         };
         writer.write(content.slice(..100_000)).await.unwrap();
         assert_eq!(writer.checkpoint().await.unwrap(), 100_000);
         let first = self.ledger.disk.operations();
         writer.write(content.slice(100_000..390_000)).await.unwrap();
-        // Whatever is written now, the promise stands.
-        assert_eq!(writer.flush().await.unwrap(), 390_000);
-        promise(self, first, 100_000);
         assert_eq!(writer.checkpoint().await.unwrap(), 390_000);
         let second = self.ledger.disk.operations();
+        self.ledger.uploads.push(promise(first, second, 100_000));
         drop((writer, blobs));
 
         // The process ends and another one goes on.
         self.close_and_open().await;
-        promise(self, second, 390_000);
         let from = self.ledger.disk.operations();
         let blobs = self.repository("library/a").blobs();
         let mut writer = blobs.resume(&id).await.unwrap().unwrap();
@@ -206,6 +200,8 @@ impl Day {
         let mut change = self.blob("library/a", digest, content.len());
         change.extend(self.blob("library/a", sha512, content.len()));
         self.ledger.acknowledged("finish an upload", from, vec![change]);
+        // Until the very end it is an upload or a blob.
+        self.ledger.uploads.push(promise(second, self.ledger.disk.operations(), 390_000));
 
         let from = self.ledger.disk.operations();
         let blobs = self.repository("library/a").blobs();
@@ -214,9 +210,12 @@ impl Day {
         writer.write(bytes(9, 1000)).await.unwrap();
         writer.checkpoint().await.unwrap();
         let promised = self.ledger.disk.operations();
+        self.ledger.acknowledged("record an upload", from, Vec::new());
+        self.put_blob("library/a", bytes(10, 100)).await;
+        let from = self.ledger.disk.operations();
         self.ledger.uploads.push(UploadPromise {
             from: promised,
-            until: promised,
+            until: from,
             repository: name("library/a"),
             id,
             len: 1000,
