@@ -104,7 +104,7 @@ impl StagedBlob {
             return Ok(None);
         }
         // The checkpoint made the bytes and the name durable. A cut-off tail may come back until the next sync.
-        staged.is_named = staged.file.is_some();
+        staged.is_named = checkpoint.len > 0;
         staged.is_clean = held == checkpoint.len;
         if let Some(file) = &staged.file
             && held > checkpoint.len

@@ -171,7 +171,8 @@ async fn load(inner: &Arc<Inner>, id: UploadId) -> Result<Option<Arc<Session>>, 
     }
     let worker = inner.clone();
     blocking(move || {
-        if !worker.blobs.is_staged(id)? && !take_back(&worker, id, &record)? {
+        let has_bytes = record.durable_len == 0 || worker.blobs.is_staged(id)?;
+        if !has_bytes && !take_back(&worker, id, &record)? {
             return Ok(None);
         }
         let states = record.states.iter().cloned().filter_map(uploads::HashStateRecord::state).collect();
