@@ -16,16 +16,16 @@ use std::sync::Once;
 
 use ledger::Ledger;
 use orlop::fsio::Replay;
-use store::new_runtime;
+use store::{new_runtime, options, options_without_quick_repair};
 use tokio::runtime::Runtime;
 
-#[test]
-fn what_was_acknowledged_survives_a_power_cut_at_every_operation() {
-    let ledger = scenario::run();
+/// Cuts the power at every operation, with each kind of loss; those by chance differ from one operation to the next.
+fn cut_everywhere(ledger: &Ledger, kinds: &[u64]) {
     let runtime = new_runtime();
     let mut replay = ledger.disk.replay();
     loop {
-        for seed in 0..8 {
+        for kind in kinds {
+            let seed = kind + 8 * replay.completed();
             let violation = ledger.violation(&runtime, &replay, seed);
             assert_eq!(violation.map(|violation| ledger.report(&replay, seed, &violation)), None);
         }
@@ -33,6 +33,16 @@ fn what_was_acknowledged_survives_a_power_cut_at_every_operation() {
             break;
         }
     }
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_power_cut_at_every_operation() {
+    cut_everywhere(&scenario::run(options), &[0, 1, 2, 3, 4, 6]);
+}
+
+#[test]
+fn it_survives_without_quick_repair_too() {
+    cut_everywhere(&scenario::run(options_without_quick_repair), &[0, 2, 6]);
 }
 
 thread_local! {
@@ -80,7 +90,7 @@ fn first_violation(
 /// the directory above where that one is new.
 #[test]
 fn leaving_out_any_one_sync_of_a_request_loses_something_that_was_acknowledged() {
-    let ledger = scenario::run();
+    let ledger = scenario::run(options);
     let runtime = new_runtime();
     let mut needed = 0;
     let mut harmless = Vec::new();
@@ -108,7 +118,7 @@ fn leaving_out_any_one_sync_of_a_request_loses_something_that_was_acknowledged()
 /// While the first start makes the database, each sync is followed by another one before anything is promised.
 #[test]
 fn leaving_out_all_syncs_of_the_first_start_loses_something_that_was_acknowledged() {
-    let ledger = scenario::run();
+    let ledger = scenario::run(options);
     let runtime = new_runtime();
     let opened = ledger.steps.first().unwrap().until;
     let mut replay = ledger.disk.replay();

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use orlop::blobs::UploadId;
 use orlop::fsio::{Replay, SimulatedDisk};
 use orlop::oci::{Digest, DigestAlgorithm, Reference, RepositoryName};
-use orlop::registry::{Actor, Depth, Registry};
+use orlop::registry::{Actor, Depth, Options, Registry};
 use tokio::runtime::Runtime;
 
-use crate::store::{options, read_blob};
+use crate::store::read_blob;
 
 /// A fact that a client can see, such as `tag library/a:v1`, with what it sees there.
 pub(crate) type Fact = (String, Option<String>);
@@ -42,6 +42,8 @@ pub(crate) struct UploadPromise {
 /// Everything that a scenario was told, beside the disk that it ran on.
 pub(crate) struct Ledger {
     pub(crate) disk: SimulatedDisk,
+    /// How the registry is opened on a disk.
+    pub(crate) options: fn(&SimulatedDisk) -> Options,
     pub(crate) steps: Vec<Step>,
     pub(crate) uploads: Vec<UploadPromise>,
     /// Every digest that any step pushed as a blob.
@@ -49,8 +51,8 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn new(disk: SimulatedDisk) -> Ledger {
-        Ledger { disk, steps: Vec::new(), uploads: Vec::new(), blobs: Vec::new() }
+    pub(crate) fn new(disk: SimulatedDisk, options: fn(&SimulatedDisk) -> Options) -> Ledger {
+        Ledger { disk, options, steps: Vec::new(), uploads: Vec::new(), blobs: Vec::new() }
     }
 
     /// Enters what was acknowledged just now.
@@ -78,7 +80,8 @@ impl Ledger {
     }
 
     async fn check(&self, disk: &SimulatedDisk, completed: u64, seed: u64) -> Result<(), String> {
-        let registry = Registry::open(options(disk)).map_err(|error| format!("it doesn't open: {error}"))?;
+        let registry =
+            Registry::open((self.options)(disk)).map_err(|error| format!("it doesn't open: {error}"))?;
         let visible = self.observe(&registry)?;
         self.compare(&visible, completed)?;
         let report = registry.verify(Depth::Full).map_err(|error| format!("verify fails: {error}"))?;

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use orlop::fsio::SimulatedDisk;
 use orlop::oci::{Digest, DigestAlgorithm, MediaType, Reference, RepositoryName, Tag};
-use orlop::registry::{Actor, ManifestPut, Registry, Repository};
+use orlop::registry::{Actor, ManifestPut, Options, Registry, Repository};
 
 use crate::ledger::{Change, Ledger, UploadPromise};
-use crate::store::{new_runtime, options};
+use crate::store::new_runtime;
 
 fn bytes(seed: usize, len: usize) -> Bytes {
     (0..len).map(|i| u8::try_from((i * 7 + i / 251 + seed * 13) % 251).unwrap()).collect::<Vec<u8>>().into()
@@ -81,11 +81,11 @@ struct Day {
 }
 
 /// Runs the whole scenario on an undisturbed disk.
-pub(crate) fn run() -> Ledger {
+pub(crate) fn run(options: fn(&SimulatedDisk) -> Options) -> Ledger {
     new_runtime().block_on(async {
         let disk = SimulatedDisk::new();
         let registry = Some(Registry::open(options(&disk)).unwrap());
-        let mut ledger = Ledger::new(disk);
+        let mut ledger = Ledger::new(disk, options);
         ledger.acknowledged("open", 0, Vec::new());
         let mut day = Day { registry, ledger };
         day.push_images().await;
@@ -136,7 +136,7 @@ impl Day {
     async fn close_and_open(&mut self) {
         // The directory is free for the next process when the last handle has gone.
         self.registry.take().unwrap().close().await;
-        self.registry = Some(Registry::open(options(&self.ledger.disk)).unwrap());
+        self.registry = Some(Registry::open((self.ledger.options)(&self.ledger.disk)).unwrap());
     }
 
     async fn push_images(&mut self) {

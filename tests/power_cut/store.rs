@@ -1,4 +1,5 @@
 //! A registry on a simulated disk.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::sync::Arc;
 
@@ -11,6 +12,13 @@ use tokio::runtime::Runtime;
 pub(crate) fn options(disk: &SimulatedDisk) -> Options {
     let mut options = Options::new("/data");
     options.disk = Arc::new(disk.clone());
+    options
+}
+
+/// The same without the extra bookkeeping that makes a start after a crash quick.
+pub(crate) fn options_without_quick_repair(disk: &SimulatedDisk) -> Options {
+    let mut options = options(disk);
+    options.database.quick_repair = false;
     options
 }
 
