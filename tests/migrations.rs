@@ -13,7 +13,7 @@ use orlop::registry::{Depth, Options, Registry, Repository};
 use tempfile::TempDir;
 
 /// Shortly after the directories were written: their uploads have not expired.
-const THEN: Timestamp = Timestamp::from_millis(1795242060000);
+const THEN: Timestamp = Timestamp::from_millis(1_795_242_060_000);
 
 /// The upload that `tests/data/fill.py` left half way, by schema.
 const UPLOADS: [&str; 1] = ["01a1fcc3-35ec-7010-a082-7eb562fedecb"];

@@ -53,16 +53,13 @@ where
     F: FnMut(&WriteTx<'_>) -> Result<T, E> + Send,
 {
     fn run(&mut self, tx: &WriteTx<'_>) -> Ran {
-        match catch_unwind(AssertUnwindSafe(|| (self.closure)(tx))) {
-            Ok(result) => {
-                let ran = if result.is_ok() { Ran::Done } else { Ran::Refused };
-                self.result = Some(result);
-                ran
-            }
-            Err(_) => {
-                self.result = Some(Err(Error::Panicked.into()));
-                Ran::Panicked
-            }
+        if let Ok(result) = catch_unwind(AssertUnwindSafe(|| (self.closure)(tx))) {
+            let ran = if result.is_ok() { Ran::Done } else { Ran::Refused };
+            self.result = Some(result);
+            ran
+        } else {
+            self.result = Some(Err(Error::Panicked.into()));
+            Ran::Panicked
         }
     }
 
@@ -188,9 +185,9 @@ enum Outcome {
 
 fn run_batch(transaction: WriteTransaction, batch: &mut [Box<dyn Job>]) -> Result<Outcome, Error> {
     let tx = WriteTx::new(&transaction);
-    for place in 0..batch.len() {
+    for (place, job) in batch.iter_mut().enumerate() {
         let before = tx.writes();
-        match batch[place].run(&tx) {
+        match job.run(&tx) {
             Ran::Done => {}
             Ran::Refused if tx.writes() == before => {}
             Ran::Refused | Ran::Panicked => {

@@ -296,9 +296,9 @@ fn forget_references(
     canonical: &Digest,
     record: &ManifestRecord,
 ) -> Result<(), Error> {
-    let parsed = manifests::payload(tx, canonical, |bytes| Manifest::parse(&record.media_type, bytes))?
+    let stored = manifests::payload(tx, canonical, |bytes| Manifest::parse(&record.media_type, bytes))?
         .ok_or_else(|| missing_payload(canonical))??;
-    for child in &parsed.children {
+    for child in &stored.children {
         let named = child.descriptor.digest;
         manifests::remove_reference(tx, id, &named, canonical)?;
         if let Some(child) = blobs::canonical(tx, &named)? {

@@ -251,9 +251,10 @@ pub(super) async fn checkpoint_all(inner: &Arc<Inner>) {
         let worker = inner.clone();
         let done = blocking(move || {
             // An upload without a byte is as good as a new one.
-            match held.staged.as_ref().is_some_and(|staged| staged.len() > 0) {
-                true => checkpoint(&worker, &session, &mut held),
-                false => Ok(()),
+            if held.staged.as_ref().is_some_and(|staged| !staged.is_empty()) {
+                checkpoint(&worker, &session, &mut held)
+            } else {
+                Ok(())
             }
         });
         if let Err(error) = done.await {
