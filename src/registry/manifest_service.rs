@@ -278,10 +278,10 @@ pub(super) fn require_unreferenced(
     named: &Digest,
     canonical: &Digest,
 ) -> Result<(), Error> {
-    let mut names = blobs::aliases(tx, canonical)?;
-    names.push(*canonical);
-    for name in names {
-        let parents = manifests::parents(tx, id, &name, PARENTS_NAMED)?;
+    let mut digests = blobs::aliases(tx, canonical)?;
+    digests.push(*canonical);
+    for digest in digests {
+        let parents = manifests::parents(tx, id, &digest, PARENTS_NAMED)?;
         if !parents.is_empty() {
             return Err(Error::StillReferenced { digest: *named, parents });
         }
