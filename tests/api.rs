@@ -13,6 +13,7 @@ mod api {
     mod catalog;
     mod chunked;
     mod config_switches;
+    mod coverage;
     mod delete;
     mod errors;
     mod manifests;

@@ -1,4 +1,5 @@
 //! The configuration: its sources, their order, its messages, and its page in the documentation.
+#![expect(clippy::unwrap_used, reason = "in a test, whatever is not as it should be is a failure")]
 
 use std::ffi::OsString;
 use std::fs;

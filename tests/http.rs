@@ -4,7 +4,7 @@
 #[path = "http/harness.rs"]
 mod harness;
 
-use harness::{Registry, digest, sha512};
+use harness::{Log, Registry, digest, sha512};
 use orlop::http::{ErrorCode, Operation};
 use orlop::registry::Policy;
 use serde_json::json;
@@ -522,6 +522,53 @@ async fn readiness_ends_with_the_registry_and_nothing_inside_is_shown() {
     let reply = registry.get(&path, &[]).await;
     assert_eq!((reply.status, reply.code().as_str()), (503, "UNAVAILABLE"));
     assert_eq!(reply.header("retry-after"), "1");
+}
+
+#[tokio::test]
+async fn each_request_has_one_line_that_no_stranger_can_forge() {
+    let log = Log::start();
+    let registry = Registry::open();
+    let bytes = pattern(1_000_000);
+    let path = registry.push_blob("logged/a", &bytes).await;
+    let lines = log.take();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    let digest = digest(&bytes);
+    for part in [
+        " INFO request ".to_owned(),
+        r#"method="POST" path="/v2/logged/a/blobs/uploads/" route="create_upload" status=201"#.to_owned(),
+        "received_bytes=1000000 sent_bytes=0".to_owned(),
+        format!("digest=\"{digest}\""),
+    ] {
+        assert!(lines[0].contains(&part), "{part}: {lines:?}");
+    }
+
+    let agent = r#"x" status=200 route="y"#;
+    let reply =
+        registry.get("/v2/logged/a/manifests/1", &[("user-agent", agent), ("x-request-id", "id-1")]).await;
+    let lines = log.take();
+    assert_eq!((reply.status, lines.len()), (404, 1));
+    let forged = r#"user_agent="x\" status=200 route=\"y""#;
+    for part in [r#"request="id-1""#, r#"route="get_manifest" status=404 error="MANIFEST_UNKNOWN""#, forged] {
+        assert!(lines[0].contains(part), "{part}: {lines:?}");
+    }
+
+    registry.get_in_part(&path, false).await.unwrap();
+    let lines = log.take();
+    assert!(lines.len() == 1 && lines[0].contains("request ended before its answer did"), "{lines:?}");
+    assert!(lines[0].contains("sent_bytes=262144"), "{lines:?}");
+
+    // A file that is shorter than its record breaks the answer off, and is said to whoever reads the log.
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(registry.blob_file(&digest))
+        .unwrap()
+        .set_len(300_000)
+        .unwrap();
+    assert!(registry.get_in_part(&path, true).await.is_err());
+    let lines = log.take();
+    assert!(lines.len() == 1 && lines[0].contains("ERROR request failed"), "{lines:?}");
+    assert!(lines[0].contains("shorter than its record"), "{lines:?}");
+    registry.is_damaged();
 }
 
 #[test]

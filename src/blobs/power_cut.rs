@@ -252,3 +252,79 @@ fn nothing_is_promised_on_a_file_whose_sync_has_failed() {
     assert!(store.publish(&store.lock_blocking(&digest), staged, &digest).is_err());
     assert!(store.open_blob(&digest).unwrap().is_none());
 }
+
+/// A store that has published an upload, taken it back, and gone on with it up to another checkpoint.
+fn taken_back() -> (SimulatedDisk, UploadId, Checkpoint) {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk);
+    let mut staged = stage(&store);
+    let id = staged.id();
+    staged.write(b"before").unwrap();
+    let checkpoint = staged.checkpoint().unwrap();
+    let digest = staged.digest(DigestAlgorithm::Sha256).unwrap();
+    let lock = store.lock_blocking(&digest);
+    store.publish(&lock, staged, &digest).unwrap();
+    // Another upload makes durable that the name in `uploads` is gone.
+    let mut other = stage(&store);
+    other.write(b"other").unwrap();
+    other.checkpoint().unwrap();
+    assert!(store.unpublish(&lock, id, &digest, 6).unwrap());
+    let mut staged = store.resume(id, &checkpoint).unwrap().unwrap();
+    staged.write(b" and after").unwrap();
+    let checkpoint = staged.checkpoint().unwrap();
+    (disk, id, checkpoint)
+}
+
+fn goes_on(replay: &Replay, id: UploadId, checkpoint: &Checkpoint) -> bool {
+    let whole = Digest::of(DigestAlgorithm::Sha256, b"before and after");
+    SEEDS.into_iter().all(|seed| {
+        let resumed = open(&replay.reboot(seed)).resume(id, checkpoint).unwrap();
+        // From the bytes, since the hash in the checkpoint knows nothing of the disk.
+        let bytes = Checkpoint { len: checkpoint.len, states: Vec::new() };
+        resumed.is_some()
+            && open(&replay.reboot(seed))
+                .resume(id, &bytes)
+                .unwrap()
+                .unwrap()
+                .digest(DigestAlgorithm::Sha256)
+                .unwrap()
+                == whole
+    })
+}
+
+#[test]
+fn an_upload_that_was_taken_back_keeps_what_it_promises_later() {
+    let (disk, id, checkpoint) = taken_back();
+    let mut replay = disk.replay();
+    while replay.advance() {}
+    assert!(goes_on(&replay, id, &checkpoint));
+}
+
+#[test]
+fn each_sync_from_the_taking_back_on_is_needed() {
+    let (disk, id, checkpoint) = taken_back();
+    let syncs = disk.syncs();
+    // The directory of the uploads after the rename, and the bytes that came later.
+    for sync in [syncs - 1, syncs] {
+        let mut replay = disk.replay().ignoring_sync(sync);
+        while replay.advance() {}
+        assert!(!goes_on(&replay, id, &checkpoint), "{}", disk.describe_sync(sync));
+    }
+}
+
+/// A checkpoint before the first byte has no file to name, so a file that is found there later proves nothing.
+#[test]
+fn an_upload_resumed_before_its_first_byte_keeps_what_it_promises_later() {
+    let disk = SimulatedDisk::new();
+    let store = open(&disk);
+    let mut staged = stage(&store);
+    let (id, checkpoint) = (staged.id(), staged.checkpoint().unwrap());
+    staged.write(b"never acknowledged").unwrap();
+    drop(staged);
+    let mut staged = store.resume(id, &checkpoint).unwrap().unwrap();
+    staged.write(b"before and after").unwrap();
+    let checkpoint = staged.checkpoint().unwrap();
+    let mut replay = disk.replay();
+    while replay.advance() {}
+    assert!(goes_on(&replay, id, &checkpoint));
+}

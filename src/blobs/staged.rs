@@ -50,6 +50,8 @@ pub struct StagedBlob {
     written_back: u64,
     /// Whether the name in `uploads` is durable.
     is_named: bool,
+    /// Whether nothing has changed in the file since a sync.
+    is_clean: bool,
     /// Once a sync has failed, nobody knows which bytes reached the disk, and later syncs prove nothing.
     has_failed_sync: bool,
     metrics: StorageMetrics,
@@ -74,6 +76,7 @@ impl StagedBlob {
             marks: Vec::new(),
             written_back: 0,
             is_named: false,
+            is_clean: false,
             has_failed_sync: false,
             metrics,
         };
@@ -100,6 +103,9 @@ impl StagedBlob {
         if held < checkpoint.len {
             return Ok(None);
         }
+        // The checkpoint made the bytes and the name durable. A cut-off tail may come back until the next sync.
+        staged.is_named = checkpoint.len > 0;
+        staged.is_clean = held == checkpoint.len;
         if let Some(file) = &staged.file
             && held > checkpoint.len
         {
@@ -134,6 +140,7 @@ impl StagedBlob {
             return Ok(());
         }
         self.create_file()?;
+        self.is_clean = false;
         for piece in bytes.chunks(PIECE) {
             let file = self.file.as_ref().expect("created above");
             file.write_at(piece, self.len).map_err(|error| self.failure("write", error))?;
@@ -206,6 +213,7 @@ impl StagedBlob {
             Some((mark, hashers)) if hashers.len() == algorithms.len() => (*mark, hashers.clone()),
             Some(_) | None => (0, algorithms.into_iter().map(Hasher::new).collect()),
         };
+        self.is_clean = false;
         // Should the reading fail, the upload has lost its hashes and says so by knowing none.
         self.hashers.clear();
         self.len = len;
@@ -221,6 +229,7 @@ impl StagedBlob {
         if let Some(file) = &self.file {
             file.set_len(self.len).map_err(|error| self.failure("truncate", error))?;
         }
+        self.is_clean = false;
         Ok(())
     }
 
@@ -238,6 +247,7 @@ impl StagedBlob {
         // A write that failed half-way may have left bytes that were never accepted.
         if file.len().map_err(|error| self.failure("stat", error))? != self.len {
             file.set_len(self.len).map_err(|error| self.failure("truncate", error))?;
+            self.is_clean = false;
         }
         self.sync()?;
         Ok(self.path)
@@ -260,6 +270,9 @@ impl StagedBlob {
         if self.has_failed_sync {
             return Err(self.failure("sync", io::Error::other("an earlier sync of this file failed")));
         }
+        if self.is_clean {
+            return Ok(());
+        }
         let file = self.file.as_ref().expect("only a file is synced");
         let began = clock::monotonic();
         if let Err(error) = file.sync() {
@@ -267,6 +280,7 @@ impl StagedBlob {
             return Err(self.failure("sync", error));
         }
         self.metrics.sync(began.elapsed());
+        self.is_clean = true;
         self.written_back = self.len;
         Ok(())
     }

@@ -30,7 +30,19 @@ impl Output {
 /// Prints why a command failed, on standard error.
 pub(super) fn error(error: &anyhow::Error) {
     // Nobody is left to tell when standard error is closed.
-    let _ = writeln!(io::stderr().lock(), "error: {error:#}");
+    let _ = writeln!(io::stderr().lock(), "error: {}", message(error));
+}
+
+/// The error and its causes, but for those that an error already tells itself.
+fn message(error: &anyhow::Error) -> String {
+    let mut message = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !message.contains(&cause) {
+            message.push_str(": ");
+            message.push_str(&cause);
+        }
+    }
+    message
 }
 
 /// A number of bytes for people: `1.5 GiB`.
@@ -48,6 +60,13 @@ pub(super) fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || anyhow::Error::from(io::Error::other("no disk"));
+        assert_eq!(message(&cause().context("cannot write")), "cannot write: no disk");
+        assert_eq!(message(&cause().context("cannot write (no disk)")), "cannot write (no disk)");
+    }
 
     #[test]
     fn byte_counts_are_written_with_the_unit_that_fits() {

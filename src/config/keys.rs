@@ -181,10 +181,10 @@ pub const KEYS: &[Key] = &[
     ),
     Key::text(
         "limits.header_timeout",
-        "60s",
+        "2m",
         |config, value| positive_duration(value).map(|time| config.limits.header_timeout = time),
         "The time for a request's head to arrive, counted from the connect or the last answer. A connection that is kept \
-         open without being used is closed after it.",
+         open without being used is closed after it, so it should be longer than clients and proxies keep theirs.",
     ),
     Key::text(
         "limits.idle_timeout",

@@ -360,6 +360,7 @@ impl IntoResponse for ApiError {
         *response.headers_mut() = headers;
         response.headers_mut().insert(CONTENT_TYPE, APPLICATION_JSON);
         response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
+        response.extensions_mut().insert(code);
         if let Some(failure) = failure {
             response.extensions_mut().insert(failure);
         }

@@ -10,11 +10,11 @@ use http::header::{CONTENT_LENGTH, EXPECT};
 
 use super::errors::{ApiError, ErrorCode, manifest_too_large};
 
-/// What is still read of a body that was refused, so that a client that sends first and listens later gets the answer
+/// What is still read of a body that nobody wants, so that a client that sends first and listens later finds the answer
 /// and not a broken connection.
-const DRAINED_BYTES: u64 = 8 * 1024 * 1024;
+const DISCARDED_BYTES: u64 = 64 * 1024 * 1024;
 /// How long that may take.
-const DRAINED_FOR: Duration = Duration::from_secs(5);
+const DISCARDED_FOR: Duration = Duration::from_secs(10);
 
 /// The body of a request, read at most once.
 #[derive(Debug)]
@@ -83,16 +83,16 @@ impl Incoming {
         if self.declared.is_some_and(|declared| declared > limit as u64) {
             return Err(manifest_too_large(limit));
         }
-        let Some(first) = self.next().await? else { return Ok(Bytes::new()) };
+        let Some(first) = self.next_of_manifest().await? else { return Ok(Bytes::new()) };
         if first.len() > limit {
             return Err(manifest_too_large(limit));
         }
         if self.declared == Some(first.len() as u64) {
             // The usual case: the manifest came in one piece, and is held without a copy of its own.
-            return self.next().await.map(|_| first);
+            return self.next_of_manifest().await.map(|_| first);
         }
         let mut all = BytesMut::from(first);
-        while let Some(bytes) = self.next().await? {
+        while let Some(bytes) = self.next_of_manifest().await? {
             if all.len() + bytes.len() > limit {
                 return Err(manifest_too_large(limit));
             }
@@ -101,19 +101,29 @@ impl Incoming {
         Ok(all.freeze())
     }
 
-    /// Reads a bounded part of what a refused request still sends. A client that waits for `100 Continue` isn't asked
-    /// to send.
-    pub(super) async fn drain(&mut self) {
-        if self.is_over || (self.is_expecting && self.received == 0) {
-            return;
+    async fn next_of_manifest(&mut self) -> Result<Option<Bytes>, ApiError> {
+        self.next().await.map_err(|_| {
+            ApiError::new(
+                ErrorCode::ManifestInvalid,
+                "the request's body ended before its time; send the manifest again",
+            )
+        })
+    }
+
+    /// Ends the reading; what the client still sends is read and dropped in the background, up to a bound, while the
+    /// answer is on its way. A client that waits for `100 Continue` isn't asked to send.
+    pub(super) fn discard(self) {
+        let is_waiting = self.is_expecting && self.received == 0;
+        if !self.is_over && !is_waiting && !self.body.is_end_stream() {
+            tokio::spawn(self.read_in_vain());
         }
-        let enough = self.received + DRAINED_BYTES;
-        if self.declared.is_some_and(|declared| declared > enough) {
-            return;
-        }
+    }
+
+    async fn read_in_vain(mut self) {
+        let enough = self.received.saturating_add(DISCARDED_BYTES);
         let reading = async { while self.received < enough && matches!(self.next().await, Ok(Some(_))) {} };
-        // A client that is too slow sees its connection close.
-        let _ = tokio::time::timeout(DRAINED_FOR, reading).await;
+        // A client that sends more, or too slowly, sees its connection close.
+        let _ = tokio::time::timeout(DISCARDED_FOR, reading).await;
     }
 }
 
@@ -126,6 +136,9 @@ fn interrupted() -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use futures_util::stream;
     use http::HeaderValue;
 
@@ -190,14 +203,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_drained_is_bounded() {
-        run(async {
-            let mut small = incoming(None, vec![Ok("abc"), Ok("def")]);
-            small.drain().await;
-            assert!(small.is_over);
-            let mut large = incoming(Some("99999999999"), vec![Ok("abc")]);
-            large.drain().await;
-            assert_eq!(large.received, 0);
+    fn what_nobody_wants_is_read_up_to_a_bound() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.expect("a runtime").block_on(async {
+            let read = Arc::new(AtomicU64::new(0));
+            let counted = Arc::clone(&read);
+            let piece = Bytes::from(vec![0; 1 << 16]);
+            let endless = stream::repeat_with(move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, std::io::Error>(piece.clone())
+            });
+            Incoming::new(&HeaderMap::new(), Body::from_stream(endless)).read_in_vain().await;
+            assert_eq!(read.load(Ordering::Relaxed) << 16, DISCARDED_BYTES);
+            // The clock is paused: only a time-out ends this.
+            let silent = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+            Incoming::new(&HeaderMap::new(), silent).read_in_vain().await;
         });
     }
 }

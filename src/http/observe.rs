@@ -4,8 +4,8 @@ use std::any::Any;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -16,21 +16,35 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::USER_AGENT;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::{Frame, SizeHint};
 
 use crate::clock::monotonic;
 use crate::telemetry::{self, GaugeGuard, Metrics, RequestId};
 
-use super::errors::{ApiError, Failure};
+use super::errors::{ApiError, ErrorCode, Failure};
 use super::headers::{CONTENT_DIGEST, REQUEST_ID, UPLOAD_UUID};
 
 /// The longest piece of a header or a path that a log line repeats, in bytes.
 const LOGGED_BYTES: usize = 512;
 
-/// The name of a request's route in metrics and logs; handlers put it into their answers.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct RouteName(pub(super) &'static str);
+/// The status that the log and the metrics give to a request whose client left before it had an answer.
+const CLIENT_LEFT: u16 = 499;
+
+/// What becomes known of a request while it is handled; it stands in the request's extensions.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    received_bytes: AtomicU64,
+    route: OnceLock<&'static str>,
+}
+
+/// Names the route of the request with these extensions, for metrics and logs.
+pub(super) fn set_route(extensions: &Extensions, name: &'static str) {
+    if let Some(progress) = extensions.get::<Arc<Progress>>() {
+        // Only the first name counts, and there is only one.
+        let _ = progress.route.set(name);
+    }
+}
 
 /// Wraps every request: counts its bytes, answers its id, turns a panic into a 500, and speaks once at its end, which
 /// is when the last byte of the answer has been taken, or the connection was lost.
@@ -43,11 +57,11 @@ pub(super) async fn observe(State(metrics): State<Metrics>, request: Request, ne
     let id_value = HeaderValue::from_str(id.as_str()).ok();
 
     let (mut parts, body) = request.into_parts();
-    let received = Arc::new(AtomicU64::new(0));
+    let progress = Arc::new(Progress::default());
     let body = if body.is_end_stream() {
         body
     } else {
-        Body::new(CountedBody { body, received: Arc::clone(&received) })
+        Body::new(CountedBody { body, progress: Arc::clone(&progress) })
     };
     // An answer to HEAD is complete without the body that is made for it.
     let is_head = parts.method == Method::HEAD;
@@ -57,19 +71,19 @@ pub(super) async fn observe(State(metrics): State<Metrics>, request: Request, ne
         id,
         method: method_name(&parts.method),
         path: logged(parts.uri.path().as_bytes()),
-        route: "none",
         remote: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0),
         user_agent: text_of(&parts.headers, &USER_AGENT),
-        status: StatusCode::OK,
+        status: CLIENT_LEFT,
+        error: None,
         upload: None,
         digest: None,
         failure: None,
-        received,
+        progress: Arc::clone(&progress),
         sent_bytes: 0,
         is_complete: false,
         _in_flight: in_flight,
     };
-    parts.extensions.insert(line.id.clone());
+    parts.extensions.insert(progress);
 
     let answer = AssertUnwindSafe(next.run(Request::from_parts(parts, body))).catch_unwind().await;
     let mut response = answer.unwrap_or_else(|panic| {
@@ -80,8 +94,8 @@ pub(super) async fn observe(State(metrics): State<Metrics>, request: Request, ne
     if let Some(id) = id_value {
         response.headers_mut().insert(REQUEST_ID.clone(), id);
     }
-    line.status = response.status();
-    line.route = response.extensions().get::<RouteName>().map_or("none", |route| route.0);
+    line.status = response.status().as_u16();
+    line.error = response.extensions().get::<ErrorCode>().map(|code| code.as_str());
     line.failure = response.extensions_mut().remove::<Failure>().map(|failure| failure.0);
     line.upload = text_of(response.headers(), &UPLOAD_UUID);
     line.digest = text_of(response.headers(), &CONTENT_DIGEST);
@@ -132,15 +146,15 @@ struct Line {
     id: RequestId,
     method: &'static str,
     path: String,
-    route: &'static str,
     remote: Option<SocketAddr>,
     user_agent: Option<String>,
-    status: StatusCode,
+    status: u16,
+    error: Option<&'static str>,
     upload: Option<String>,
     digest: Option<String>,
     /// What went wrong inside, if something did.
     failure: Option<String>,
-    received: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     sent_bytes: u64,
     is_complete: bool,
     _in_flight: GaugeGuard,
@@ -153,9 +167,10 @@ macro_rules! event {
             request = $line.id.as_str(),
             method = $line.method,
             path = $line.path,
-            route = $line.route,
-            status = $line.status.as_u16(),
-            received_bytes = $line.received.load(Ordering::Relaxed),
+            route = $line.route(),
+            status = $line.status,
+            error = $line.error,
+            received_bytes = $line.received_bytes(),
             sent_bytes = $line.sent_bytes,
             took_us = u64::try_from($took.as_micros()).unwrap_or(u64::MAX),
             remote = $line.remote.map(tracing::field::display),
@@ -167,20 +182,31 @@ macro_rules! event {
     };
 }
 
+impl Line {
+    fn route(&self) -> &'static str {
+        self.progress.route.get().copied().unwrap_or("none")
+    }
+
+    fn received_bytes(&self) -> u64 {
+        self.progress.received_bytes.load(Ordering::Relaxed)
+    }
+}
+
 impl Drop for Line {
     fn drop(&mut self) {
         let took = monotonic().saturating_duration_since(self.started);
         self.metrics.record(&telemetry::Request {
             method: self.method,
-            route: self.route,
-            status: self.status.as_u16(),
+            route: self.route(),
+            status: self.status,
             took,
-            received_bytes: self.received.load(Ordering::Relaxed),
+            received_bytes: self.received_bytes(),
             sent_bytes: self.sent_bytes,
         });
         let line = self;
         match (&line.failure, line.is_complete) {
             (Some(failure), _) => event!(error, line, took, failure, "request failed"),
+            (None, _) if line.status >= 500 => event!(warn, line, took, "request refused"),
             (None, true) => event!(info, line, took, "request"),
             (None, false) => event!(info, line, took, "request ended before its answer did"),
         }
@@ -190,7 +216,7 @@ impl Drop for Line {
 /// A request's body that counts what arrives.
 struct CountedBody {
     body: Body,
-    received: Arc<AtomicU64>,
+    progress: Arc<Progress>,
 }
 
 impl HttpBody for CountedBody {
@@ -204,7 +230,7 @@ impl HttpBody for CountedBody {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &frame {
             let bytes = frame.data_ref().map_or(0, Bytes::len);
-            self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+            self.progress.received_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
         frame
     }

@@ -185,10 +185,12 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "what `select` returns")]
     fn one(start: u64, end: u64) -> Result<Selection, RangeError> {
         Ok(Selection::One(ByteRange { start, end }))
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "what `select` returns")]
     fn many(ranges: &[(u64, u64)]) -> Result<Selection, RangeError> {
         Ok(Selection::Many(ranges.iter().map(|&(start, end)| ByteRange { start, end }).collect()))
     }

@@ -29,7 +29,7 @@ pub struct Service {
 /// How a registry is served.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The URL under which clients reach the registry, such as `https://registry.example`. With it, `Location` and `Link`
+    /// The URL under which clients reach the registry, such as `https://registry.example`, in visible ASCII. With it, `Location` and `Link`
     /// are absolute; without, they are relative, which works behind any proxy.
     pub external_url: Option<String>,
     /// The least length of a chunk that isn't the last, as uploads are told; 0 tells them nothing. It is advice: shorter

@@ -90,6 +90,8 @@ stored_as_bytes!(
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::metadata::blobs::{BlobRecord, LinkRecord};
     use crate::metadata::manifests::{ManifestRecord, ReferrerRecord};
@@ -103,7 +105,10 @@ mod tests {
     }
 
     fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        bytes.iter().fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").unwrap();
+            hex
+        })
     }
 
     /// Encodes, compares with what released binaries wrote, and decodes again.
@@ -149,7 +154,7 @@ mod tests {
         let state = Hasher::new(DigestAlgorithm::Sha256).save();
         let mut golden = format!("01 01 61 07 08 01 78 09 01 01 {:02x}", state.format.len());
         golden.push_str(&hex(state.format.as_bytes()));
-        golden.push_str(&format!("{:02x}{}", state.bytes.len(), hex(&state.bytes)));
+        write!(golden, "{:02x}{}", state.bytes.len(), hex(&state.bytes)).unwrap();
         pin(
             &UploadRecord {
                 repository: "a".parse().unwrap(),

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Builder, Database, ReadableDatabase, WriteTransaction};
 
-use super::backend::FileBackend;
+use super::backend::{FileBackend, Overlay};
 use super::cache::{Caches, Ticket};
 use super::{Error, OpenError, Options, ReadTx};
 use crate::fsio::{Access, Disk};
@@ -33,6 +33,9 @@ pub(super) struct DatabaseSlot {
 #[derive(Debug)]
 enum Handle {
     Open(Database),
+    /// The disk refused what opening writes: what was committed is read, and writes fail with this error until one of
+    /// them finds that the file opens again.
+    ReadOnly(Database, Error),
     /// The last attempt to reopen failed; the next user tries again.
     Broken(Error),
     Closed,
@@ -99,7 +102,7 @@ impl DatabaseSlot {
         write: impl FnOnce(WriteTransaction) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let handle = self.handle();
-        let mut transaction = handle.database()?.begin_write().map_err(Error::from_redb)?;
+        let mut transaction = handle.writable()?.begin_write().map_err(Error::from_redb)?;
         transaction.set_quick_repair(self.options.quick_repair);
         write(transaction)
     }
@@ -121,22 +124,38 @@ impl DatabaseSlot {
         // The old handle goes first: redb's state on the way out must not meet the new one.
         *handle = Handle::Broken(Error::Storage("the metadata is being reopened".into()));
         self.metrics.database_reopened();
-        match open_file(self.disk.as_ref(), &self.path, self.options) {
+        self.opened.fetch_add(1, Ordering::AcqRel);
+        // A commit that failed may be there after all.
+        self.caches.clear();
+        let error = match self.open_again(Access::Write) {
             Ok(database) => {
                 tracing::warn!(path = %self.path.display(), "reopened the metadata after a disk error");
-                // A commit that failed may be there after all.
-                self.caches.clear();
                 *handle = Handle::Open(database);
-                self.opened.fetch_add(1, Ordering::AcqRel);
-                Ok(())
+                return Ok(());
             }
-            Err(error) => {
-                tracing::error!(%error, "the metadata can't be reopened; the next request tries again");
-                let error = Error::Storage(error.to_string().into());
-                *handle = Handle::Broken(error.clone());
-                Err(error)
-            }
+            Err(error) => error,
+        };
+        if let Ok(database) = self.open_again(Access::Read) {
+            tracing::error!(%error, "the metadata can be read only; the next write tries again");
+            *handle = Handle::ReadOnly(database, error);
+            return Ok(());
         }
+        tracing::error!(%error, "the metadata can't be reopened; the next request tries again");
+        *handle = Handle::Broken(error.clone());
+        Err(error)
+    }
+
+    fn open_again(&self, access: Access) -> Result<Database, Error> {
+        let broken = |error: &dyn std::fmt::Display| Error::Storage(error.to_string().into());
+        let file = self.disk.open(&self.path, access).map_err(|error| broken(&error))?;
+        let file = file.ok_or_else(|| broken(&"the metadata file is not there"))?;
+        let mut builder = Builder::new();
+        builder.set_cache_size(self.options.cache_bytes);
+        let database = match access {
+            Access::Write => builder.create_with_backend(FileBackend(file)),
+            Access::Read => builder.create_with_backend(Overlay::new(file).map_err(|error| broken(&error))?),
+        };
+        database.map_err(Error::from_redb)
     }
 
     /// Closes the file cleanly, for good; waits for the readers and the writer that are under way.
@@ -154,9 +173,16 @@ impl DatabaseSlot {
 impl Handle {
     fn database(&self) -> Result<&Database, Error> {
         match self {
-            Handle::Open(database) => Ok(database),
+            Handle::Open(database) | Handle::ReadOnly(database, _) => Ok(database),
             Handle::Broken(error) => Err(error.clone()),
             Handle::Closed => Err(Error::Closed),
+        }
+    }
+
+    fn writable(&self) -> Result<&Database, Error> {
+        match self {
+            Handle::ReadOnly(_, error) => Err(error.clone()),
+            Handle::Open(_) | Handle::Broken(_) | Handle::Closed => self.database(),
         }
     }
 }

@@ -124,6 +124,8 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use redb::TableHandle;
+
     use super::*;
     use crate::fsio::SimulatedDisk;
 
@@ -159,7 +161,6 @@ mod tests {
     fn tables(disk: &SimulatedDisk) -> Vec<String> {
         let database = open_file(disk, PATH.as_ref(), Options::default()).unwrap();
         let transaction = database.begin_read().unwrap();
-        use redb::TableHandle;
         let mut names: Vec<_> =
             transaction.list_tables().unwrap().map(|table| table.name().to_owned()).collect();
         names.sort_unstable();

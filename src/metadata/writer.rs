@@ -54,27 +54,29 @@ where
     F: FnMut(&WriteTx<'_>) -> Result<T, E> + Send,
 {
     fn run(&mut self, tx: &WriteTx<'_>) -> Ran {
-        match catch_unwind(AssertUnwindSafe(|| (self.closure)(tx))) {
-            Ok(result) => {
-                let ran = if result.is_ok() { Ran::Done } else { Ran::Refused };
-                self.result = Some(result);
-                ran
-            }
-            Err(_) => {
-                self.result = Some(Err(Error::Panicked.into()));
-                Ran::Panicked
-            }
+        if let Ok(result) = catch_unwind(AssertUnwindSafe(|| (self.closure)(tx))) {
+            let ran = if result.is_ok() { Ran::Done } else { Ran::Refused };
+            self.result = Some(result);
+            ran
+        } else {
+            self.result = Some(Err(Error::Panicked.into()));
+            Ran::Panicked
         }
     }
 
     fn answer(self: Box<Self>) {
-        let result = self.result.unwrap_or_else(|| Err(Error::Closed.into()));
+        let Write { closure, result, reply } = *self;
+        // What the closure holds may keep the metadata alive: it goes before somebody who waits can go on and drop the rest.
+        drop(closure);
+        let result = result.unwrap_or_else(|| Err(Error::Closed.into()));
         // The one who asked may have gone; what was committed stays.
-        let _ = self.reply.send(result);
+        let _ = reply.send(result);
     }
 
     fn fail(self: Box<Self>, error: Error) {
-        let _ = self.reply.send(Err(error.into()));
+        let Write { closure, reply, .. } = *self;
+        drop(closure);
+        let _ = reply.send(Err(error.into()));
     }
 }
 
@@ -120,7 +122,9 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         drop(self.jobs.take());
-        if let Some(thread) = self.thread.take() {
+        let Some(thread) = self.thread.take() else { return };
+        // The last handle on the metadata may have been in a closure whose asker had gone.
+        if thread.thread().id() != std::thread::current().id() {
             // The thread catches the panics of closures; its own would have been reported when it happened.
             let _ = thread.join();
         }
@@ -186,9 +190,9 @@ fn run_batch(
     batch: &mut [Box<dyn Job>],
 ) -> Result<Outcome, Error> {
     let tx = WriteTx::new(&transaction, caches);
-    for place in 0..batch.len() {
+    for (place, job) in batch.iter_mut().enumerate() {
         let before = tx.writes();
-        match batch[place].run(&tx) {
+        match job.run(&tx) {
             Ran::Done => {}
             Ran::Refused if tx.writes() == before => {}
             Ran::Refused | Ran::Panicked => {
@@ -322,5 +326,29 @@ mod tests {
         assert!(waiting.blocking_recv().unwrap().is_ok());
         assert!(matches!(metadata.write_blocking(put("late")), Err(Error::Closed)));
         assert!(matches!(metadata.read(|tx| tx.has(Table::Meta, "late")), Err(Error::Closed)));
+    }
+    /// Says when it is dropped whether that happens in a panic.
+    struct Witness(mpsc::Sender<bool>);
+
+    impl Drop for Witness {
+        fn drop(&mut self) {
+            let _ = self.0.send(std::thread::panicking());
+        }
+    }
+
+    /// A request that was given up held the last handle in its closure, and the writer thread waited for its own end.
+    #[test]
+    fn the_last_handle_may_go_on_the_writer_thread() {
+        let metadata = Arc::new(metadata(&StorageMetrics::default()));
+        let release = hold(&metadata);
+        let (dropped, gone) = mpsc::channel();
+        let held = (metadata.clone(), Witness(dropped));
+        drop(metadata.submit(move |_| {
+            let _ = &held;
+            Ok::<_, Error>(())
+        }));
+        drop(metadata);
+        drop(release);
+        assert_eq!(gone.recv(), Ok(false));
     }
 }

@@ -42,12 +42,11 @@ impl BlobService {
     /// Opens the blob for reading.
     pub fn open(&self, digest: &Digest) -> Result<Option<BlobReader>, Error> {
         let Some(blob) = self.stat(digest)? else { return Ok(None) };
-        match self.scope.inner.blobs.open_blob(&blob.digest)? {
-            Some(file) => Ok(Some(BlobReader::new(file, blob.digest, blob.size, blob.created_at))),
-            None => {
-                tracing::error!(digest = %blob.digest, "the file of a blob is missing");
-                Ok(None)
-            }
+        if let Some(file) = self.scope.inner.blobs.open_blob(&blob.digest)? {
+            Ok(Some(BlobReader::new(file, blob.digest, blob.size, blob.created_at)))
+        } else {
+            tracing::error!(digest = %blob.digest, "the file of a blob is missing");
+            Ok(None)
         }
     }
 

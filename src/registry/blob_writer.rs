@@ -325,7 +325,7 @@ fn report_interruption(session: &Session, recorded: Result<(), Error>) {
     match recorded {
         Ok(()) => tracing::debug!(upload = %session.id, "an upload was interrupted and can be resumed"),
         Err(error) => {
-            tracing::warn!(upload = %session.id, %error, "an interrupted upload could not be recorded")
+            tracing::warn!(upload = %session.id, %error, "an interrupted upload could not be recorded");
         }
     }
 }
@@ -473,13 +473,12 @@ impl Published {
             .metadata
             .write(move |tx| {
                 let repository = repositories::ensure(tx, &name, now, &link.actor)?;
-                let blob = match blobs::get(tx, &canonical)? {
-                    Some(blob) => blob,
-                    None => {
-                        let blob = BlobRecord { size, created_at: now.millis() };
-                        blobs::insert(tx, &canonical, &blob)?;
-                        blob
-                    }
+                let blob = if let Some(blob) = blobs::get(tx, &canonical)? {
+                    blob
+                } else {
+                    let blob = BlobRecord { size, created_at: now.millis() };
+                    blobs::insert(tx, &canonical, &blob)?;
+                    blob
                 };
                 blobs::insert_alias(tx, &named, &canonical)?;
                 blobs::insert_link(tx, repository, &canonical, &link)?;

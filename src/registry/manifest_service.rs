@@ -298,10 +298,10 @@ pub(super) fn require_unreferenced(
     named: &Digest,
     canonical: &Digest,
 ) -> Result<(), Error> {
-    let mut names = blobs::aliases(tx, canonical)?;
-    names.push(*canonical);
-    for name in names {
-        let parents = manifests::parents(tx, id, &name, PARENTS_NAMED)?;
+    let mut digests = blobs::aliases(tx, canonical)?;
+    digests.push(*canonical);
+    for digest in digests {
+        let parents = manifests::parents(tx, id, &digest, PARENTS_NAMED)?;
         if !parents.is_empty() {
             return Err(Error::StillReferenced { digest: *named, parents });
         }
@@ -316,9 +316,9 @@ fn forget_references(
     canonical: &Digest,
     record: &ManifestRecord,
 ) -> Result<(), Error> {
-    let parsed = manifests::payload(tx, canonical, |bytes| Manifest::parse(&record.media_type, bytes))?
+    let stored = manifests::payload(tx, canonical, |bytes| Manifest::parse(&record.media_type, bytes))?
         .ok_or_else(|| missing_payload(canonical))??;
-    for child in &parsed.children {
+    for child in &stored.children {
         let named = child.descriptor.digest;
         manifests::remove_reference(tx, id, &named, canonical)?;
         if let Some(child) = blobs::canonical(tx, &named)? {

@@ -171,7 +171,8 @@ async fn load(inner: &Arc<Inner>, id: UploadId) -> Result<Option<Arc<Session>>, 
     }
     let worker = inner.clone();
     blocking(move || {
-        if !worker.blobs.is_staged(id)? && !take_back(&worker, id, &record)? {
+        let has_bytes = record.durable_len == 0 || worker.blobs.is_staged(id)?;
+        if !has_bytes && !take_back(&worker, id, &record)? {
             return Ok(None);
         }
         let states = record.states.iter().cloned().filter_map(uploads::HashStateRecord::state).collect();
@@ -250,9 +251,10 @@ pub(super) async fn checkpoint_all(inner: &Arc<Inner>) {
         let worker = inner.clone();
         let done = blocking(move || {
             // An upload without a byte is as good as a new one.
-            match held.staged.as_ref().is_some_and(|staged| staged.len() > 0) {
-                true => checkpoint(&worker, &session, &mut held),
-                false => Ok(()),
+            if held.staged.as_ref().is_some_and(|staged| !staged.is_empty()) {
+                checkpoint(&worker, &session, &mut held)
+            } else {
+                Ok(())
             }
         });
         if let Err(error) = done.await {

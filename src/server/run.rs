@@ -76,7 +76,7 @@ fn advice_about_directory(error: &OpenError) -> &'static str {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             ". Make room on that file system, or choose a directory on another with --data"
         }
-        _ => "",
+        _ => ". If that is not the place for the data, choose another directory with --data",
     }
 }
 
@@ -127,7 +127,6 @@ impl Server {
                 external_url: config.external_url.clone(),
                 chunk_min_length: config.uploads.chunk_min_length,
                 buffer_bytes: config.limits.buffers,
-                ..http::Settings::default()
             },
             metrics: metrics.clone(),
         });
@@ -173,12 +172,22 @@ async fn sweep(registry: Registry) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fsio::FileError;
 
     #[test]
     fn an_empty_configuration_means_the_registrys_own_defaults() {
         let options = registry_options(&Config::default());
         assert_eq!(options.policy, Policy::default());
         assert_eq!(options.database, metadata::Options::default());
+    }
+
+    #[test]
+    fn a_directory_that_may_not_be_written_comes_with_what_to_do() {
+        let refused =
+            FileError::new("create directory", "/srv/x".as_ref(), io::ErrorKind::PermissionDenied.into());
+        let message = StartError::from(OpenError::File(refused)).to_string();
+        assert!(message.contains("/srv/x") && message.contains("the right to write there"), "{message}");
+        assert!(message.contains("--data"), "{message}");
     }
 
     #[test]

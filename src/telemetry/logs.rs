@@ -1,7 +1,9 @@
 //! The log: structured lines on standard error.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::panic::PanicHookInfo;
 use std::str::FromStr;
 
 use tracing::level_filters::LevelFilter;
@@ -129,7 +131,26 @@ pub fn start_logs(level: LogLevel, format: LogFormat) {
         LogFormat::Json => lines::layer().json().flatten_event(true).with_writer(io::stderr).boxed(),
     };
     // A second call comes from a program that embeds the library and has set up its own log.
-    let _ = tracing::subscriber::set_global_default(Registry::default().with(lines.with_filter(filter)));
+    if tracing::subscriber::set_global_default(Registry::default().with(lines.with_filter(filter))).is_ok() {
+        std::panic::set_hook(Box::new(log_panic));
+    }
+}
+
+/// Logs a panic as one line like any other, since whoever parses the log can't parse the default's text.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let payload = panic.payload();
+    let message = payload.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| payload.downcast_ref::<&str>().copied());
+    let location = panic.location().map(ToString::to_string);
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    let thread = std::thread::current();
+    tracing::error!(
+        message = message.unwrap_or("panicked without a message"),
+        location,
+        thread = thread.name(),
+        backtrace,
+    );
 }
 
 #[cfg(test)]
@@ -145,6 +166,30 @@ mod tests {
             assert_eq!(format.to_string().parse(), Ok(format));
         }
         assert_eq!("verbose".parse::<LogLevel>(), Err(()));
+    }
+
+    /// Runs itself as another process, since a process has one log and one hook.
+    #[test]
+    fn a_panic_is_one_json_line() {
+        const VARIABLE: &str = "A_PANIC_IS_ONE_JSON_LINE";
+        if std::env::var_os(VARIABLE).is_some() {
+            start_logs(LogLevel::Error, LogFormat::Json);
+            let defect =
+                std::thread::Builder::new().name("worker".to_owned()).spawn(|| panic!("a defect")).unwrap();
+            defect.join().unwrap_err();
+            return;
+        }
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "telemetry::logs::tests::a_panic_is_one_json_line", "--nocapture"])
+            .env(VARIABLE, "1")
+            .env("RUST_BACKTRACE", "1")
+            .output()
+            .unwrap();
+        let line: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!((line["level"].as_str(), line["message"].as_str()), (Some("ERROR"), Some("a defect")));
+        assert_eq!(line["thread"], "worker");
+        assert!(line["location"].as_str().unwrap().contains("logs.rs:"), "{line}");
+        assert!(line["backtrace"].is_string(), "{line}");
     }
 
     #[test]

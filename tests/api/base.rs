@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use crate::support::Server;
+use crate::support::{Server, sha256};
 
 #[test]
 fn row_1_get_v2_says_that_the_api_is_there() {
@@ -117,6 +117,60 @@ fn s2_4_no_answer_is_ever_encoded() {
         .expect(200)
         .expect_header("content-length", body.len())
         .expect_body(&body);
+}
+
+#[test]
+fn s1_3_head_answers_as_get_without_the_body() {
+    let server = Server::start();
+    let image = server.push_image("a", "v1", 1);
+    for path in [
+        "/v2/".to_owned(),
+        "/v2/_catalog".to_owned(),
+        "/v2/a/tags/list".to_owned(),
+        "/v2/a/manifests/v1".to_owned(),
+        format!("/v2/a/referrers/{}", image.digest()),
+    ] {
+        let get = server.get(&path).send().expect(200);
+        server
+            .head(&path)
+            .send()
+            .expect(200)
+            .expect_header("content-length", get.body.len())
+            .expect_header("content-type", get.header("content-type"));
+    }
+}
+
+#[test]
+fn s2_2_a_client_may_wait_for_100_continue() {
+    use std::io::{Read, Write};
+
+    let server = Server::start();
+    let bytes = b"waited for";
+    let digest = sha256(bytes);
+    let mut stream = server.connect();
+    write!(
+        stream,
+        "POST /v2/a/blobs/uploads/?digest={digest} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        bytes.len()
+    )
+    .unwrap();
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(bytes).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    server.get(&format!("/v2/a/blobs/{digest}")).send().expect(200).expect_body(bytes);
+}
+
+#[test]
+fn a_request_that_a_proxy_wrote_in_absolute_form_is_served() {
+    let server = Server::start();
+    let request =
+        "GET http://registry.example/v2/ HTTP/1.1\r\nHost: registry.example\r\nConnection: close\r\n\r\n";
+    assert_eq!(server.raw(request.as_bytes()).status, 200);
 }
 
 #[test]

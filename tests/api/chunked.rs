@@ -82,8 +82,7 @@ fn s1_9_a_closing_put_out_of_order_is_416_and_the_upload_goes_on() {
 fn s1_4_a_content_range_of_another_form_is_refused() {
     let server = Server::start();
     let location = server.begin("a");
-    for range in ["bytes 0-4/5", "bytes=0-4", "0-", "-4", "a-b", "4-0", "0-4/5", "0-99999999999999999999", ""]
-    {
+    for range in ["0-", "-4", "a-b", "4-0", "0-99999999999999999999", "", "-", "0..4"] {
         chunk(&server, &location, range, b"hello").expect_one_of(&[400, 416]);
     }
     server.get(&location).send().expect(204).expect_header("range", "0-0");
@@ -116,6 +115,9 @@ fn s1_4_a_chunk_survives_a_crash() {
     let location = server.get(&location).send().expect(204).expect_header("range", "0-599999").location();
     let location = chunk(&server, &location, "600000-999999", &bytes[600_000..]).expect(202).location();
     server.put(&with_query(&location, &format!("digest={}", sha256(&bytes)))).body(b"").send().expect(201);
+    // The state of the hash came through the crash too: nothing was read back.
+    let metrics = server.get("/metrics").send().expect(200);
+    assert!(String::from_utf8_lossy(&metrics.body).contains("\norlop_upload_rehashed_bytes_total 0\n"));
     server.get(&format!("/v2/a/blobs/{}", sha256(&bytes))).send().expect(200).expect_body(&bytes);
 }
 

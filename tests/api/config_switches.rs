@@ -49,7 +49,7 @@ fn s1_5_sparse_indexes_can_be_allowed() {
     // The absent one may come later.
     server.push_blob("a", b"{}");
     server.put_manifest("a", &absent.digest(), &absent).expect(201);
-    server.delete(&format!("/v2/a/manifests/{}", absent.digest())).send().expect_error(405, "UNSUPPORTED");
+    server.delete(&format!("/v2/a/manifests/{}", absent.digest())).send().expect_error(405, "DENIED");
 }
 
 #[test]
@@ -91,6 +91,32 @@ fn s1_4_locations_and_links_begin_with_the_external_url() {
         let next = inner(&server.get(list).send().expect(200).next().unwrap());
         server.get(&next).send().expect(200);
     }
+}
+
+#[test]
+fn a_disk_below_the_floor_of_free_space_refuses_pushes_and_serves_everything_else() {
+    let mut server = Server::start();
+    let kept = server.push_image("a", "v1", 1);
+    server.push_image("a", "v2", 2);
+    server.push_blob("a", b"{}");
+    server.stop();
+    server.set("storage.free_floor", "1000000 TiB");
+    server.run_again();
+
+    let bytes = b"one more";
+    let digest = sha256(bytes);
+    server.post(&format!("/v2/a/blobs/uploads/?digest={digest}")).body(bytes).send().expect(507);
+    server.put_manifest("a", "v3", &image(b"{}", &[], &json!({}))).expect_error(507, "DENIED");
+    server.get("/v2/a/manifests/v1").send().expect(200).expect_body(&kept.bytes);
+    server.get("/v2/a/tags/list").send().expect(200);
+    server.delete("/v2/a/manifests/v2").send().expect(202);
+    server.get("/v2/a/manifests/v3").send().expect(404);
+    server.assert_nothing_of("a", bytes);
+
+    server.stop();
+    server.set("storage.free_floor", "1 MiB");
+    server.run_again();
+    server.push_blob("a", bytes);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Content, Server, image, sha256, with_query};
+use crate::support::{Content, IMAGE, Server, image, sha256, with_query};
 
 #[test]
 fn s1_8_each_code_has_its_occasion() {
@@ -84,12 +84,7 @@ fn a_message_repeats_only_the_beginning_of_what_was_sent() {
 fn an_error_leaves_the_connection_usable() {
     let server = Server::start();
     for _ in 0..3 {
-        server
-            .put("/v2/a/manifests/v1")
-            .header("content-type", "application/json")
-            .body(b"{")
-            .send()
-            .expect(400);
+        server.put("/v2/a/manifests/v1").header("content-type", IMAGE).body(b"{").send().expect(400);
         server.get("/v2/").send().expect(200);
     }
 }

@@ -107,7 +107,13 @@ fn row_7b_one_tag_that_is_none_refuses_the_whole_push() {
     let other = server.push_image("b", "v1", 2);
     server.put_manifest("a", &format!("{}?tag=good&tag=.bad", image.digest()), &image).expect(400);
     server.get("/v2/a/manifests/good").send().expect(404);
-    server.put_manifest("b", &format!("{}?tag=", other.digest()), &other).expect(400);
+    server
+        .put_manifest("b", &format!("{}?tag=a%20b", other.digest()), &other)
+        .expect_error(400, "TAG_INVALID");
+    server
+        .put_manifest("b", &format!("{}?tag=", other.digest()), &other)
+        .expect(201)
+        .expect_no_header("oci-tag");
 }
 
 #[test]
@@ -179,6 +185,43 @@ fn s1_5_a_push_without_a_content_type_is_what_its_body_says() {
     let image = server.push_image("a", "", 1);
     server.put("/v2/a/manifests/v1").body(&image.bytes).send().expect(201);
     server.get("/v2/a/manifests/v1").send().expect(200).expect_header("content-type", IMAGE);
+}
+
+#[test]
+fn s1_5_a_content_type_that_says_nothing_of_manifests_counts_as_none() {
+    let server = Server::start();
+    let config = b"{}";
+    server.push_blob("a", config);
+    let plain = Content::json(
+        IMAGE,
+        &json!({
+            "schemaVersion": 2,
+            "config": descriptor("application/vnd.oci.image.config.v1+json", config),
+            "layers": [],
+        }),
+    );
+    for generic in
+        ["application/json", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain"]
+    {
+        server
+            .put("/v2/a/manifests/v1")
+            .header("content-type", generic)
+            .body(&plain.bytes)
+            .send()
+            .expect(201);
+        server.get("/v2/a/manifests/v1").send().expect(200).expect_header("content-type", IMAGE);
+    }
+    // It is an image, whose blobs are kept.
+    server.delete(&format!("/v2/a/blobs/{}", sha256(config))).send().expect(405);
+}
+
+#[test]
+fn s1_5_more_tags_than_one_push_may_create_are_414() {
+    let server = Server::start();
+    let image = server.push_image("a", "", 1);
+    let query: Vec<String> = (0..1_000).map(|n| format!("tag=tag-{n}")).collect();
+    server.put_manifest("a", &format!("{}?{}", image.digest(), query.join("&")), &image).expect(414);
+    assert_eq!(server.get("/v2/a/tags/list").send().expect(200).strings("tags"), [""; 0]);
 }
 
 #[test]

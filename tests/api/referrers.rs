@@ -74,13 +74,14 @@ fn row_12b_a_filter_by_artifact_type_says_so() {
     };
     assert_eq!(digests(&filtered("application/x.sbom")), sorted(&[&two]));
     assert_eq!(digests(&filtered("application%2Fx.signature%2Bjson")), sorted(&[&one]));
+    assert_eq!(digests(&filtered("application/x.signature+json")), sorted(&[&one]), "a plus is no space");
     assert_eq!(digests(&filtered("application/x")), [""; 0]);
 }
 
 #[test]
 fn row_12a_a_malformed_digest_is_400() {
     let (server, _) = with_subject();
-    for digest in ["sha256:bad", "v1", "md5:d41d8cd98f00b204e9800998ecf8427e"] {
+    for digest in ["sha256:bad", "v1", "sha256:", "SHA256:00"] {
         server.get(&format!("/v2/a/referrers/{digest}")).send().expect_error(400, "DIGEST_INVALID");
     }
 }
@@ -92,6 +93,8 @@ fn s1_9_nothing_known_is_an_empty_index() {
         format!("/v2/a/referrers/{}", subject.digest()),
         format!("/v2/a/referrers/{}", sha256(b"unknown")),
         format!("/v2/never/heard-of/referrers/{}", sha256(b"unknown")),
+        // Well-formed, of an algorithm that nothing here can have.
+        "/v2/a/referrers/md5:d41d8cd98f00b204e9800998ecf8427e".to_owned(),
     ] {
         let reply = server.get(&path).send().expect(200).expect_header("content-type", INDEX);
         assert_eq!(reply.json()["manifests"], json!([]));

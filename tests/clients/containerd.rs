@@ -1,6 +1,7 @@
 //! containerd, driven by `ctr`.
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::process::{Daemon, find, run};
 use crate::{Client, Host, Layout};
@@ -63,7 +64,10 @@ impl Containerd {
 
     /// Runs the image's own program in a container.
     pub(crate) fn run_in_container(&self, reference: &str, program: &[&str]) -> String {
-        let options = ["run", "--rm", "--snapshotter", "native", "--net-host", reference, "orlop-test"];
+        // The control groups of containers are the machine's, so that names must not meet.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("orlop-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let options = ["run", "--rm", "--snapshotter", "native", "--net-host", reference, &name];
         self.run(&[&options, program].concat())
     }
 }

@@ -8,7 +8,7 @@ use reqwest::StatusCode;
 use tempfile::TempDir;
 
 use crate::image::{random_bytes, sha256_of_bytes};
-use crate::process::{Daemon, find, run_to_failure};
+use crate::process::{Daemon, find, run, run_to_failure};
 use crate::server::Server;
 use crate::skopeo::Skopeo;
 use crate::{Client, Host, Layout};
@@ -57,22 +57,26 @@ impl Disk {
         Path::new("/proc").join(self.holder.pid().to_string()).join("root").join(folder)
     }
 
-    /// Fills all that is free, down to the last block.
+    /// Takes so many MiB, to be given back later.
+    fn take(&self, mebibytes: usize) {
+        std::fs::write(self.path().join("taken"), vec![1; mebibytes << 20]).expect("there is room");
+    }
+
+    /// Takes all that is free, down to the last block.
     fn fill(&self) {
-        let mut file = std::fs::File::create(self.path().join("filler")).expect("a file can be made");
+        let mut file =
+            std::fs::File::options().append(true).open(self.path().join("taken")).expect("it is there");
         let piece = vec![1; 64 << 10];
-        let mut full = false;
         for size in [64 << 10, 4 << 10, 1] {
-            while let Ok(()) = std::io::Write::write_all(&mut file, &piece[..size]) {}
-            full = true;
+            while std::io::Write::write_all(&mut file, &piece[..size]).is_ok() {}
         }
-        assert!(full);
         let _ = file.sync_all();
     }
 
-    /// Gives the filled space back.
+    /// Gives all of it back; ext4 does so no sooner than its journal says that it was given.
     fn free(&self) {
-        std::fs::remove_file(self.path().join("filler")).expect("it was filled");
+        std::fs::remove_file(self.path().join("taken")).expect("it was taken");
+        run(Command::new(find("sync")).arg("--file-system").arg(self.path()));
     }
 }
 
@@ -103,6 +107,8 @@ fn full_disk(disk: &Disk, free_floor: &str) {
     let skopeo = Skopeo::on(Host::new());
     let kept = Layout::of("kept");
     skopeo.push(&kept, &server.image("kept:1"));
+
+    disk.take(24);
 
     // Blobs, until there is no room for another.
     let mut accepted = Vec::new();

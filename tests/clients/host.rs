@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::process;
 
 /// The folders that clients use whatever they are told, and that are covered with empty ones of the host's own.
-const PRIVATE: &[&str] = &["/var/lib/containers", "/run/containers"];
+const PRIVATE: &[&str] = &["/var/lib/containers", "/run/containers", "/run/containerd"];
 
 /// A home, a configuration and stores below one temporary folder.
 ///

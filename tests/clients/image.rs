@@ -63,16 +63,18 @@ impl Layout {
         layout.name(index)
     }
 
-    /// An image with one layer that holds one file of `bytes` random bytes.
+    /// An image with one layer that holds one file of `bytes` incompressible bytes, a multiple of 32 MiB.
     pub(crate) fn with_large_layer(bytes: u64) -> Layout {
         let layout = Layout::empty();
         let root = layout.path("root");
         fs::create_dir(&root).expect("a folder can be made");
-        let mut random =
-            fs::File::open("/dev/urandom").map(|file| std::io::Read::take(file, bytes)).expect("it opens");
+        // Repeated after more than any compressor looks back.
+        let piece = random_bytes(32 << 20);
         let mut file = fs::File::create(root.join("large")).expect("a file can be made");
-        std::io::copy(&mut random, &mut file).expect("the file can be written");
-        let (layer, diff_id) = layout.add_layer(&root, Compression::None);
+        for _ in 0..bytes / piece.len() as u64 {
+            file.write_all(&piece).expect("there is room");
+        }
+        let (layer, diff_id) = layout.add_layer(&root, Compression::None, true);
         let manifest = layout.add_manifest(native_architecture(), &[layer], &[diff_id]);
         layout.name(manifest)
     }
@@ -142,20 +144,22 @@ impl Layout {
                     run(Command::new("chmod").arg("755").arg(&path));
                 }
             }
-            let (descriptor, diff_id) = self.add_layer(root.path(), compression);
+            let (descriptor, diff_id) = self.add_layer(root.path(), compression, false);
             descriptors.push(descriptor);
             diff_ids.push(diff_id);
         }
         self.add_manifest(architecture, &descriptors, &diff_ids)
     }
 
-    fn add_layer(&self, root: &Path, compression: Compression) -> (Value, String) {
+    fn add_layer(&self, root: &Path, compression: Compression, is_large: bool) -> (Value, String) {
         let tar = self.path("layer.tar");
         let options =
             ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "--mode=a+rX"];
         // As Go writes it: the zstd:chunked writer of containers/storage parses the file and writes it anew, so any other
         // form of the same content would end with another digest than the image says.
-        let form = ["--format=ustar", "--blocking-factor=1"];
+        // (Large layers are not for it, and would take long in blocks of 512 bytes.)
+        let blocking = if is_large { "--blocking-factor=2048" } else { "--blocking-factor=1" };
+        let form = ["--format=ustar", blocking];
         run(Command::new(find("tar"))
             .args(options)
             .args(form)
@@ -166,10 +170,14 @@ impl Layout {
             .arg("."));
         fs::remove_dir_all(root).expect("a folder can be removed");
         fs::create_dir(root).expect("a folder can be made");
-        let diff_id = sha256_of(&tar);
         match compression {
-            Compression::None => (self.add_file("application/vnd.oci.image.layer.v1.tar", &tar), diff_id),
+            Compression::None => {
+                let layer = self.add_file("application/vnd.oci.image.layer.v1.tar", &tar);
+                let diff_id = layer["digest"].as_str().expect("a descriptor has a digest").to_owned();
+                (layer, diff_id)
+            }
             Compression::Gzip => {
+                let diff_id = sha256_of(&tar);
                 run(Command::new(find("gzip")).args(["-n", "-1"]).arg(&tar));
                 (
                     self.add_file("application/vnd.oci.image.layer.v1.tar+gzip", &self.path("layer.tar.gz")),

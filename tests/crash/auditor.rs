@@ -29,6 +29,15 @@ impl Seen {
     }
 }
 
+/// How much is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// What has changed since the last audit, and every tag.
+    LastAudit,
+    /// Everything that was ever acknowledged and not deleted.
+    Ever,
+}
+
 /// Checks one client's repository on a server that nobody kills, and settles what was in doubt.
 pub(crate) struct Auditor<'a, 'b> {
     pub(crate) connection: &'a mut Connection<'b>,
@@ -37,8 +46,12 @@ pub(crate) struct Auditor<'a, 'b> {
 }
 
 impl Auditor<'_, '_> {
-    /// Checks everything that has changed since the last check, and every tag.
-    pub(crate) fn audit(&mut self, random: &mut Random) {
+    /// Compares what the server shows with the ledger.
+    pub(crate) fn audit(&mut self, since: Since, random: &mut Random) {
+        if since == Since::Ever {
+            self.ledger.fresh.extend(self.ledger.blobs.keys().cloned());
+            self.ledger.fresh.extend(self.ledger.images.keys().cloned());
+        }
         self.settle_doubt();
         self.settle_uploads(random);
         for digest in std::mem::take(&mut self.ledger.fresh) {
@@ -50,13 +63,6 @@ impl Auditor<'_, '_> {
         }
         let visible = self.visible_tags();
         assert_eq!(visible, self.ledger.tags, "the tags of {}", self.ledger.repository);
-    }
-
-    /// Checks everything that was ever acknowledged and not deleted.
-    pub(crate) fn audit_everything(&mut self, random: &mut Random) {
-        self.ledger.fresh.extend(self.ledger.blobs.keys().cloned());
-        self.ledger.fresh.extend(self.ledger.images.keys().cloned());
-        self.audit(random);
     }
 
     fn expect_content(&mut self, digest: &str) {

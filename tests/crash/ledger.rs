@@ -56,6 +56,8 @@ pub(crate) struct Ledger {
     pub(crate) fresh: BTreeSet<String>,
     /// What must not be there: deleted, or never finished.
     pub(crate) absent: BTreeSet<String>,
+    /// How many blobs were deleted; they keep their rows and files, which nobody can reach.
+    pub(crate) deleted_blobs: usize,
 }
 
 impl Ledger {
@@ -83,6 +85,7 @@ impl Ledger {
 
     pub(crate) fn lost_blob(&mut self, digest: &str) {
         self.blobs.remove(digest);
+        self.deleted_blobs += 1;
         self.absent.insert(digest.to_owned());
     }
 

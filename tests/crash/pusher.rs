@@ -137,7 +137,7 @@ pub(crate) fn finish(
         assert_eq!(answer.header("range"), Some(format!("0-{}", end - 1).as_str()));
         let upload = &mut ledger.uploads[at];
         upload.acknowledged = end as u64;
-        upload.location = answer.header("location").unwrap().to_owned();
+        upload.location.replace_range(.., answer.header("location").unwrap());
     }
     let upload = &mut ledger.uploads[at];
     upload.is_finishing = true;

@@ -10,6 +10,7 @@ use crate::killer::Killer;
 const PIECE: usize = 8 * 1024;
 
 /// The body of a request.
+#[derive(Clone, Copy)]
 pub(crate) enum Body<'a> {
     /// None: `Content-Length: 0`.
     Empty,
@@ -67,18 +68,19 @@ impl<'a> Connection<'a> {
         headers: &[(&str, &str)],
         body: Body<'_>,
     ) -> io::Result<Answer> {
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: registry\r\n");
+        let mut head = Vec::new();
+        write!(head, "{method} {path} HTTP/1.1\r\nHost: registry\r\n")?;
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            write!(head, "{name}: {value}\r\n")?;
         }
         match body {
             Body::Empty if method == "GET" || method == "HEAD" => {}
-            Body::Empty => head.push_str("Content-Length: 0\r\n"),
-            Body::Whole(bytes) => head.push_str(&format!("Content-Length: {}\r\n", bytes.len())),
-            Body::Streamed(_) => head.push_str("Transfer-Encoding: chunked\r\n"),
+            Body::Empty => write!(head, "Content-Length: 0\r\n")?,
+            Body::Whole(bytes) => write!(head, "Content-Length: {}\r\n", bytes.len())?,
+            Body::Streamed(_) => write!(head, "Transfer-Encoding: chunked\r\n")?,
         }
-        head.push_str("\r\n");
-        self.stream.write_all(head.as_bytes())?;
+        write!(head, "\r\n")?;
+        self.stream.write_all(&head)?;
         match body {
             Body::Empty => {}
             Body::Whole(bytes) => {
@@ -134,7 +136,7 @@ impl<'a> Connection<'a> {
     }
 
     fn read_more(&mut self) -> io::Result<()> {
-        let mut buffer = [0; 64 * 1024];
+        let mut buffer = [0; 16 * 1024];
         match self.stream.read(&mut buffer)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             n => {

@@ -2,6 +2,7 @@
 #![expect(unreachable_pub, reason = "the test beside it uses all of it")]
 
 use std::io;
+use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -56,9 +57,46 @@ impl Reply {
     }
 }
 
+/// What the requests below `/v2/logged/` log, in any test: the log belongs to the process. One test starts it.
+pub struct Log {
+    lines: Arc<Mutex<Vec<u8>>>,
+}
+
+struct Writer(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    pub fn start() -> Self {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&lines);
+        let log = tracing_subscriber::fmt().with_ansi(false).with_target(false);
+        tracing::subscriber::set_global_default(
+            log.with_writer(move || Writer(Arc::clone(&writer))).finish(),
+        )
+        .unwrap();
+        Self { lines }
+    }
+
+    /// The lines since the last call.
+    pub fn take(&self) -> Vec<String> {
+        let bytes = std::mem::take(&mut *self.lines.lock().unwrap());
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().filter(|line| line.contains("/v2/logged/")).map(str::to_owned).collect()
+    }
+}
+
 /// A registry that is removed, after it was found clean, at the end of the test.
 pub struct Registry {
-    registry: registry::Registry,
+    store: registry::Registry,
     service: TowerToHyperService<axum::Router>,
     directory: TempDir,
     is_closed: std::cell::Cell<bool>,
@@ -74,19 +112,19 @@ impl Registry {
         let options = Options { policy, ..Options::new(directory.path().join("data")) };
         let registry = registry::Registry::open(options).unwrap();
         let service = TowerToHyperService::new(serve(&registry, Settings::default()));
-        Self { registry, service, directory, is_closed: false.into() }
+        Self { store: registry, service, directory, is_closed: false.into() }
     }
 
     /// The same registry, served under an external URL and with advice about chunks.
     pub fn behind(mut self, external_url: &str, chunk_min_length: u64) -> Self {
         let external_url = Some(external_url.to_owned());
         let settings = Settings { external_url, chunk_min_length, ..Settings::default() };
-        self.service = TowerToHyperService::new(serve(&self.registry, settings));
+        self.service = TowerToHyperService::new(serve(&self.store, settings));
         self
     }
 
     pub async fn close(&self) {
-        self.registry.close().await;
+        self.store.close().await;
         self.is_closed.set(true);
     }
 
@@ -155,6 +193,30 @@ impl Registry {
         Reply { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
+    /// Asks for `path`, reads the first piece of the answer's body, and then all of it, or leaves.
+    pub async fn get_in_part(&self, path: &str, reads_on: bool) -> Result<(), String> {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let mut body = self.service.call(request).await.unwrap().into_body();
+        while let Some(frame) = body.frame().await {
+            frame.map_err(|error| error.to_string())?;
+            if !reads_on {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of a blob.
+    pub fn blob_file(&self, digest: &str) -> std::path::PathBuf {
+        let (algorithm, hex) = digest.split_once(':').unwrap();
+        self.directory.path().join("data/blobs").join(algorithm).join(&hex[..2]).join(hex)
+    }
+
+    /// Leaves the store as the test has damaged it.
+    pub fn is_damaged(&self) {
+        self.is_closed.set(true);
+    }
+
     /// Starts an upload and returns where it goes on.
     pub async fn start(&self, name: &str) -> String {
         let reply = self.post(&format!("/v2/{name}/blobs/uploads/"), "").await;
@@ -174,7 +236,7 @@ impl Registry {
 impl Drop for Registry {
     fn drop(&mut self) {
         if !self.is_closed.get() && !std::thread::panicking() {
-            let report = self.registry.verify(Depth::Full).unwrap();
+            let report = self.store.verify(Depth::Full).unwrap();
             assert!(report.is_clean(), "{report:?}");
         }
     }

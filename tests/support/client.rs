@@ -1,6 +1,6 @@
 //! Requests, and replies that are checked for what every reply must keep to.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::io::Read;
 
 use reqwest::Method;
@@ -149,7 +149,7 @@ impl Reply {
 
     /// Asserts a header's value.
     #[track_caller]
-    pub(crate) fn expect_header(self, name: &str, value: impl ToString) -> Reply {
+    pub(crate) fn expect_header(self, name: &str, value: impl Display) -> Reply {
         assert_eq!(
             self.get(name),
             Some(value.to_string().as_str()),

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -28,8 +28,16 @@ pub(crate) struct Server {
     address: SocketAddr,
     data: TempDir,
     settings: Vec<(String, String)>,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Arc<Log>,
     client: reqwest::blocking::Client,
+}
+
+/// What a server has written.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    /// Told of each new line.
+    written: Condvar,
 }
 
 impl Server {
@@ -87,7 +95,8 @@ impl Server {
         let log = Arc::clone(&self.log);
         thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                log.lock().unwrap().push(line.clone());
+                log.lines.lock().unwrap().push(line.clone());
+                log.written.notify_all();
                 // Nobody listens any more once the address is known.
                 let _ = lines.send(line);
             }
@@ -107,7 +116,18 @@ impl Server {
 
     /// Returns everything that the server has written so far.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().join("\n")
+        self.log.lines.lock().unwrap().join("\n")
+    }
+
+    /// Waits until the server has logged a line with all of these words, such as the end of a request that nobody reads the
+    /// answer of.
+    #[track_caller]
+    pub(crate) fn wait_for_line(&self, words: &[&str]) {
+        let is_missing =
+            |lines: &mut Vec<String>| !lines.iter().any(|line| words.iter().all(|word| line.contains(word)));
+        let lines = self.log.lines.lock().unwrap();
+        let (lines, waited) = self.log.written.wait_timeout_while(lines, PATIENCE, is_missing).unwrap();
+        assert!(!waited.timed_out(), "no line with {words:?}:\n{}", lines.join("\n"));
     }
 
     /// Ends the server as a service manager does, which has to succeed.
@@ -119,6 +139,12 @@ impl Server {
     /// Ends the server as a crash does.
     pub(crate) fn kill(&mut self) {
         self.end(Signal::KILL);
+    }
+
+    /// Changes a configuration key for the next start.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        self.settings.retain(|(own, _)| own != key);
+        self.settings.push((key.to_owned(), value.to_owned()));
     }
 
     /// Starts the server again, on the same data and another port.
@@ -143,11 +169,12 @@ impl Server {
         status
     }
 
-    /// Checks every row and every byte of the stopped server's store, with the library.
-    pub(crate) fn verify(&self) {
+    /// Checks every row and every byte of the stopped server's store with the library, and returns what is wrong.
+    pub(crate) fn problems(&self) -> Vec<String> {
         let registry = Registry::open(Options::new(self.data())).unwrap();
         let report = registry.verify(Depth::Full).unwrap();
-        assert!(report.is_clean(), "the store does not verify clean: {report:#?}\n{}", self.log());
+        assert_eq!(report.is_clean(), report.problems.is_empty());
+        report.problems
     }
 
     /// The data directory.
@@ -212,6 +239,7 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "a test that fails shows what the server said")]
     fn drop(&mut self) {
         if thread::panicking() {
             if self.child.is_some() {
@@ -223,7 +251,8 @@ impl Drop for Server {
         if self.child.is_some() {
             self.stop();
         }
-        self.verify();
+        let problems = self.problems();
+        assert!(problems.is_empty(), "the store does not verify clean: {problems:#?}\n{}", self.log());
     }
 }
 

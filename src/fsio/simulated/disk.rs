@@ -10,6 +10,7 @@ use crate::fsio::{Access, DirectoryLock, Disk, DiskFile, Entry, FileError};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -59,10 +60,15 @@ impl SimulatedDisk {
     /// Says in a line what a sync was of.
     pub fn describe_sync(&self, number: u64) -> String {
         let state = self.state();
-        let mut syncs = (1..).zip(&state.timeline).filter(|(_, operation)| operation.is_sync());
-        let nth = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
-        let operation = nth.and_then(|nth| syncs.nth(nth)).map_or(0, |(operation, _)| operation);
-        state.describe(operation)
+        state.describe(state.operation_of_sync(number))
+    }
+
+    /// The operations during which a cut can tell whether sync `number` happened: those behind it, up to the next sync of
+    /// the same file or directory.
+    pub fn sync_window(&self, number: u64) -> RangeInclusive<u64> {
+        let state = self.state();
+        let first = state.operation_of_sync(number);
+        first + 1..=state.next_sync_of_the_same(first)
     }
 
     /// Lets the power fail while operation `number` is in flight: it and everything after it fails.
@@ -80,9 +86,14 @@ impl SimulatedDisk {
         self.state().faults.insert(number, fault);
     }
 
-    /// Lets everything that takes room fail from operation `number` on.
+    /// Lets everything that takes room fail from operation `number` on; overwriting what was written takes none.
     pub fn fill_up_at(&self, number: u64) {
         self.state().full_from = Some(number);
+    }
+
+    /// Lets overwriting take room too, as on file systems that copy what they change.
+    pub fn copy_on_write(&self) {
+        self.state().copies_on_write = true;
     }
 
     /// Limits the bytes of all files together; `None` lifts every limit, [`fill_up_at`](SimulatedDisk::fill_up_at) too.

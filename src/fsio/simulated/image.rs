@@ -1,7 +1,7 @@
 //! The content of a disk at one moment.
 
 use super::operation::{Inode, Operation, Place, ROOT};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// All files and directories; those without a name too, since an open file outlives its name.
 #[derive(Debug, Clone)]
@@ -66,6 +66,12 @@ impl Image {
         named.sort_unstable();
         named.dedup();
         named.iter().filter_map(|inode| self.bytes(*inode)).map(|bytes| bytes.len() as u64).sum()
+    }
+
+    /// The blocks of all files, each with its file.
+    pub(super) fn allocated_blocks(&self, block_len: u64) -> BTreeSet<(Inode, u64)> {
+        let files = self.nodes.keys().filter_map(|inode| Some((*inode, self.bytes(*inode)?.len() as u64)));
+        files.flat_map(|(inode, len)| (0..len.div_ceil(block_len)).map(move |block| (inode, block))).collect()
     }
 
     /// Does what the operation does.

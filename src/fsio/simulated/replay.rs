@@ -1,13 +1,17 @@
 //! What a power cut leaves.
 
 use super::SimulatedDisk;
-use super::image::Image;
+use super::image::{Image, to_index};
 use super::operation::{Inode, Operation, Place};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The unit that a disk writes whole or not at all.
 const SECTOR: u64 = 512;
+
+/// The unit in which an operating system writes its memory back.
+const PAGE: u64 = 4096;
 
 /// A walk along the timeline of a [`SimulatedDisk`], which can cut the power at each step.
 ///
@@ -130,19 +134,41 @@ impl Replay {
     }
 
     fn sync_file(&mut self, synced: Inode) {
-        let durable = &mut self.durable;
-        self.pending.retain(|pending| {
-            let is_synced = !pending.is_abandoned && pending.change.file() == Some(synced);
-            if is_synced && let Change::Made(operation) = &pending.change {
-                durable.apply(operation);
+        let (of_file, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.pending)
+            .into_iter()
+            .partition(|pending| pending.change.file() == Some(synced));
+        self.pending = others;
+        // Memory is written back by pages: a new write takes along what a failed sync gave up on the same page.
+        let written_back: BTreeSet<u64> = of_file
+            .iter()
+            .filter(|pending| !pending.is_abandoned)
+            .flat_map(|pending| pending.change.pages())
+            .collect();
+        for pending in of_file {
+            match &pending.change {
+                Change::Made(_)
+                    if pending.is_abandoned
+                        && pending.change.pages().all(|page| !written_back.contains(&page)) =>
+                {
+                    self.pending.push(pending);
+                }
+                Change::Made(operation) => self.durable.apply(operation),
+                Change::Unlink(..) => {}
             }
-            !is_synced
-        });
+        }
     }
 
-    fn abandon(&mut self, file: Inode) {
-        for pending in &mut self.pending {
-            pending.is_abandoned |= pending.change.file() == Some(file);
+    fn abandon(&mut self, synced: Inode) {
+        for pending in std::mem::take(&mut self.pending) {
+            match &pending.change {
+                Change::Made(Operation::Write { file, offset, bytes }) if *file == synced => {
+                    for (offset, bytes) in pieces(*offset, bytes, PAGE) {
+                        let write = Operation::Write { file: *file, offset, bytes: bytes.into() };
+                        self.pending.push(Pending { change: Change::Made(write), is_abandoned: true });
+                    }
+                }
+                Change::Made(_) | Change::Unlink(..) => self.pending.push(pending),
+            }
         }
     }
 
@@ -175,6 +201,16 @@ impl Pending {
 }
 
 impl Change {
+    /// The pages of memory that the change touches.
+    fn pages(&self) -> Range<u64> {
+        match self {
+            Change::Made(Operation::Write { offset, bytes, .. }) => {
+                offset / PAGE..(offset + bytes.len() as u64).div_ceil(PAGE)
+            }
+            Change::Made(_) | Change::Unlink(..) => 0..0,
+        }
+    }
+
     /// The file whose sync makes this change durable.
     fn file(&self) -> Option<Inode> {
         match self {
@@ -194,7 +230,7 @@ fn persist(image: &mut Image, change: &Change, survival: Survival, dice: &mut Ch
                     image.set_len(*file, end);
                 }
             }
-            for (offset, sector) in sectors(*offset, bytes) {
+            for (offset, sector) in pieces(*offset, bytes, SECTOR) {
                 if survival.of_bytes(dice) {
                     image.write(*file, offset, sector);
                 }
@@ -213,15 +249,15 @@ fn persist(image: &mut Image, change: &Change, survival: Survival, dice: &mut Ch
     }
 }
 
-/// Cuts a write at the borders of sectors.
-fn sectors(mut offset: u64, mut bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
+/// Cuts a write at the multiples of `unit`.
+fn pieces(mut offset: u64, mut bytes: &[u8], unit: u64) -> impl Iterator<Item = (u64, &[u8])> {
     std::iter::from_fn(move || {
-        let room = usize::try_from(SECTOR - offset % SECTOR).expect("at most a sector");
-        let (sector, rest) = bytes.split_at(room.min(bytes.len()));
+        let room = to_index(unit - offset % unit);
+        let (piece, rest) = bytes.split_at(room.min(bytes.len()));
         let start = offset;
-        offset += sector.len() as u64;
+        offset += piece.len() as u64;
         bytes = rest;
-        (!sector.is_empty()).then_some((start, sector))
+        (!piece.is_empty()).then_some((start, piece))
     })
 }
 

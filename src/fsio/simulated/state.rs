@@ -7,6 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
+/// The unit in which a file takes room.
+const BLOCK: u64 = 4096;
+
 /// What an operation is made to fail with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -43,6 +46,10 @@ pub(super) struct State {
     pub(super) faults: BTreeMap<u64, Fault>,
     /// From this operation on, nothing that takes room succeeds.
     pub(super) full_from: Option<u64>,
+    /// Whether overwriting takes room too.
+    pub(super) copies_on_write: bool,
+    /// The blocks that have been written, in files of these inodes.
+    allocated: BTreeSet<(Inode, u64)>,
     pub(super) capacity: Option<u64>,
     pub(super) has_unreadable_files: bool,
     next_inode: Inode,
@@ -56,16 +63,18 @@ impl State {
         State {
             live: image.clone(),
             next_inode: image.next_inode(),
-            base: image,
             timeline: Vec::new(),
             syncs: 0,
             ignored_syncs: BTreeSet::new(),
             cut_at: None,
             faults: BTreeMap::new(),
             full_from: None,
+            copies_on_write: false,
+            allocated: image.allocated_blocks(BLOCK),
             capacity: None,
             has_unreadable_files: false,
             names: HashMap::new(),
+            base: image,
         }
     }
 
@@ -83,14 +92,12 @@ impl State {
     pub(super) fn perform(&mut self, operation: Operation, grows_by: u64) -> io::Result<()> {
         self.check_power()?;
         let number = self.timeline.len() as u64 + 1;
-        let takes_room = !operation.is_sync()
-            && !matches!(operation, Operation::Remove { .. } | Operation::Rename { .. })
-            && !self.is_shortening(&operation);
         let is_beyond_capacity = grows_by > 0
             && self
                 .capacity
                 .is_some_and(|capacity| self.live.used_bytes().saturating_add(grows_by) > capacity);
-        let is_full = is_beyond_capacity || takes_room && self.full_from.is_some_and(|from| number >= from);
+        let is_full = is_beyond_capacity
+            || self.full_from.is_some_and(|from| number >= from) && self.takes_room(&operation);
         let fault = self.faults.remove(&number).or(is_full.then_some(Fault::Full));
         if operation.is_sync() {
             self.syncs += 1;
@@ -104,6 +111,7 @@ impl State {
         }
         if self.cut_at != Some(number) {
             self.live.apply(&operation);
+            self.allocated.extend(blocks(&operation));
         }
         self.timeline.push(operation);
         self.check_power()
@@ -164,11 +172,52 @@ impl State {
         format!("{number}: {what}")
     }
 
-    fn is_shortening(&self, operation: &Operation) -> bool {
-        if let Operation::SetLen { file, len } = operation {
-            self.live.bytes(*file).is_some_and(|bytes| bytes.len() as u64 >= *len)
-        } else {
-            false
+    /// The operation that was sync `number`; 0 if there was no such sync.
+    pub(super) fn operation_of_sync(&self, number: u64) -> u64 {
+        let mut syncs = (1..).zip(&self.timeline).filter(|(_, operation)| operation.is_sync());
+        let nth = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+        nth.and_then(|nth| syncs.nth(nth)).map_or(0, |(operation, _)| operation)
+    }
+
+    /// The next operation that syncs what operation `number` synced, or the one that would come next.
+    pub(super) fn next_sync_of_the_same(&self, number: u64) -> u64 {
+        let synced = |operation: &Operation| match operation {
+            Operation::SyncFile { file } => Some(*file),
+            Operation::SyncDir { dir } => Some(*dir),
+            _ => None,
+        };
+        let mut later = (1..).zip(&self.timeline).skip_while(|(at, _)| *at < number);
+        let what = later.next().and_then(|(_, operation)| synced(operation));
+        let next = later.find(|(_, operation)| what.is_some() && synced(operation) == what);
+        next.map_or(self.timeline.len() as u64 + 1, |(at, _)| at)
+    }
+
+    fn takes_room(&self, operation: &Operation) -> bool {
+        match operation {
+            Operation::MakeDir { .. } | Operation::Create { .. } => true,
+            Operation::SetLen { file, len } => {
+                self.live.bytes(*file).is_some_and(|bytes| (bytes.len() as u64) < *len)
+            }
+            Operation::Write { .. } => {
+                self.copies_on_write || blocks(operation).any(|block| !self.allocated.contains(&block))
+            }
+            Operation::Rename { .. }
+            | Operation::Remove { .. }
+            | Operation::SyncFile { .. }
+            | Operation::SyncDir { .. }
+            | Operation::FailedSync { .. }
+            | Operation::Failed => false,
         }
     }
+}
+
+/// The blocks that an operation writes to.
+fn blocks(operation: &Operation) -> impl Iterator<Item = (Inode, u64)> + use<> {
+    let (file, range) = match operation {
+        Operation::Write { file, offset, bytes } => {
+            (*file, offset / BLOCK..(offset + bytes.len() as u64).div_ceil(BLOCK))
+        }
+        _ => (ROOT, 0..0),
+    };
+    range.map(move |block| (file, block))
 }

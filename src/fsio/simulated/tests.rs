@@ -181,6 +181,7 @@ fn all_files_and_directories_share_one_numbering() {
     assert_eq!((disk.operations(), disk.syncs()), (8, 4));
     assert_eq!(disk.describe(5), "5: write 1 bytes at 0 of /g");
     assert_eq!(disk.describe_sync(3), "7: sync /g");
+    assert_eq!((disk.sync_window(1), disk.sync_window(2)), (3..=8, 7..=9));
     let mut replay = disk.replay();
     replay.advance_to(6);
     let disk = replay.reboot(0);
@@ -229,6 +230,11 @@ fn a_failed_sync_gives_the_bytes_up_and_a_later_one_does_not_save_them() {
     file.sync().unwrap();
     assert_eq!(read(&disk, "/f"), some(b"one"));
     assert_eq!(read(&disk.reboot(0), "/f"), some(b""));
+
+    // A page is written back as a whole, and what was given up can't undo what was written later.
+    file.write_at(b"O", 0).unwrap();
+    file.sync().unwrap();
+    assert_eq!(outcomes(&disk, "/f"), BTreeSet::from([some(b"One")]));
 }
 
 #[test]
@@ -246,6 +252,9 @@ fn a_full_disk_refuses_what_takes_room_and_nothing_else() {
     file.write_at(b"56789", 4).unwrap();
 
     disk.fill_up_at(disk.operations() + 1);
+    file.write_at(b"1", 0).unwrap();
+    assert!(file.write_at(b"1", 4096).is_err());
+    disk.copy_on_write();
     assert!(disk.create(Path::new("/g")).unwrap_err().is_full());
     assert!(file.write_at(b"1", 0).is_err(), "a disk that copies on write needs room to overwrite");
     file.sync().unwrap();

@@ -115,6 +115,10 @@ fn asked_tags(call: &Call<'_>) -> Result<Vec<Tag>, ApiError> {
     Ok(tags)
 }
 
+/// What tools send that were told no media type; taken at its word, an image would be kept without what it needs.
+const GENERIC_TYPES: [&str; 4] =
+    ["application/json", "application/octet-stream", "application/x-www-form-urlencoded", "text/plain"];
+
 /// The media type that a manifest was sent as, or else the one that it says or shows itself.
 fn sent_media_type(headers: &HeaderMap, payload: &[u8]) -> Result<MediaType, ApiError> {
     let Some(sent) = headers.get(CONTENT_TYPE) else {
@@ -124,10 +128,15 @@ fn sent_media_type(headers: &HeaderMap, payload: &[u8]) -> Result<MediaType, Api
             ApiError::new(ErrorCode::ManifestInvalid, message)
         });
     };
-    sent.to_str()
+    let sent: MediaType = sent
+        .to_str()
         .ok()
         .and_then(|text| text.parse().ok())
-        .ok_or_else(|| ApiError::new(ErrorCode::ManifestInvalid, "the Content-Type is no media type"))
+        .ok_or_else(|| ApiError::new(ErrorCode::ManifestInvalid, "the Content-Type is no media type"))?;
+    if GENERIC_TYPES.contains(&sent.as_str()) {
+        return Ok(detect_media_type(payload).unwrap_or(sent));
+    }
+    Ok(sent)
 }
 
 #[cfg(test)]
@@ -144,6 +153,17 @@ mod tests {
         let media_type = sent_media_type(&sent, b"{}").expect("a media type");
         assert_eq!(media_type.as_str(), "application/vnd.oci.image.manifest.v1+json");
         assert!(sent_media_type(&typed("nonsense"), b"{}").is_err());
+    }
+
+    #[test]
+    fn a_generic_type_gives_way_to_what_the_manifest_shows() {
+        let payload = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
+        for generic in GENERIC_TYPES {
+            let shown = sent_media_type(&typed(generic), payload).expect("a media type");
+            assert_eq!(shown, MediaType::OCI_IMAGE_MANIFEST);
+            let own = sent_media_type(&typed(generic), b"anything").expect("a media type");
+            assert_eq!(own.as_str(), generic);
+        }
     }
 
     #[test]

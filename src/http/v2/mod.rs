@@ -22,7 +22,7 @@ use crate::registry::{Actor, Repository};
 use super::errors::ApiError;
 use super::headers::{API_VERSION, REGISTRY_2};
 use super::incoming::Incoming;
-use super::observe::RouteName;
+use super::observe::set_route;
 use super::query::Query;
 use super::routes::Route;
 use super::service::App;
@@ -59,22 +59,16 @@ type Answer = Result<Response, ApiError>;
 pub(super) async fn dispatch(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let mut body = Incoming::new(&parts.headers, body);
-    let (route_name, answer) = match Route::parse(&parts.method, parts.uri.path()) {
+    let answer = match Route::parse(&parts.method, parts.uri.path()) {
         Ok(route) => {
-            let name = route.operation().row().name;
-            (name, answer(&Call { app: &app, parts: &parts }, route, &mut body).await)
+            set_route(&parts.extensions, route.operation().row().name);
+            answer(&Call { app: &app, parts: &parts }, route, &mut body).await
         }
-        Err(error) => ("none", Err(error)),
+        Err(error) => Err(error),
     };
-    let mut response = match answer {
-        Ok(response) => response,
-        Err(error) => {
-            body.drain().await;
-            error.into_response()
-        }
-    };
+    body.discard();
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     response.headers_mut().insert(API_VERSION.clone(), REGISTRY_2);
-    response.extensions_mut().insert(RouteName(route_name));
     response
 }
 

@@ -1,0 +1,75 @@
+//! Every data directory that a released Orlop wrote opens, migrates and has all that was put into it.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use orlop::clock::{ManualClock, Timestamp};
+use orlop::metadata::SCHEMA;
+use orlop::oci::{Digest, DigestAlgorithm, Reference};
+use orlop::registry::{Depth, Options, Registry, Repository};
+use tempfile::TempDir;
+
+/// Shortly after the directories were written: their uploads have not expired.
+const THEN: Timestamp = Timestamp::from_millis(1_795_242_060_000);
+
+/// The upload that `tests/data/fill.py` left half way, by schema.
+const UPLOADS: [&str; 1] = ["01a1fcc3-35ec-7010-a082-7eb562fedecb"];
+
+fn stored(schema: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/schema-{schema}.tar.gz"))
+}
+
+fn repository(registry: &Registry, name: &str) -> Repository {
+    registry.namespace().repository(&name.parse().unwrap())
+}
+
+fn tag(name: &str) -> Reference {
+    Reference::Tag(name.parse().unwrap())
+}
+
+#[test]
+fn there_is_a_stored_directory_of_every_former_schema() {
+    for schema in 1..SCHEMA {
+        assert!(stored(schema).exists(), "make {} with tests/data/fill.py", stored(schema).display());
+    }
+    assert!(UPLOADS.len() >= SCHEMA as usize - 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_of_every_schema_open_with_all_that_is_in_them() {
+    for (schema, upload) in (1..).zip(UPLOADS) {
+        let dir = TempDir::new().unwrap();
+        let unpacked =
+            Command::new("tar").arg("-xzf").arg(stored(schema)).arg("-C").arg(dir.path()).status().unwrap();
+        assert!(unpacked.success());
+        let mut options = Options::new(dir.path());
+        options.clock = Arc::new(ManualClock::new(THEN));
+        let registry = Registry::open(options.clone()).unwrap();
+
+        let report = registry.verify(Depth::Full).unwrap();
+        assert_eq!((report.problems, report.orphans), (vec![], vec![]), "schema {schema}");
+        assert_eq!((report.repositories, report.blobs, report.manifests, report.tags), (2, 5, 6, 4));
+
+        let app = repository(&registry, "team/app");
+        let (latest, _) = app.manifests().get(&tag("latest")).unwrap().unwrap();
+        assert_eq!(app.tags().history(&"latest".parse().unwrap(), None, 10).unwrap().items.len(), 2);
+        assert_eq!(app.referrers().list(&latest.digest, None, None).unwrap().descriptors.len(), 1);
+        assert!(app.manifests().get(&tag("both")).unwrap().is_some());
+        let first = Digest::of(DigestAlgorithm::Sha256, b"first layer");
+        let other = repository(&registry, "other");
+        assert_eq!(other.blobs().get(&first).await.unwrap().unwrap(), Bytes::from_static(b"first layer"));
+        let named = Digest::of(DigestAlgorithm::Sha512, b"named by sha512");
+        assert_eq!(other.blobs().stat(&named).unwrap().unwrap().size, 15);
+        let opaque = other.manifests().stat(&tag("opaque")).unwrap().unwrap();
+        assert_eq!(opaque.digest.algorithm(), DigestAlgorithm::Sha512);
+
+        let mut writer = other.blobs().resume(&upload.parse().unwrap()).await.unwrap().unwrap();
+        writer.write(Bytes::from_static(b" a blob")).await.unwrap();
+        writer.commit(&Digest::of(DigestAlgorithm::Sha256, b"half of a blob")).await.unwrap();
+        assert_eq!(options.metrics.rehashed_bytes(), 0, "schema {schema}: the hash state is read");
+        assert!(registry.verify(Depth::Full).unwrap().is_clean());
+    }
+}
