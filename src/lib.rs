@@ -6,6 +6,8 @@ pub mod oci;
 pub mod clock;
 pub mod telemetry;
 
+pub mod client;
+
 pub mod fsio;
 
 pub mod blobs;
@@ -13,6 +15,8 @@ pub mod blobs;
 pub mod metadata;
 
 pub mod registry;
+
+pub mod notifications;
 
 pub mod http;
 

@@ -13,14 +13,16 @@ use std::path::{Path, PathBuf};
 use scanner::{Token, declarations, names_crate, names_path, names_under_root, production, tokens};
 
 /// The layers, lowest first; a layer uses itself and those before it.
-const LAYERS: [&str; 12] = [
+const LAYERS: [&str; 14] = [
     "oci",
     "clock",
     "telemetry",
+    "client",
     "fsio",
     "blobs",
     "metadata",
     "registry",
+    "notifications",
     "http",
     "config",
     "server",
@@ -34,8 +36,9 @@ const FENCED_CRATES: &[(&str, &[&str])] = &[
     ("jiff", &["clock"]),
     ("tracing_subscriber", &["telemetry"]),
     ("prometheus_client", &["telemetry"]),
+    ("reqwest", &["client"]),
     ("tempfile", &["fsio"]),
-    // fsio: its fs half; server: the limit of open files.
+    // fsio: its fs half; server: the limit of open files, the host's name.
     ("rustix", &["fsio", "server"]),
     ("redb", &["metadata", "migrations"]),
     ("bincode", &["metadata", "migrations"]),

@@ -7,7 +7,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use orlop::config::{Config, FILE_VARIABLE, Input, KEYS, Source, example, reference};
+use orlop::config::{Config, ENDPOINT_KEYS, FILE_VARIABLE, Input, KEYS, Source, example, reference};
+use orlop::notifications::Version;
+use orlop::oci::MediaType;
+use orlop::registry::Action;
 use orlop::telemetry::LogLevel;
 
 /// A directory that goes away with the test.
@@ -52,11 +55,14 @@ fn the_example_as_it_is_and_with_every_key_uncommented_means_the_defaults() {
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
         .fold(String::new(), |text, line| text + line + "\n");
-    for text in [example(), uncommented.clone()] {
-        let loaded = with_file(directory.path(), &text).load().unwrap();
-        assert_eq!(loaded.config, Config::default());
-    }
-    let loaded = with_file(directory.path(), &uncommented).load().unwrap();
+    let loaded = with_file(directory.path(), &example()).load().unwrap();
+    assert_eq!(loaded.config, Config::default());
+    let mut loaded = with_file(directory.path(), &uncommented).load().unwrap();
+    let endpoint = loaded.config.notifications.endpoints.pop().expect("the example shows one endpoint");
+    assert_eq!(loaded.config, Config::default());
+    let small = "[[notifications.endpoint]]\nname = \"hook\"\nurl = \"https://hooks.example.org/orlop\"\n";
+    let small = with_file(directory.path(), small).load().unwrap();
+    assert_eq!(small.config.notifications.endpoints, [endpoint], "the example shows the defaults");
     for effective in loaded.effective {
         assert!(
             matches!(effective.origin, Source::File { .. }),
@@ -199,6 +205,105 @@ fn a_file_that_was_named_must_be_readable_and_toml() {
     }
     let message = mistake(&with_file(directory.path(), "listen = 127.0.0.1:5000\n"));
     assert!(message.contains("orlop.toml, line 1") && message.contains("not valid TOML"), "{message}");
+}
+
+/// The file of one endpoint, with `lines` in it.
+fn endpoint(directory: &Path, lines: &str) -> Input {
+    let start = "[[notifications.endpoint]]\nname = \"hook\"\nurl = \"http://127.0.0.1:1/\"\n";
+    with_file(directory, &format!("{start}{lines}\n"))
+}
+
+#[test]
+fn every_key_of_an_endpoint_stands_in_the_example_and_can_be_set() {
+    let text = example();
+    for key in ENDPOINT_KEYS {
+        let (_, name) = key.table_and_name();
+        assert!(text.contains(&format!("\n#{name} = ")), "{}", key.name);
+    }
+    let directory = directory();
+    let input = endpoint(
+        directory.path(),
+        "headers = { Authorization = \"Bearer secret\", X-Other = \"a: b\" }\nversion = \"v2\"\ntimeout = \"5s\"\n\
+         threshold = 3\nbackoff = \"2m\"\nignore_actions = [\"pull\", \"mount\"]\n\
+         ignore_media_types = [\"application/octet-stream\"]\n[[notifications.endpoint]]\nname = \"other\"\n\
+         url = \"https://hooks.example.org/x\"",
+    );
+    let config = input.load().unwrap().config;
+    let [hook, other] = &config.notifications.endpoints[..] else { panic!("two endpoints") };
+    assert_eq!((hook.listener.name.as_str(), other.listener.name.as_str()), ("hook", "other"));
+    let headers: Vec<&str> = hook.headers.iter().map(orlop::client::Header::name).collect();
+    assert_eq!(headers, ["authorization", "x-other"]);
+    assert_eq!((hook.version, other.version), (Version::V2, Version::V1));
+    assert_eq!(
+        (hook.timeout, hook.threshold, hook.backoff),
+        (Duration::from_secs(5), 3, Duration::from_secs(120))
+    );
+    assert_eq!(
+        (other.timeout, other.threshold, other.backoff),
+        (Duration::from_secs(1), 10, Duration::from_secs(1))
+    );
+    assert_eq!(hook.listener.ignored_actions, [Action::Pull, Action::Mount]);
+    assert_eq!(hook.listener.ignored_media_types, [MediaType::OCTET_STREAM]);
+    assert!(!format!("{config:?}").contains("secret"), "the values of headers are not printed");
+}
+
+#[test]
+fn a_mistake_in_an_endpoint_is_named_with_its_line_and_what_to_write() {
+    let directory = directory();
+    for (lines, parts) in [
+        (
+            "tiemout = \"1s\"",
+            &["line 4", "\"notifications.endpoint.tiemout\"", "notifications.endpoint.timeout"][..],
+        ),
+        ("timeout = 1", &["line 4", "notifications.endpoint.timeout", "\"30s\""]),
+        ("timeout = [\"1s\"]", &["line 4", "notifications.endpoint.timeout", "single value"]),
+        (
+            "ignore_actions = \"pull\"",
+            &["line 4", "notifications.endpoint.ignore_actions", "list of strings"],
+        ),
+        ("ignore_actions = [\"pul\"]", &["line 4", "push, pull, mount and delete"]),
+        ("headers = [\"a: b\"]", &["line 4", "notifications.endpoint.headers", "table of strings"]),
+        ("headers = { A = \"x\\ny\" }", &["line 4", "notifications.endpoint.headers", "\"…\""]),
+        ("version = \"v3\"", &["line 4", "v1, v2"]),
+        ("[[notifications.endpoint]]\nurl = \"http://a\"", &["line 4", "no \"name\""]),
+        ("[[notifications.endpoint]]\nname = \"b\"", &["line 4", "no \"url\""]),
+        ("[[notifications.endpoint]]\nname = \"hook\"\nurl = \"http://a\"", &["line 4", "hook", "already"]),
+        ("url.x = 1", &["valid TOML"]),
+    ] {
+        let message = mistake(&endpoint(directory.path(), lines));
+        for part in parts {
+            assert!(message.contains(part), "{part} is not in: {message}");
+        }
+    }
+    for text in ["[notifications.endpoint]\nname = \"a\"", "notifications.endpoint = \"a\""] {
+        assert!(mistake(&with_file(directory.path(), text)).contains("[[notifications.endpoint]]"), "{text}");
+    }
+    let by_flag = Input { assignments: vec!["notifications.endpoint.name=a".to_owned()], ..Input::default() };
+    let by_variable =
+        Input { environment: vec![variable("ORLOP_NOTIFICATIONS_ENDPOINT_NAME", "a")], ..Input::default() };
+    for input in [by_flag, by_variable] {
+        assert!(mistake(&input).contains("[[notifications.endpoint]] in the file"));
+    }
+}
+
+#[test]
+fn a_scope_is_a_list_in_the_file_and_separated_by_commas_elsewhere() {
+    let directory = directory();
+    let by_file = with_file(directory.path(), "scope = [\"team/**\", \"base\"]");
+    let by_flag = Input { assignments: vec!["scope=team/**, base".to_owned()], ..Input::default() };
+    for input in [by_file, by_flag] {
+        let scope = input.load().unwrap().config.scope;
+        for (name, is_in) in [("team/a", true), ("base", true), ("teams/a", false)] {
+            assert_eq!(scope.contains(&name.parse().unwrap()), is_in, "{name}");
+        }
+    }
+    for text in ["scope = \"team/**\"", "scope = [1]", "scope = [\"Team\"]"] {
+        let message = mistake(&with_file(directory.path(), text));
+        assert!(
+            message.contains("line 1") && message.contains("\"scope\"") && message.contains("write"),
+            "{message}"
+        );
+    }
 }
 
 /// `UPDATE_DOCS=1 cargo test --test config` writes the table into the page.

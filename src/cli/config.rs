@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use crate::config::{Input, Loaded, Source, example};
+use crate::config::{ENDPOINTS, Input, Loaded, Source, example};
 
 use super::output::Output;
 
@@ -126,6 +126,9 @@ fn check(arguments: &ConfigArguments, output: &mut Output) -> anyhow::Result<()>
             origin => format!("   from {origin}"),
         };
         output.line(format!("{name:names$} = {value:values$}{origin}").trim_end())?;
+    }
+    for endpoint in &loaded.config.notifications.endpoints {
+        output.line(format!("[[{ENDPOINTS}]] {} -> {}", endpoint.listener.name, endpoint.url))?;
     }
     output.line("")?;
     match &loaded.file {

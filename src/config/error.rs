@@ -66,6 +66,24 @@ pub enum ConfigError {
         /// The name of the key that is most like it.
         nearest: String,
     },
+    /// A list of tables that is written as something else.
+    #[error("{origin}: \"{list}\" is a list: write [[{list}]] in the file, with two brackets, once for each")]
+    List {
+        /// The place.
+        origin: Source,
+        /// The list's name.
+        list: &'static str,
+    },
+    /// A table of a list that lacks a key.
+    #[error("{origin}: this [[{list}]] has no \"{key}\"; every one needs it")]
+    Missing {
+        /// The place.
+        origin: Source,
+        /// The list's name.
+        list: &'static str,
+        /// The key.
+        key: &'static str,
+    },
     /// A flag `--set` that is not `key=value`.
     #[error("the flag --set {given}: write --set key=value, for example --set log.level=debug")]
     Assignment {

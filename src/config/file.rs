@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::{ConfigError, Key, Source};
 
@@ -18,10 +18,23 @@ pub(super) struct Assignment {
     pub(super) line: usize,
 }
 
+/// One table of a list.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Table {
+    /// What is in it, with dotted names that begin with the list's.
+    pub(super) assignments: Vec<Assignment>,
+    /// The line where it begins, counted from 1.
+    pub(super) line: usize,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Value {
     /// A string, a number or a switch.
     Text(String),
+    /// A list of strings.
+    Words(Vec<String>),
+    /// A list of tables.
+    Tables(Vec<Table>),
     /// Something that no key takes, as the file has it.
     Other(String),
 }
@@ -50,13 +63,33 @@ fn flatten(text: &str, prefix: &str, table: &DeTable<'_>, found: &mut Vec<Assign
             DeValue::Table(inner) if !inner.is_empty() || is_table(&name) => {
                 flatten(text, &format!("{name}."), inner, found);
             }
+            DeValue::Array(tables) if is_list_of_tables(tables) => {
+                let value =
+                    Value::Tables(tables.iter().map(|inner| list_table(text, &name, inner)).collect());
+                found.push(Assignment { name, value, line });
+            }
             _ => found.push(Assignment { name, value: scalar(text, value), line }),
         }
     }
 }
 
+fn is_list_of_tables(values: &DeArray<'_>) -> bool {
+    !values.is_empty() && values.iter().all(|value| matches!(value.get_ref(), DeValue::Table(_)))
+}
+
+/// One table of the list called `name`.
+fn list_table(text: &str, name: &str, value: &Spanned<DeValue<'_>>) -> Table {
+    let mut assignments = Vec::new();
+    if let DeValue::Table(inner) = value.get_ref() {
+        flatten(text, &format!("{name}."), inner, &mut assignments);
+    }
+    assignments.sort_by_key(|assignment| assignment.line);
+    Table { assignments, line: line_of(text, value.span().start) }
+}
+
 fn is_table(name: &str) -> bool {
     super::KEYS.iter().any(|key: &Key| key.table_and_name().0 == name)
+        || super::ENDPOINT_KEYS.iter().any(|key| key.form == super::keys::Form::Entries && key.name == name)
 }
 
 fn scalar(text: &str, value: &Spanned<DeValue<'_>>) -> Value {
@@ -65,11 +98,17 @@ fn scalar(text: &str, value: &Spanned<DeValue<'_>>) -> Value {
         DeValue::String(string) => Value::Text(string.clone().into_owned()),
         DeValue::Boolean(on) => Value::Text(on.to_string()),
         DeValue::Integer(integer) if integer.radix() == 10 => Value::Text(integer.as_str().to_owned()),
-        DeValue::Integer(_)
-        | DeValue::Float(_)
-        | DeValue::Datetime(_)
-        | DeValue::Array(_)
-        | DeValue::Table(_) => Value::Other(raw()),
+        DeValue::Array(values) => {
+            let word = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+                DeValue::String(word) if !word.contains(',') => Some(word.clone().into_owned()),
+                _ => None,
+            };
+            let words: Option<Vec<String>> = values.iter().map(word).collect();
+            words.map_or_else(|| Value::Other(raw()), Value::Words)
+        }
+        DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => {
+            Value::Other(raw())
+        }
     }
 }
 

@@ -4,53 +4,105 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::value::{
-    address, at_least, choice, duration, number, positive_duration, size, small_size, switch, url,
+    address, at_least, choice, duration, number, positive_duration, size, small_size, switch, url, words,
 };
+use crate::registry::NameScope;
 
-/// One configuration key.
-#[derive(Debug, Clone, Copy)]
-pub struct Key {
+/// One configuration key; of the whole configuration, or of one table of a list.
+#[derive(Debug)]
+pub struct Key<T: 'static = Config> {
     /// The name in the file, with its table: `log.level`.
     pub name: &'static str,
     /// The default, written as it stands in an environment variable.
     pub default: &'static str,
     /// What the key means, in sentences for the person who sets it.
     pub help: &'static str,
-    /// Whether the value is written in quotes in the file.
-    pub(super) quoted: bool,
-    set: Setter,
+    /// How the value is written in the file.
+    pub(super) form: Form,
+    set: Setter<T>,
+}
+
+/// How a value is written in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// In quotes.
+    Quoted,
+    /// Without quotes.
+    Bare,
+    /// As a list of strings; separated by commas elsewhere.
+    Words,
+    /// As a table of names and secret values, each of which is set by itself as `name: value`.
+    Entries,
 }
 
 /// Puts a value into the configuration, or says what to write instead.
-type Setter = fn(&mut Config, &str) -> Result<(), String>;
+type Setter<T> = fn(&mut T, &str) -> Result<(), String>;
 
-impl Key {
-    const fn text(name: &'static str, default: &'static str, set: Setter, help: &'static str) -> Self {
-        Self { name, default, help, quoted: true, set }
+impl<T> Key<T> {
+    pub(super) const fn text(
+        name: &'static str,
+        default: &'static str,
+        set: Setter<T>,
+        help: &'static str,
+    ) -> Self {
+        Self { name, default, help, form: Form::Quoted, set }
     }
 
-    const fn bare(name: &'static str, default: &'static str, set: Setter, help: &'static str) -> Self {
-        Self { name, default, help, quoted: false, set }
+    pub(super) const fn bare(
+        name: &'static str,
+        default: &'static str,
+        set: Setter<T>,
+        help: &'static str,
+    ) -> Self {
+        Self { name, default, help, form: Form::Bare, set }
     }
 
-    /// The name of the key's environment variable: `ORLOP_LOG_LEVEL`.
-    pub fn variable(&self) -> String {
-        format!("{}{}", super::VARIABLE_PREFIX, self.name.to_uppercase().replace('.', "_"))
+    pub(super) const fn words(
+        name: &'static str,
+        default: &'static str,
+        set: Setter<T>,
+        help: &'static str,
+    ) -> Self {
+        Self { name, default, help, form: Form::Words, set }
+    }
+
+    pub(super) const fn entries(name: &'static str, set: Setter<T>, help: &'static str) -> Self {
+        Self { name, default: "", help, form: Form::Entries, set }
     }
 
     /// The key's table in the file and its name there; the table is empty for the keys at the top.
     pub fn table_and_name(&self) -> (&'static str, &'static str) {
-        self.name.split_once('.').unwrap_or(("", self.name))
+        self.name.rsplit_once('.').unwrap_or(("", self.name))
     }
 
     /// The default as it is written in the file.
     pub fn default_in_file(&self) -> String {
-        if self.quoted { format!("{:?}", self.default) } else { self.default.to_owned() }
+        match self.form {
+            Form::Quoted => format!("{:?}", self.default),
+            Form::Bare => self.default.to_owned(),
+            Form::Words => format!("{:?}", words(self.default).collect::<Vec<_>>()),
+            Form::Entries => "{}".to_owned(),
+        }
     }
 
-    /// Sets the key's field of `config`; an error says what is wrong with `value` and what to write instead.
-    pub fn apply(&self, config: &mut Config, value: &str) -> Result<(), String> {
-        (self.set)(config, value)
+    /// Sets the key's field; an error says what is wrong with `value` and what to write instead.
+    pub fn apply(&self, settings: &mut T, value: &str) -> Result<(), String> {
+        (self.set)(settings, value)
+    }
+
+    /// How much `name` differs from the key's.
+    pub(super) fn distance(&self, name: &str) -> usize {
+        let (_, last) = self.table_and_name();
+        let given = name.rsplit('.').next().unwrap_or(name);
+        // The table is what people leave out or guess wrong, so the last part counts for itself too.
+        strsim::damerau_levenshtein(self.name, name).min(strsim::damerau_levenshtein(last, given) + 1)
+    }
+}
+
+impl Key {
+    /// The name of the key's environment variable: `ORLOP_LOG_LEVEL`.
+    pub fn variable(&self) -> String {
+        format!("{}{}", super::VARIABLE_PREFIX, self.name.to_uppercase().replace('.', "_"))
     }
 
     /// The key of this name.
@@ -60,13 +112,7 @@ impl Key {
 
     /// The key whose name is most like `name`.
     pub fn nearest(name: &str) -> &'static Self {
-        let distance = |key: &Key| {
-            let (_, last) = key.table_and_name();
-            let given = name.rsplit('.').next().unwrap_or(name);
-            // The table is what people leave out or guess wrong, so the last part counts for itself too.
-            strsim::damerau_levenshtein(key.name, name).min(strsim::damerau_levenshtein(last, given) + 1)
-        };
-        KEYS.iter().min_by_key(|key| distance(key)).expect("the table is not empty")
+        KEYS.iter().min_by_key(|key| key.distance(name)).expect("the table is not empty")
     }
 
     /// The key whose environment variable is most like `variable`.
@@ -105,6 +151,20 @@ pub const KEYS: &[Key] = &[
         |config, value| url(value).map(|url| config.external_url = url),
         "The URL under which clients reach the registry, for example \"https://registry.example.org\". It then stands in \
          Location and Link headers. Empty: these are relative, which is right for most proxies.",
+    ),
+    Key::words(
+        "scope",
+        "**",
+        |config, value| {
+            let patterns = words(value).map(str::parse).collect::<Result<_, _>>();
+            let patterns = patterns.map_err(|_| {
+                "write patterns of repository names, for example [\"team/**\", \"library/*\"]".to_owned()
+            })?;
+            config.scope = NameScope::new(patterns);
+            Ok(())
+        },
+        "The repositories that are served, as patterns: * stands for any part of one component of a name, ** for one or more \
+         components. Pushes to others are answered with 403, and pulls with 404, also where they have content.",
     ),
     Key::text(
         "log.level",
@@ -215,6 +275,35 @@ pub const KEYS: &[Key] = &[
         |config, value| size(value).map(|bytes| config.storage.free_floor = bytes),
         "Pushes are answered with 507 while the file system has less than this free. Pulls and deletes go on.",
     ),
+    Key::bare(
+        "notifications.max_events",
+        "100000",
+        |config, value| {
+            number(value).and_then(|n| at_least(n, 1)).map(|count| config.notifications.max_events = count)
+        },
+        "The number of events that are kept for endpoints which don't accept them at the moment; the oldest are dropped.",
+    ),
+    Key::text(
+        "notifications.max_age",
+        "7d",
+        |config, value| positive_duration(value).map(|time| config.notifications.max_age = time),
+        "The time that events are kept for endpoints which don't accept them.",
+    ),
+    Key::bare(
+        "notifications.references",
+        "false",
+        |config, value| switch(value).map(|on| config.notifications.references = on),
+        "Whether the events of manifests list what these name.",
+    ),
+    Key::text(
+        "client.root_certificates",
+        "",
+        |config, value| {
+            config.client.root_certificates = (!value.is_empty()).then(|| PathBuf::from(value));
+            Ok(())
+        },
+        "A PEM file of root certificates that are trusted beside the system's when the registry itself calls others.",
+    ),
     Key::text(
         "database.cache",
         "16 MiB",
@@ -260,7 +349,12 @@ mod tests {
     #[test]
     fn every_key_refuses_nonsense_and_says_what_to_write() {
         for key in KEYS {
-            let nonsense = if key.name == "data" { "" } else { "non sense" };
+            let nonsense = match key.name {
+                "data" => "",
+                // Any text is a path.
+                "client.root_certificates" => continue,
+                _ => "non sense",
+            };
             let message = key.apply(&mut Config::default(), nonsense).expect_err(key.name);
             assert!(message.contains("write"), "{}: {message}", key.name);
         }

@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::client;
+use crate::notifications::Endpoint;
+use crate::registry::NameScope;
 use crate::telemetry::{LogFormat, LogLevel};
 
 use super::KEYS;
@@ -17,6 +20,8 @@ pub struct Config {
     pub data: PathBuf,
     /// `external_url`: what stands before the path in `Location` and `Link`, without a slash at its end.
     pub external_url: Option<String>,
+    /// `scope`: the repositories that are served.
+    pub scope: NameScope,
     /// `log.*`.
     pub log: Log,
     /// `uploads.*`.
@@ -29,6 +34,10 @@ pub struct Config {
     pub limits: Limits,
     /// `storage.*`.
     pub storage: Storage,
+    /// `notifications.*`.
+    pub notifications: Notifications,
+    /// `client.*`.
+    pub client: client::Options,
     /// `database.*`.
     pub database: Database,
 }
@@ -95,6 +104,19 @@ pub struct Storage {
     pub free_floor: u64,
 }
 
+/// Who is told of events, and how long these are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notifications {
+    /// `notifications.max_events`: how many are kept.
+    pub max_events: u64,
+    /// `notifications.max_age`: for how long.
+    pub max_age: Duration,
+    /// `notifications.references`: whether manifests come with what they name.
+    pub references: bool,
+    /// `[[notifications.endpoint]]`.
+    pub endpoints: Vec<Endpoint>,
+}
+
 /// The metadata database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
@@ -121,6 +143,7 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data: PathBuf::new(),
             external_url: None,
+            scope: NameScope::new(Vec::new()),
             log: Log { level: LogLevel::Off, format: LogFormat::Text },
             uploads: Uploads { expire_after: Duration::ZERO, max_open: 0, chunk_min_length: 0 },
             manifests: Manifests { max_size: 0, sparse_indexes: false },
@@ -133,6 +156,13 @@ impl Config {
                 buffers: 0,
             },
             storage: Storage { free_floor: 0 },
+            notifications: Notifications {
+                max_events: 0,
+                max_age: Duration::ZERO,
+                references: false,
+                endpoints: Vec::new(),
+            },
+            client: client::Options::default(),
             database: Database { cache: 0, quick_repair: false },
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::KEYS;
+use super::{ENDPOINT_KEYS, ENDPOINTS, KEYS};
 
 /// The width at which comments are wrapped.
 const WIDTH: usize = 100;
@@ -19,6 +19,8 @@ fn heading(table: &str) -> &'static str {
         "delete" => "What clients may delete.",
         "limits" => "Limits on what clients can use up.",
         "storage" => "The disk.",
+        "notifications" => "Who is told of pushes, pulls, mounts and deletions: webhooks.",
+        "client" => "Requests that the registry itself sends to others.",
         "database" => "The metadata database.",
         _ => "",
     }
@@ -51,7 +53,29 @@ pub fn example() -> String {
         comment(&mut text, &format!("Environment: {}", key.variable()));
         writeln!(text, "#{name} = {}", key.default_in_file()).expect("writing to a String does not fail");
     }
+    endpoint_example(&mut text);
     text
+}
+
+/// One table of the list of endpoints, all of it behind a #.
+fn endpoint_example(text: &mut String) {
+    text.push('\n');
+    comment(
+        text,
+        "An endpoint that is told of what happens; one such table for each. There is none by default.",
+    );
+    writeln!(text, "#[[{ENDPOINTS}]]").expect("writing to a String does not fail");
+    for key in ENDPOINT_KEYS {
+        let (_, name) = key.table_and_name();
+        let value = match name {
+            "name" => "\"hook\"".to_owned(),
+            "url" => "\"https://hooks.example.org/orlop\"".to_owned(),
+            _ => key.default_in_file(),
+        };
+        text.push('\n');
+        comment(text, key.help);
+        writeln!(text, "#{name} = {value}").expect("writing to a String does not fail");
+    }
 }
 
 /// The table of keys in Markdown, as `docs/configuration.md` holds it.
@@ -67,6 +91,14 @@ pub fn reference() -> String {
             key.help.replace('|', "\\|")
         )
         .expect("writing to a String does not fail");
+    }
+    let heading = "\nEach table `[[notifications.endpoint]]` of the file has these keys, of which the first two have to be given:\n\n\
+                   | key | default | meaning |\n| --- | --- | --- |\n";
+    text.push_str(heading);
+    for key in ENDPOINT_KEYS {
+        let (_, name) = key.table_and_name();
+        writeln!(text, "| `{name}` | `{}` | {} |", key.default_in_file(), key.help.replace('|', "\\|"))
+            .expect("writing to a String does not fail");
     }
     text
 }

@@ -28,6 +28,11 @@ pub(super) fn choice<T: Choice>(text: &str) -> Result<T, String> {
     found.map(|at| T::ALL[at]).ok_or_else(|| format!("write one of {}", words.join(", ")))
 }
 
+/// The words of a list that is written with commas.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "write true or false".to_owned())
 }

@@ -256,6 +256,8 @@ impl From<registry::Error> for ApiError {
     fn from(error: registry::Error) -> Self {
         use registry::Error;
         match error {
+            Error::NameUnserved { .. } => Self::new(ErrorCode::NameUnknown, error.to_string()),
+            Error::NameRefused { .. } => Self::new(ErrorCode::Denied, error.to_string()),
             Error::RepositoryUnknown => {
                 Self::new(ErrorCode::NameUnknown, "there is no such repository; a push creates it")
             }

@@ -11,6 +11,7 @@ mod headers;
 mod health;
 mod incoming;
 mod observe;
+mod origin;
 mod percent;
 mod query;
 mod ranges;

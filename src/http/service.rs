@@ -58,6 +58,11 @@ pub(super) struct App {
 }
 
 impl App {
+    /// The URL under which clients reach the registry, without its last slash; empty where it isn't configured.
+    pub(super) fn external_url(&self) -> &str {
+        &self.origin
+    }
+
     /// The URL of `path` as clients should use it.
     pub(super) fn url(&self, path: &str) -> HeaderValue {
         headers::value([&self.origin, path].concat())

@@ -6,7 +6,7 @@
 use bincode::{Decode, Encode};
 
 use super::{Error, Table};
-use crate::oci::{Digest, MediaType, RepositoryName};
+use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 
 /// Records larger than this are refused before anything is allocated for them.
 const LIMIT: usize = 64 << 20;
@@ -87,6 +87,12 @@ stored_as_bytes!(
     |bytes| std::str::from_utf8(bytes).ok()?.parse().ok(),
     "repository name"
 );
+stored_as_bytes!(
+    Tag,
+    |tag| tag.as_str().into(),
+    |bytes| std::str::from_utf8(bytes).ok()?.parse().ok(),
+    "tag"
+);
 
 #[cfg(test)]
 mod tests {
@@ -94,6 +100,9 @@ mod tests {
 
     use super::*;
     use crate::metadata::blobs::{BlobRecord, LinkRecord};
+    use crate::metadata::events::{
+        Action, CursorRecord, EventRecord, EventReference, EventRequest, EventTarget, TargetKind,
+    };
     use crate::metadata::manifests::{ManifestRecord, ReferrerRecord};
     use crate::metadata::repositories::RepositoryRecord;
     use crate::metadata::tags::TagRecord;
@@ -166,6 +175,72 @@ mod tests {
             },
             &golden,
         );
+    }
+
+    #[test]
+    fn events_have_the_bytes_of_schema_2() {
+        let empty = "2101e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let mount = EventRecord {
+            at: 7,
+            id: [9; 16],
+            action: Action::Mount,
+            target: EventTarget {
+                kind: TargetKind::Blob,
+                repository: "a/b".parse().unwrap(),
+                digest: Some(digest()),
+                media_type: Some("a/b".parse().unwrap()),
+                size: Some(300),
+                tag: None,
+                from: Some("c".parse().unwrap()),
+                references: Vec::new(),
+            },
+            actor: "x".into(),
+            request: Some(EventRequest {
+                id: "i".into(),
+                addr: "d".into(),
+                host: "h".into(),
+                method: "M".into(),
+                user_agent: "u".into(),
+                base_url: "b".into(),
+            }),
+        };
+        let ids = "09".repeat(16);
+        pin(
+            &mount,
+            &format!(
+                "01 07 {ids} 02 00 03612f62 01{empty} 0103612f62 01fb2c01 00 010163 00 0178 01 0169 0164 0168 014d 0175 0162"
+            ),
+        );
+        let push = EventRecord {
+            action: Action::Push,
+            target: EventTarget {
+                kind: TargetKind::Manifest,
+                tag: Some("t".parse().unwrap()),
+                from: None,
+                references: vec![EventReference {
+                    media_type: "a/b".parse().unwrap(),
+                    digest: digest(),
+                    size: 2,
+                }],
+                ..mount.target.clone()
+            },
+            request: None,
+            ..mount
+        };
+        pin(
+            &push,
+            &format!(
+                "01 07 {ids} 00 01 03612f62 01{empty} 0103612f62 01fb2c01 010174 00 01 03612f62{empty}02 0178 00"
+            ),
+        );
+        pin(&CursorRecord(300), "01 fb2c01");
+        for (kind, byte) in [(TargetKind::Tag, 2), (TargetKind::Repository, 3)] {
+            let target = EventTarget { kind, ..push.target.clone() };
+            assert_eq!(encode(&EventRecord { target, ..push.clone() })[19], byte);
+        }
+        for (action, byte) in [(Action::Pull, 1), (Action::Delete, 3)] {
+            assert_eq!(encode(&EventRecord { action, ..push.clone() })[18], byte);
+        }
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! that met a disk error is reopened. Hot reads go through a cache of rows that never differs from the tables (see
 //! [`Metadata::look_up`]).
 //!
-//! [`repositories`], [`blobs`], [`manifests`], [`tags`], [`signatures`] and [`uploads`] hold the records and what can be asked of them.
+//! [`repositories`], [`blobs`], [`manifests`], [`tags`], [`signatures`], [`uploads`] and [`events`] hold the records and what
+//! can be asked of them.
 
 mod backend;
 mod cache;
@@ -21,6 +22,7 @@ mod transaction;
 mod writer;
 
 pub mod blobs;
+pub mod events;
 pub mod manifests;
 pub mod repositories;
 pub mod signatures;

@@ -5,10 +5,11 @@ use bytes::Bytes;
 use super::blob_writer::BlobWriter;
 use super::manifest_service::require_unreferenced;
 use super::repository::Scope;
-use super::{Actor, BlobDescriptor, BlobReader, Error, sessions};
+use super::{Actor, BlobDescriptor, BlobReader, Error, events, sessions};
 use crate::blobs::UploadId;
 use crate::clock::Timestamp;
 use crate::metadata::blobs::{self, LinkRecord};
+use crate::metadata::events::{Action, EventTarget, TargetKind};
 use crate::metadata::{manifests, repositories};
 use crate::oci::{Digest, DigestAlgorithm, RepositoryName};
 
@@ -39,10 +40,12 @@ impl BlobService {
         Ok(found.flatten())
     }
 
-    /// Opens the blob for reading.
+    /// Opens the blob for reading, which is a pull.
     pub fn open(&self, digest: &Digest) -> Result<Option<BlobReader>, Error> {
         let Some(blob) = self.stat(digest)? else { return Ok(None) };
         if let Some(file) = self.scope.inner.blobs.open_blob(&blob.digest)? {
+            let target = || events::blob(&self.scope.name, *digest, &blob.media_type, blob.size);
+            self.scope.tell_of_pull(target);
             Ok(Some(BlobReader::new(file, blob.digest, blob.size, blob.created_at)))
         } else {
             tracing::error!(digest = %blob.digest, "the file of a blob is missing");
@@ -89,11 +92,9 @@ impl BlobService {
         actor: &Actor,
     ) -> Result<Option<BlobDescriptor>, Error> {
         self.scope.inner.require_space(0)?;
-        let (scope, named, from, actor) = (self.scope.clone(), *digest, from.cloned(), actor.clone());
+        let (scope, named, from, actor) = (self.scope.by(actor), *digest, from.cloned(), actor.clone());
         let now = scope.inner.clock.now();
         self.scope
-            .inner
-            .metadata
             .write(move |tx| {
                 let Some(canonical) = blobs::canonical(tx, &named)? else { return Ok(None) };
                 let Some(blob) = blobs::get(tx, &canonical)? else { return Ok(None) };
@@ -101,14 +102,18 @@ impl BlobService {
                     Some(from) => repositories::id_of(tx, from)?,
                     None => blobs::any_repository(tx, &canonical)?,
                 };
-                let link = match source {
-                    Some(source) => blobs::link(tx, source, &canonical)?,
-                    None => None,
-                };
-                let Some(link) = link else { return Ok(None) };
+                let Some(source) = source else { return Ok(None) };
+                let Some(link) = blobs::link(tx, source, &canonical)? else { return Ok(None) };
+                let from = repositories::get(tx, source)?.map(|source| source.name);
+                // What isn't served can't be had by a mount either.
+                if from.as_ref().is_some_and(|from| !scope.inner.policy.scope.contains(from)) {
+                    return Ok(None);
+                }
                 let id = repositories::ensure(tx, &scope.name, now, actor.as_str())?;
                 let link = LinkRecord { created_at: now.millis(), actor: actor.as_str().into(), ..link };
                 blobs::insert_link(tx, id, &canonical, &link)?;
+                let target = events::blob(&scope.name, named, &link.media_type, blob.size);
+                scope.tell(tx, now, Action::Mount, EventTarget { from, ..target })?;
                 Ok(Some(BlobDescriptor {
                     digest: canonical,
                     size: blob.size,
@@ -122,6 +127,7 @@ impl BlobService {
     /// Begins an upload, whose bytes will be hashed by `algorithm` while they come, and by the canonical one. Nothing is
     /// written before the first byte. The upload is lost in a crash before its first checkpoint.
     pub fn create(&self, algorithm: DigestAlgorithm, actor: &Actor) -> Result<BlobWriter, Error> {
+        self.scope.require_served()?;
         self.scope.inner.require_space(0)?;
         let session = sessions::begin(&self.scope, algorithm, actor)?;
         Ok(session)
@@ -130,6 +136,7 @@ impl BlobService {
     /// Takes up an upload of this repository where it stands: after an interruption, or a restart after a checkpoint. Waits
     /// a bounded time for a request that still sends to it, then fails with [`Error::UploadBusy`].
     pub async fn resume(&self, id: &UploadId) -> Result<Option<BlobWriter>, Error> {
+        self.scope.require_served()?;
         sessions::resume(&self.scope, id).await
     }
 
@@ -149,9 +156,8 @@ impl BlobService {
             return Err(Error::DeleteDisabled("blobs"));
         }
         let (scope, named) = (self.scope.clone(), *digest);
+        let now = scope.inner.clock.now();
         self.scope
-            .inner
-            .metadata
             .write(move |tx| {
                 let id = scope.id(tx)?;
                 let Some(canonical) = blobs::canonical(tx, &named)? else { return Ok(false) };
@@ -159,7 +165,10 @@ impl BlobService {
                     return Ok(false);
                 }
                 require_unreferenced(tx, id, &named, &canonical)?;
-                Ok(blobs::remove_link(tx, id, &canonical)?)
+                blobs::remove_link(tx, id, &canonical)?;
+                let target = events::gone(TargetKind::Blob, &scope.name, Some(named), None);
+                scope.tell(tx, now, Action::Delete, target)?;
+                Ok(true)
             })
             .await
     }
@@ -173,8 +182,6 @@ impl BlobService {
         self.scope.inner.require_space(0)?;
         let (scope, alias, known) = (self.scope.clone(), *alias, *known);
         self.scope
-            .inner
-            .metadata
             .write(move |tx| {
                 let id = scope.id(tx)?;
                 let canonical = blobs::canonical(tx, &known)?.ok_or(Error::BlobUnknown(known))?;

@@ -10,11 +10,13 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
+use super::repository::Scope;
 use super::sessions::{self, Held, Session, blocking};
-use super::{BlobDescriptor, Error, Inner, ProvisionalDescriptor};
+use super::{BlobDescriptor, Error, Inner, ProvisionalDescriptor, events};
 use crate::blobs::{DigestGuard, UploadId};
 use crate::clock::Timestamp;
 use crate::metadata::blobs::{BlobRecord, LinkRecord};
+use crate::metadata::events::Action;
 use crate::metadata::{blobs, repositories, uploads};
 use crate::oci::{Digest, DigestAlgorithm, MediaType};
 
@@ -36,6 +38,8 @@ const CHECKPOINT_BYTES: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct BlobWriter {
     inner: Arc<Inner>,
+    /// The repository, and on whose behalf bytes are sent to it now.
+    scope: Scope,
     session: Arc<Session>,
     /// The length of all that was accepted.
     accepted: u64,
@@ -66,10 +70,10 @@ enum Work {
 }
 
 impl BlobWriter {
-    pub(super) fn new(inner: Arc<Inner>, session: Arc<Session>, held: Held) -> BlobWriter {
+    pub(super) fn new(scope: Scope, session: Arc<Session>, held: Held) -> BlobWriter {
         let accepted = held.staged.as_ref().map_or(0, crate::blobs::StagedBlob::len);
         let stage = Stage::Idle { held, pending: Vec::new(), bytes: 0 };
-        BlobWriter { inner, session, accepted, stage }
+        BlobWriter { inner: scope.inner.clone(), scope, session, accepted, stage }
     }
 
     /// The upload's identifier.
@@ -267,7 +271,7 @@ impl BlobWriter {
                 })
                 .await?
             };
-            published.link(&inner, &session, digest, media_type).await
+            published.link(&writer.scope, &session, digest, media_type).await
         });
         match task.await {
             Ok(result) => result,
@@ -280,6 +284,7 @@ impl BlobWriter {
     fn hand_over(&mut self) -> BlobWriter {
         BlobWriter {
             inner: self.inner.clone(),
+            scope: self.scope.clone(),
             session: self.session.clone(),
             accepted: self.accepted,
             stage: std::mem::replace(&mut self.stage, Stage::Done),
@@ -460,17 +465,17 @@ impl Published {
     /// Names the blob in one commit, which also ends the upload.
     async fn link(
         self,
-        inner: &Arc<Inner>,
+        scope: &Scope,
         session: &Session,
         named: Digest,
         media_type: MediaType,
     ) -> Result<BlobDescriptor, Error> {
         let Published { canonical, size, fresh, recorded, lock, held } = self;
+        let (inner, teller) = (&scope.inner, scope.clone());
         let now = inner.clock.now();
         let (id, name, actor) = (*session.id.as_bytes(), session.repository.clone(), session.actor.clone());
         let link = LinkRecord { media_type: media_type.clone(), created_at: now.millis(), actor };
-        let linked = inner
-            .metadata
+        let linked = scope
             .write(move |tx| {
                 let repository = repositories::ensure(tx, &name, now, &link.actor)?;
                 let blob = if let Some(blob) = blobs::get(tx, &canonical)? {
@@ -485,7 +490,9 @@ impl Published {
                 if recorded {
                     uploads::remove(tx, &id)?;
                 }
-                Ok::<_, Error>(blob)
+                let target = events::blob(&name, named, &link.media_type, blob.size);
+                teller.tell(tx, now, Action::Push, target)?;
+                Ok(blob)
             })
             .await;
         inner.sessions.forget(&session.id);

@@ -2,13 +2,30 @@
 
 use std::io;
 
+use super::NameScope;
 use crate::fsio::FileError;
 use crate::metadata;
-use crate::oci::{Digest, ManifestError};
+use crate::oci::{Digest, ManifestError, RepositoryName};
 
 /// Why a service did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The name is outside of the namespace's scope, and was to be read from.
+    #[error("this registry serves only {scope}, and {name} is not among that")]
+    NameUnserved {
+        /// The name.
+        name: RepositoryName,
+        /// What is served.
+        scope: NameScope,
+    },
+    /// The name is outside of the namespace's scope, and was to be changed.
+    #[error("this registry takes only {scope}, and {name} is not among that")]
+    NameRefused {
+        /// The name.
+        name: RepositoryName,
+        /// What is served.
+        scope: NameScope,
+    },
     /// The repository has never had any content.
     #[error("there is no such repository; push to it first")]
     RepositoryUnknown,

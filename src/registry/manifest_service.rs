@@ -3,8 +3,9 @@
 use bytes::Bytes;
 
 use super::repository::Scope;
-use super::{Actor, Error, Page, Scroll, referrer_service};
+use super::{Actor, Error, Page, Scroll, events, referrer_service};
 use crate::clock::Timestamp;
+use crate::metadata::events::{Action, EventTarget, TargetKind};
 use crate::metadata::manifests::{self, ManifestRecord};
 use crate::metadata::repositories::{self, RepositoryId};
 use crate::metadata::{self, Read, WriteTx, blobs, tags};
@@ -84,7 +85,7 @@ impl ManifestService {
         Ok(found.unwrap_or_default())
     }
 
-    /// The manifest under a tag or any of its digests, with its bytes as they were pushed.
+    /// The manifest under a tag or any of its digests, with its bytes as they were pushed, which is a pull.
     pub fn get(&self, reference: &Reference) -> Result<Option<(ManifestDescriptor, Bytes)>, Error> {
         let found = self.scope.look_up(|tx, id| {
             let Some(descriptor) = resolve(tx, id, reference)? else { return Ok(None) };
@@ -92,7 +93,27 @@ impl ManifestService {
             let payload = payload.ok_or_else(|| missing_payload(&descriptor.canonical))?;
             Ok(Some((descriptor, payload)))
         })?;
+        if let Some((manifest, payload)) = found.iter().flatten().next() {
+            self.scope.tell_of_pull(|| self.pulled(reference, manifest, payload));
+        }
         Ok(found.flatten())
+    }
+
+    /// What the event of a pull is about.
+    fn pulled(&self, reference: &Reference, manifest: &ManifestDescriptor, payload: &[u8]) -> EventTarget {
+        let tag = match reference {
+            Reference::Tag(tag) => Some(tag),
+            Reference::Digest(_) => None,
+        };
+        let target =
+            events::manifest(&self.scope.name, manifest.digest, &manifest.media_type, manifest.size, tag);
+        let references = if self.scope.inner.events.options.references {
+            Manifest::parse(&manifest.media_type, payload)
+                .map_or_else(|_| Vec::new(), |manifest| events::references(&manifest))
+        } else {
+            Vec::new()
+        };
+        EventTarget { references, ..target }
     }
 
     /// Up to `limit` revisions in the order of their canonical digests, behind `after`. Others may write meanwhile: a
@@ -116,6 +137,7 @@ impl ManifestService {
     /// commit. Everything that it names must be in the repository, but for content that is not distributable, a subject,
     /// and the manifests of an index where the policy allows sparse ones.
     pub async fn put(&self, put: ManifestPut) -> Result<ManifestPushed, Error> {
+        self.scope.require_served()?;
         let limit = self.scope.inner.policy.max_manifest_bytes;
         if put.payload.len() > limit {
             return Err(Error::ManifestTooLarge { limit });
@@ -150,8 +172,8 @@ impl ManifestService {
             tags: unique(tags),
         };
         let pushed = ManifestPushed { digest, canonical, subject, tags: push.tags.clone() };
-        let scope = self.scope.clone();
-        self.scope.inner.metadata.write(move |tx| push.apply(tx, &scope)).await?;
+        let scope = self.scope.by(&put.actor);
+        self.scope.write(move |tx| push.apply(tx, &scope)).await?;
         Ok(pushed)
     }
 
@@ -162,9 +184,8 @@ impl ManifestService {
             return Err(Error::DeleteDisabled("manifests"));
         }
         let (scope, named) = (self.scope.clone(), *digest);
+        let now = scope.inner.clock.now();
         self.scope
-            .inner
-            .metadata
             .write(move |tx| {
                 let id = scope.id(tx)?;
                 let Some(canonical) = blobs::canonical(tx, &named)? else { return Ok(None) };
@@ -173,9 +194,13 @@ impl ManifestService {
                 let tags = tags::of_manifest(tx, id, &canonical)?;
                 for tag in &tags {
                     tags::remove(tx, id, tag)?;
+                    let target = events::gone(TargetKind::Tag, &scope.name, None, Some(tag));
+                    scope.tell(tx, now, Action::Delete, target)?;
                 }
                 forget_references(tx, id, &canonical, &record)?;
                 manifests::remove(tx, id, &canonical)?;
+                let target = events::gone(TargetKind::Manifest, &scope.name, Some(named), None);
+                scope.tell(tx, now, Action::Delete, target)?;
                 Ok(Some(tags))
             })
             .await
@@ -227,6 +252,23 @@ impl Push {
                 actor: record.actor.clone(),
             };
             tags::set(tx, id, tag, &record)?;
+        }
+        self.tell(tx, scope, now)?;
+        Ok(())
+    }
+
+    /// Tells of the push: once for each tag, and once without where there is none.
+    fn tell(&self, tx: &WriteTx<'_>, scope: &Scope, now: Timestamp) -> Result<(), metadata::Error> {
+        let tags = if self.tags.is_empty() { vec![None] } else { self.tags.iter().map(Some).collect() };
+        for tag in tags {
+            let record = &self.record;
+            let target = events::manifest(&scope.name, self.digest, &record.media_type, record.size, tag);
+            let references = if scope.inner.events.options.references {
+                events::references(&self.manifest)
+            } else {
+                Vec::new()
+            };
+            scope.tell(tx, now, Action::Push, EventTarget { references, ..target })?;
         }
         Ok(())
     }

@@ -13,7 +13,10 @@ mod blob_reader;
 mod blob_service;
 mod blob_writer;
 mod error;
+mod events;
 mod manifest_service;
+mod name_scope;
+mod origin;
 mod referrer_service;
 mod repository;
 mod scroll;
@@ -31,18 +34,26 @@ pub use blob_reader::BlobReader;
 pub use blob_service::BlobService;
 pub use blob_writer::BlobWriter;
 pub use error::{Error, OpenError};
+pub use events::{EventLog, EventOptions, EventPage, Listener};
 pub use manifest_service::{ManifestDescriptor, ManifestPushed, ManifestPut, ManifestService};
+pub use name_scope::{NamePattern, NamePatternError, NameScope};
+pub use origin::Origin;
 pub use referrer_service::{ReferrerPage, ReferrerService};
 pub use repository::{Namespace, Page, Repository};
 pub use scroll::Scroll;
 pub use tag_service::{TagRevision, TagService};
 pub use verify::{Depth, VerifyReport};
 
+pub use crate::metadata::events::{
+    Action, EventRecord as Event, EventReference, EventRequest, EventTarget, TargetKind,
+};
+
 use crate::blobs::BlobStore;
 use crate::clock::{Clock, SystemClock};
 use crate::fsio::{DirectoryLock, Disk, RealDisk};
 use crate::metadata::{self, Metadata};
 use crate::telemetry::StorageMetrics;
+use events::Events;
 use sessions::Sessions;
 
 /// Where a registry lies and how it is run.
@@ -58,6 +69,8 @@ pub struct Options {
     pub database: metadata::Options,
     /// What is allowed.
     pub policy: Policy,
+    /// Who hears of what happens.
+    pub events: EventOptions,
     /// Where commits and syncs are counted.
     pub metrics: StorageMetrics,
 }
@@ -71,6 +84,7 @@ impl Options {
             clock: Arc::new(SystemClock),
             database: metadata::Options::default(),
             policy: Policy::default(),
+            events: EventOptions::default(),
             metrics: StorageMetrics::default(),
         }
     }
@@ -79,6 +93,8 @@ impl Options {
 /// What a registry allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
+    /// The names of the repositories that are served.
+    pub scope: NameScope,
     /// Whether an index may name manifests that the repository doesn't have.
     pub allow_sparse_indexes: bool,
     /// The largest manifest, in bytes.
@@ -107,6 +123,7 @@ pub struct DeletePolicy {
 impl Default for Policy {
     fn default() -> Policy {
         Policy {
+            scope: NameScope::everything(),
             allow_sparse_indexes: false,
             max_manifest_bytes: 8 << 20,
             delete: DeletePolicy { tags: true, manifests: true, blobs: true },
@@ -127,6 +144,7 @@ struct Inner {
     metadata: Metadata,
     blobs: BlobStore,
     sessions: Sessions,
+    events: Events,
     clock: Arc<dyn Clock>,
     policy: Policy,
     /// The directory belongs to this process until the last handle is gone. Dropped last.
@@ -137,13 +155,15 @@ impl Registry {
     /// Opens the data directory, creating or migrating it where needed, and locks it for this process. Blocks; takes no
     /// longer for a large store than for a small one, also after a crash.
     pub fn open(options: Options) -> Result<Registry, OpenError> {
-        let Options { disk, data, clock, database, policy, metrics } = options;
+        let Options { disk, data, clock, database, policy, events, metrics } = options;
         disk.create_dir(&data)?;
         let lock = disk.lock(&data)?.ok_or_else(|| OpenError::Locked(data.clone()))?;
         let blobs = BlobStore::open(disk.clone(), data.clone(), metrics.clone())?;
         let metadata = Metadata::open(disk, data, database, metrics.clone())?;
+        let events = Events::new(events, metrics.clone());
+        events.register(&metadata).map_err(metadata::OpenError::from)?;
         let sessions = Sessions::new(metrics);
-        Ok(Registry(Arc::new(Inner { metadata, blobs, sessions, clock, policy, _lock: lock })))
+        Ok(Registry(Arc::new(Inner { metadata, blobs, sessions, events, clock, policy, _lock: lock })))
     }
 
     /// The repositories.
@@ -154,6 +174,16 @@ impl Registry {
     /// What this registry allows.
     pub fn policy(&self) -> &Policy {
         &self.0.policy
+    }
+
+    /// The log of events, for whoever delivers them.
+    pub fn events(&self) -> EventLog {
+        EventLog::new(self.0.clone())
+    }
+
+    /// Whether anybody listens to events, so that their [`Origin`] is worth the telling.
+    pub fn has_listeners(&self) -> bool {
+        !self.0.events.options.listeners.is_empty()
     }
 
     /// Refuses with [`Error::DiskFull`] where `bytes` more would leave less free than the policy's floor, so that a push
@@ -173,10 +203,13 @@ impl Registry {
         sessions::sweep(&self.0).await
     }
 
-    /// Records where the open uploads stand, commits what waits and closes the database. Later calls on any handle fail
+    /// Records where the open uploads stand and which pulls were noted, commits what waits and closes the database. Later calls on any handle fail
     /// with [`Error::Unavailable`].
     pub async fn close(&self) {
         sessions::checkpoint_all(&self.0).await;
+        if let Err(error) = events::settle(&self.0, Vec::new()).await {
+            tracing::warn!(%error, "the last events of pulls could not be written");
+        }
         let inner = self.0.clone();
         // The task can't panic beyond what `close` does, and a closed database is all that is wanted.
         let _ = tokio::task::spawn_blocking(move || inner.metadata.close()).await;

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{BlobService, Error, Inner, ManifestService, ReferrerService, TagService};
+use super::{Actor, BlobService, Error, Inner, ManifestService, Origin, ReferrerService, TagService};
+use crate::clock::Timestamp;
+use crate::metadata::events::{Action, EventTarget};
 use crate::metadata::repositories::{self, RepositoryId};
-use crate::metadata::{self, Read};
+use crate::metadata::{self, Read, WriteTx};
 use crate::oci::RepositoryName;
 
 /// A page of a listing.
@@ -36,15 +38,29 @@ impl Namespace {
         Namespace { inner }
     }
 
-    /// The repository called `name`, whether or not it has any content yet.
+    /// The repository called `name`, whether or not it has any content yet. Outside of the policy's scope every use of
+    /// it fails, with [`Error::NameUnserved`] or [`Error::NameRefused`].
     pub fn repository(&self, name: &RepositoryName) -> Repository {
-        Repository { scope: Scope { inner: self.inner.clone(), name: name.clone() } }
+        Repository {
+            scope: Scope { inner: self.inner.clone(), name: name.clone(), origin: Origin::default() },
+        }
     }
 
-    /// Up to `limit` names of repositories that have had content, in byte order, behind `after`.
+    /// Up to `limit` names of repositories in the scope that have had content, in byte order, behind `after`.
     pub fn repositories(&self, after: Option<&str>, limit: usize) -> Result<Page<RepositoryName>, Error> {
-        let names = self.inner.metadata.read(|tx| repositories::list(tx, after, limit.saturating_add(1)))?;
-        Ok(Page::of(names, limit))
+        let scope = &self.inner.policy.scope;
+        let wanted = limit.saturating_add(1);
+        let mut after = after.map(str::to_owned);
+        let mut found = Vec::new();
+        loop {
+            let names = self.inner.metadata.read(|tx| repositories::list(tx, after.as_deref(), wanted))?;
+            let is_last = names.len() < wanted;
+            after = names.last().map(|name| name.as_str().to_owned());
+            found.extend(names.into_iter().filter(|name| scope.contains(name)));
+            if is_last || found.len() >= wanted {
+                return Ok(Page::of(found, limit));
+            }
+        }
     }
 }
 
@@ -53,14 +69,70 @@ impl Namespace {
 pub(super) struct Scope {
     pub(super) inner: Arc<Inner>,
     pub(super) name: RepositoryName,
+    /// Whose work it is, as events tell.
+    pub(super) origin: Origin,
 }
 
 impl Scope {
+    /// The same on behalf of `actor`.
+    pub(super) fn by(&self, actor: &Actor) -> Scope {
+        let origin = Origin { actor: actor.clone(), ..self.origin.clone() };
+        Scope { origin, ..self.clone() }
+    }
+
+    /// Refuses to change a repository that isn't served.
+    pub(super) fn require_served(&self) -> Result<(), Error> {
+        let scope = &self.inner.policy.scope;
+        if scope.contains(&self.name) {
+            return Ok(());
+        }
+        Err(Error::NameRefused { name: self.name.clone(), scope: scope.clone() })
+    }
+
+    /// Refuses to read from a repository that isn't served.
+    fn require_readable(&self) -> Result<(), Error> {
+        let scope = &self.inner.policy.scope;
+        if scope.contains(&self.name) {
+            return Ok(());
+        }
+        Err(Error::NameUnserved { name: self.name.clone(), scope: scope.clone() })
+    }
+
+    /// Runs `write` in a transaction and returns what it returned after the commit; then readers of events are told.
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        write: impl FnMut(&WriteTx<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.require_served()?;
+        let written = self.inner.metadata.write(write).await;
+        self.inner.events.committed();
+        written
+    }
+
+    /// Writes an event in the transaction of what it tells of.
+    pub(super) fn tell(
+        &self,
+        tx: &WriteTx<'_>,
+        now: Timestamp,
+        action: Action,
+        target: EventTarget,
+    ) -> Result<(), metadata::Error> {
+        self.inner.events.write(tx, now, action, target, &self.origin)
+    }
+
+    /// Notes that content was asked for and is about to be given.
+    pub(super) fn tell_of_pull(&self, target: impl FnOnce() -> EventTarget) {
+        if !self.inner.events.options.listeners.is_empty() {
+            self.inner.events.note_pull(self.inner.clock.now(), target(), &self.origin);
+        }
+    }
+
     /// Runs `read` with the repository's identifier; `None` where the repository doesn't exist.
     pub(super) fn read<T>(
         &self,
         mut read: impl FnMut(&metadata::ReadTx, RepositoryId) -> Result<T, metadata::Error>,
     ) -> Result<Option<T>, Error> {
+        self.require_readable()?;
         Ok(self.inner.metadata.read(|tx| match repositories::id_of(tx, &self.name)? {
             Some(id) => read(tx, id).map(Some),
             None => Ok(None),
@@ -72,6 +144,7 @@ impl Scope {
         &self,
         mut read: impl FnMut(&metadata::ReadTx, RepositoryId) -> Result<T, metadata::Error>,
     ) -> Result<Option<T>, Error> {
+        self.require_readable()?;
         Ok(self.inner.metadata.look_up(|tx| match repositories::id_of(tx, &self.name)? {
             Some(id) => read(tx, id).map(Some),
             None => Ok(None),
@@ -91,6 +164,12 @@ pub struct Repository {
 }
 
 impl Repository {
+    /// The same repository, used on behalf of `origin`, which events tell of.
+    #[must_use]
+    pub fn on_behalf_of(self, origin: Origin) -> Repository {
+        Repository { scope: Scope { origin, ..self.scope } }
+    }
+
     /// Its name.
     pub fn name(&self) -> &RepositoryName {
         &self.scope.name

@@ -140,7 +140,7 @@ pub(super) fn begin(scope: &Scope, algorithm: DigestAlgorithm, actor: &Actor) ->
         }
         open.insert(id, session.clone());
     }
-    Ok(BlobWriter::new(inner.clone(), session, held))
+    Ok(BlobWriter::new(scope.by(actor), session, held))
 }
 
 /// Takes up an upload of the repository.
@@ -160,7 +160,7 @@ pub(super) async fn resume(scope: &Scope, id: &UploadId) -> Result<Option<BlobWr
         .await
         .map_err(|_| Error::UploadBusy)?;
     // Whoever held it may have finished it.
-    Ok(held.staged.is_some().then(|| BlobWriter::new(inner.clone(), session, held)))
+    Ok(held.staged.is_some().then(|| BlobWriter::new(scope.clone(), session, held)))
 }
 
 /// Brings back an upload from its row, after a restart.

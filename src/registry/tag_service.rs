@@ -2,8 +2,9 @@
 
 use super::manifest_service::ManifestDescriptor;
 use super::repository::Scope;
-use super::{Actor, Error, Page, Scroll};
+use super::{Actor, Error, Page, Scroll, events};
 use crate::clock::Timestamp;
+use crate::metadata::events::{Action, TargetKind};
 use crate::metadata::{blobs, manifests, tags};
 use crate::oci::{Digest, Reference, Tag};
 
@@ -77,21 +78,19 @@ impl TagService {
     /// Points the tag to a manifest that the repository has.
     pub async fn tag(&self, digest: &Digest, tag: &Tag, actor: &Actor) -> Result<(), Error> {
         self.scope.inner.require_space(0)?;
-        let (scope, named, tag, actor) = (self.scope.clone(), *digest, tag.clone(), actor.clone());
+        let (scope, named, tag, actor) = (self.scope.by(actor), *digest, tag.clone(), actor.clone());
         let now = scope.inner.clock.now();
-        let work = scope.clone();
-        scope
-            .inner
-            .metadata
+        self.scope
             .write(move |tx| {
-                let id = work.id(tx)?;
+                let id = scope.id(tx)?;
                 let digest = blobs::canonical(tx, &named)?.ok_or(Error::ManifestUnknown)?;
-                if !manifests::exists(tx, id, &digest)? {
-                    return Err(Error::ManifestUnknown);
-                }
+                let manifest = manifests::get(tx, id, &digest)?.ok_or(Error::ManifestUnknown)?;
                 let record =
                     tags::TagRecord { digest, named, updated_at: now.millis(), actor: actor.as_str().into() };
-                Ok(tags::set(tx, id, &tag, &record)?)
+                tags::set(tx, id, &tag, &record)?;
+                let target =
+                    events::manifest(&scope.name, named, &manifest.media_type, manifest.size, Some(&tag));
+                Ok(scope.tell(tx, now, Action::Push, target)?)
             })
             .await
     }
@@ -102,6 +101,16 @@ impl TagService {
             return Err(Error::DeleteDisabled("tags"));
         }
         let (scope, tag) = (self.scope.clone(), tag.clone());
-        self.scope.inner.metadata.write(move |tx| Ok(tags::remove(tx, scope.id(tx)?, &tag)?)).await
+        let now = scope.inner.clock.now();
+        self.scope
+            .write(move |tx| {
+                let was_there = tags::remove(tx, scope.id(tx)?, &tag)?;
+                if was_there {
+                    let target = events::gone(TargetKind::Tag, &scope.name, None, Some(&tag));
+                    scope.tell(tx, now, Action::Delete, target)?;
+                }
+                Ok(was_there)
+            })
+            .await
     }
 }

@@ -7,10 +7,12 @@ use std::time::Duration;
 use axum::Router;
 use tokio::net::TcpListener;
 
+use crate::client::{self, Client};
 use crate::config::{Config, Limits};
 use crate::http;
 use crate::metadata;
-use crate::registry::{self, DeletePolicy, OpenError, Policy, Registry};
+use crate::notifications::{self, Notifications, Source};
+use crate::registry::{self, DeletePolicy, EventOptions, OpenError, Policy, Registry};
 use crate::telemetry::Metrics;
 
 use super::{Drained, serve};
@@ -28,6 +30,13 @@ pub enum StartError {
         address: SocketAddr,
         /// Why.
         source: io::Error,
+    },
+    /// Nobody can be called.
+    #[error("{source}. Endpoints of notifications can't be called without it: mend it, or remove them")]
+    Client {
+        /// Why.
+        #[from]
+        source: client::Error,
     },
     /// The data directory can't be used.
     #[error("{source}{}", advice_about_directory(source))]
@@ -86,6 +95,7 @@ pub fn registry_options(config: &Config) -> registry::Options {
     options.database.cache_bytes = config.database.cache;
     options.database.quick_repair = config.database.quick_repair;
     options.policy = Policy {
+        scope: config.scope.clone(),
         allow_sparse_indexes: config.manifests.sparse_indexes,
         max_manifest_bytes: config.manifests.max_size,
         delete: DeletePolicy {
@@ -97,7 +107,19 @@ pub fn registry_options(config: &Config) -> registry::Options {
         max_uploads: config.uploads.max_open,
         free_floor_bytes: config.storage.free_floor,
     };
+    options.events = EventOptions {
+        listeners: config.notifications.endpoints.iter().map(|endpoint| endpoint.listener.clone()).collect(),
+        max_events: config.notifications.max_events,
+        max_age: config.notifications.max_age,
+        references: config.notifications.references,
+    };
     options
+}
+
+/// How this process is called in events: by its host and port, and by an id of its own.
+fn source(address: SocketAddr) -> Source {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Source { addr: format!("{host}:{}", address.port()), instance_id: uuid::Uuid::now_v7().to_string() }
 }
 
 /// A registry with a bound port.
@@ -109,6 +131,7 @@ pub struct Server {
     router: Router,
     metrics: Metrics,
     limits: Limits,
+    notifications: notifications::Settings,
 }
 
 impl Server {
@@ -118,6 +141,9 @@ impl Server {
         let failed = |source| StartError::Listen { address: config.listen, source };
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let endpoints = config.notifications.endpoints.clone();
+        // Reads the system's certificates, which is not for nothing.
+        let client = if endpoints.is_empty() { None } else { Some(Client::new(&config.client)?) };
         let options = registry_options(config);
         let metrics = Metrics::new(&options.metrics);
         let registry = Registry::open(options)?;
@@ -130,7 +156,14 @@ impl Server {
             },
             metrics: metrics.clone(),
         });
-        Ok(Self { listener, address, registry, router, metrics, limits: config.limits.clone() })
+        let notifications = notifications::Settings {
+            endpoints,
+            source: source(address),
+            client,
+            metrics: metrics.notifications().clone(),
+        };
+        let limits = config.limits.clone();
+        Ok(Self { listener, address, registry, router, metrics, limits, notifications })
     }
 
     /// The address that is listened on, with the port that was taken where port 0 was asked for.
@@ -146,10 +179,17 @@ impl Server {
     /// Serves until `stop` is ready; then drains, and closes the registry.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Drained {
         let sweep = tokio::spawn(sweep(self.registry.clone()));
+        let notifications = Notifications::start(self.registry.events(), self.notifications);
+        if let Err(error) = &notifications {
+            tracing::error!(%error, "events are not delivered until the next start: the log can't be read");
+        }
         let drained = serve(self.listener, self.router, &self.limits, &self.metrics, stop).await;
         sweep.abort();
         // The task ends by the abort, and what it had begun is completed by the close.
         let _ = sweep.await;
+        if let Ok(notifications) = notifications {
+            notifications.stop(self.limits.drain_timeout).await;
+        }
         self.registry.close().await;
         drained
     }

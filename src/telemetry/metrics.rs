@@ -12,7 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::StorageMetrics;
+use super::{NotificationMetrics, StorageMetrics};
 
 /// The media type of [`Metrics::render`]'s text.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -64,6 +64,7 @@ struct Inner {
     connections: Gauge,
     accepted: Counter,
     delayed: Counter,
+    notifications: NotificationMetrics,
 }
 
 fn request_durations() -> Histogram {
@@ -107,6 +108,8 @@ impl Metrics {
             delayed.clone(),
         );
         storage.register(&mut registry);
+        let notifications = NotificationMetrics::default();
+        notifications.register(&mut registry);
 
         Self {
             inner: Arc::new(Inner {
@@ -119,8 +122,14 @@ impl Metrics {
                 connections,
                 accepted,
                 delayed,
+                notifications,
             }),
         }
+    }
+
+    /// Those of the delivery of events.
+    pub fn notifications(&self) -> &NotificationMetrics {
+        &self.inner.notifications
     }
 
     /// Counts a finished request.

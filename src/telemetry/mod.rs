@@ -5,10 +5,12 @@
 
 mod logs;
 mod metrics;
+mod notifications;
 mod request_id;
 mod storage;
 
 pub use logs::{LogFormat, LogLevel, start_logs};
 pub use metrics::{GaugeGuard, METRICS_CONTENT_TYPE, Metrics, Request};
+pub use notifications::{EndpointMetrics, NotificationMetrics};
 pub use request_id::RequestId;
 pub use storage::StorageMetrics;

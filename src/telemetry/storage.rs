@@ -21,6 +21,7 @@ pub struct StorageMetrics {
     descriptor_misses: Counter,
     manifest_hits: Counter,
     manifest_misses: Counter,
+    pull_events_lost: Counter,
 }
 
 impl Default for StorageMetrics {
@@ -37,6 +38,7 @@ impl Default for StorageMetrics {
             descriptor_misses: Counter::default(),
             manifest_hits: Counter::default(),
             manifest_misses: Counter::default(),
+            pull_events_lost: Counter::default(),
         }
     }
 }
@@ -100,6 +102,11 @@ impl StorageMetrics {
         (self.manifest_hits.get(), self.manifest_misses.get())
     }
 
+    /// Records that `count` events of pulls were lost before they were written.
+    pub fn pull_events_lost(&self, count: u64) {
+        self.pull_events_lost.inc_by(count);
+    }
+
     /// The number of durable metadata commits so far.
     pub fn commits(&self) -> u64 {
         self.commits.get()
@@ -156,6 +163,11 @@ impl StorageMetrics {
             "upload_rehashed_bytes",
             "Bytes of uploads that were read back from disk to hash them again",
             self.rehashed_bytes.clone(),
+        );
+        registry.register(
+            "pull_events_lost",
+            "Events of pulls that were lost before they were written: too many at once, or a disk that refused them",
+            self.pull_events_lost.clone(),
         );
         registry.register(
             "uploads_expired",

@@ -21,10 +21,12 @@ const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 /// Answers with a blob, or with the parts of it that are asked for.
 pub(super) fn get_blob(call: &Call<'_>, name: &RepositoryName, digest: &Digest) -> Answer {
     let entity_tag = entity_tag(digest);
-    let Some(blob) = call.repository(name).blobs().open(digest)? else { return Err(unknown(digest)) };
+    let blobs = call.repository(name).blobs();
     if is_unchanged(call.headers(), &entity_tag) {
-        return Ok(not_modified(digest, entity_tag, blob.size()));
+        let Some(blob) = blobs.stat(digest)? else { return Err(unknown(digest)) };
+        return Ok(not_modified(digest, entity_tag, blob.size));
     }
+    let Some(blob) = blobs.open(digest)? else { return Err(unknown(digest)) };
     let selection = selected(call.headers(), &entity_tag, blob.size())?;
     Ok(with_bytes(&call.app.bodies, blob, selection, |status| described(status, digest, entity_tag)))
 }

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::oci::{MediaType, Reference, RepositoryName, Tag, detect_media_type};
@@ -19,7 +19,15 @@ const MAX_TAGS: usize = 100;
 
 /// Answers with a manifest, byte for byte as it was pushed and whatever the client accepts.
 pub(super) fn get_manifest(call: &Call<'_>, name: &RepositoryName, reference: &Reference) -> Answer {
-    let Some((manifest, payload)) = call.repository(name).manifests().get(reference)? else {
+    let manifests = call.repository(name).manifests();
+    if call.headers().contains_key(IF_NONE_MATCH)
+        && let Some(manifest) = manifests.stat(reference)?
+        && is_unchanged(call.headers(), &entity_tag(&manifest.digest))
+    {
+        // Nothing is pulled.
+        return Ok(described(call.headers(), &manifest, Bytes::new()));
+    }
+    let Some((manifest, payload)) = manifests.get(reference)? else {
         return Err(unknown(call, name));
     };
     Ok(described(call.headers(), &manifest, payload))

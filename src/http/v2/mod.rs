@@ -23,6 +23,7 @@ use super::errors::ApiError;
 use super::headers::{API_VERSION, REGISTRY_2};
 use super::incoming::Incoming;
 use super::observe::set_route;
+use super::origin::origin;
 use super::query::Query;
 use super::routes::Route;
 use super::service::App;
@@ -35,7 +36,11 @@ struct Call<'a> {
 
 impl<'a> Call<'a> {
     fn repository(&self, name: &RepositoryName) -> Repository {
-        self.app.registry.namespace().repository(name)
+        let repository = self.app.registry.namespace().repository(name);
+        if !self.app.registry.has_listeners() {
+            return repository;
+        }
+        repository.on_behalf_of(origin(self.app, self.parts, self.actor()))
     }
 
     fn headers(&self) -> &'a HeaderMap {

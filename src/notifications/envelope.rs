@@ -1,0 +1,164 @@
+//! The envelope, as distribution's package `notifications` defines it: the same fields, and the same ones left out.
+
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::oci::{Digest, MediaType};
+use crate::registry::{Action, Actor, Event, EventReference, EventTarget, TargetKind};
+
+/// The registry that tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Source {
+    /// Its host and port.
+    pub addr: String,
+    /// Its process: another one after each start.
+    #[serde(rename = "instanceID")]
+    pub instance_id: String,
+}
+
+/// The JSON of an envelope with `events`.
+pub fn render<'e>(events: impl IntoIterator<Item = &'e Event>, source: &Source) -> Vec<u8> {
+    let events = events.into_iter().map(|event| Rendered::of(event, source)).collect();
+    serde_json::to_vec(&Envelope { events }).expect("strings and numbers always serialise")
+}
+
+#[derive(Serialize)]
+struct Envelope<'e> {
+    events: Vec<Rendered<'e>>,
+}
+
+#[derive(Serialize)]
+struct Rendered<'e> {
+    id: String,
+    timestamp: String,
+    action: &'static str,
+    target: Target<'e>,
+    request: Request<'e>,
+    actor: ActorName<'e>,
+    source: &'e Source,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Target<'e> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media_type: Option<&'e MediaType>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<&'e Digest>,
+    #[serde(skip_serializing_if = "is_nothing")]
+    size: u64,
+    #[serde(skip_serializing_if = "is_nothing")]
+    length: u64,
+    repository: &'e str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_repository: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<&'e str>,
+    #[serde(skip_serializing_if = "<[EventReference]>::is_empty", serialize_with = "references")]
+    references: &'e [EventReference],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Reference<'e> {
+    media_type: &'e MediaType,
+    digest: &'e Digest,
+    #[serde(skip_serializing_if = "is_nothing")]
+    size: u64,
+}
+
+#[derive(Serialize, Default)]
+struct Request<'e> {
+    id: &'e str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    addr: &'e str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    host: &'e str,
+    method: &'e str,
+    useragent: &'e str,
+}
+
+#[derive(Serialize)]
+struct ActorName<'e> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'e str>,
+}
+
+/// Go leaves out what `omitempty` calls empty, a zero among it.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde hands over")]
+fn is_nothing(number: &u64) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde hands over")]
+fn references<S: Serializer>(list: &&[EventReference], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(list.iter().map(|reference| Reference {
+        media_type: &reference.media_type,
+        digest: &reference.digest,
+        size: reference.size,
+    }))
+}
+
+impl<'e> Rendered<'e> {
+    fn of(event: &'e Event, source: &'e Source) -> Rendered<'e> {
+        let request = event.request.as_ref();
+        let base_url = request.map(|request| request.base_url.as_str());
+        Rendered {
+            id: Uuid::from_bytes(event.id).to_string(),
+            timestamp: Timestamp::from_millis(event.at).to_rfc3339(),
+            action: match event.action {
+                Action::Push => "push",
+                Action::Pull => "pull",
+                Action::Mount => "mount",
+                Action::Delete => "delete",
+            },
+            target: Target::of(&event.target, base_url),
+            request: request.map_or_else(Request::default, |request| Request {
+                id: &request.id,
+                addr: &request.addr,
+                host: &request.host,
+                method: &request.method,
+                useragent: &request.user_agent,
+            }),
+            // Distribution has no name for somebody who has not said who they are.
+            actor: ActorName {
+                name: Some(event.actor.as_str()).filter(|name| *name != Actor::anonymous().as_str()),
+            },
+            source,
+        }
+    }
+}
+
+impl<'e> Target<'e> {
+    fn of(target: &'e EventTarget, base_url: Option<&str>) -> Target<'e> {
+        let size = target.size.unwrap_or(0);
+        let repository = target.repository.as_str();
+        // Of a deletion there is nothing to be had at any URL.
+        let place = match (target.kind, &target.media_type) {
+            (TargetKind::Blob, Some(_)) => Some("blobs"),
+            (TargetKind::Manifest, Some(_)) => Some("manifests"),
+            (TargetKind::Blob | TargetKind::Manifest, None)
+            | (TargetKind::Tag | TargetKind::Repository, _) => None,
+        };
+        let url = match (base_url, place, &target.digest) {
+            (Some(base), Some(place), Some(digest)) => {
+                Some(format!("{base}/v2/{repository}/{place}/{digest}"))
+            }
+            _ => None,
+        };
+        Target {
+            media_type: target.media_type.as_ref(),
+            digest: target.digest.as_ref(),
+            size,
+            length: size,
+            repository,
+            from_repository: target.from.as_ref().map(|from| from.as_str()),
+            url,
+            tag: target.tag.as_ref().map(|tag| tag.as_str()),
+            references: &target.references,
+        }
+    }
+}
