@@ -12,6 +12,7 @@ mod health;
 mod incoming;
 mod observe;
 mod origin;
+mod own_routes;
 mod percent;
 mod query;
 mod ranges;

@@ -7,9 +7,10 @@
 use http::Method;
 
 use crate::blobs::UploadId;
-use crate::oci::{Digest, DigestError, Reference, ReferenceError, RepositoryName};
+use crate::oci::{Digest, DigestError, Reference, ReferenceError, RepositoryName, Tag};
 
 use super::errors::{ApiError, ErrorCode, upload_unknown};
+use super::own_routes::own_route;
 use super::percent;
 
 /// What a client has to be allowed to do for a request.
@@ -47,6 +48,10 @@ pub enum Operation {
     DeleteManifest,
     ListTags,
     ListReferrers,
+    SetTag,
+    ListTagHistory,
+    ListManifests,
+    ListManifestTags,
 }
 
 /// One row of the table of end-points.
@@ -64,7 +69,7 @@ pub struct Row {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Operation; 16] = [
+    pub const ALL: [Operation; 20] = [
         Operation::GetBase,
         Operation::ListRepositories,
         Operation::GetBlob,
@@ -81,6 +86,10 @@ impl Operation {
         Operation::DeleteManifest,
         Operation::ListTags,
         Operation::ListReferrers,
+        Operation::SetTag,
+        Operation::ListTagHistory,
+        Operation::ListManifests,
+        Operation::ListManifestTags,
     ];
 
     /// The operation's row in the table of end-points.
@@ -89,6 +98,10 @@ impl Operation {
         const BLOB: &str = "/v2/<name>/blobs/<digest>";
         const UPLOAD: &str = "/v2/<name>/blobs/uploads/<id>";
         const MANIFEST: &str = "/v2/<name>/manifests/<reference>";
+        const OWN_TAG: &str = "/v2/_orlop/repositories/<name>/tags/<tag>";
+        const OWN_HISTORY: &str = "/v2/_orlop/repositories/<name>/tags/<tag>/history";
+        const OWN_MANIFESTS: &str = "/v2/_orlop/repositories/<name>/manifests";
+        const OWN_MANIFEST_TAGS: &str = "/v2/_orlop/repositories/<name>/manifests/<digest>/tags";
         let (name, method, path, access) = match self {
             Self::GetBase          => ("get_base",          "GET",    "/v2/",                        Access::Any),
             Self::ListRepositories => ("list_repositories", "GET",    "/v2/_catalog",                Access::List),
@@ -106,6 +119,10 @@ impl Operation {
             Self::DeleteManifest   => ("delete_manifest",   "DELETE", MANIFEST,                      Access::Delete),
             Self::ListTags         => ("list_tags",         "GET",    "/v2/<name>/tags/list",        Access::Pull),
             Self::ListReferrers    => ("list_referrers",    "GET",    "/v2/<name>/referrers/<digest>", Access::Pull),
+            Self::SetTag           => ("set_tag",           "PUT",    OWN_TAG,                       Access::Push),
+            Self::ListTagHistory   => ("list_tag_history",  "GET",    OWN_HISTORY,                   Access::Pull),
+            Self::ListManifests    => ("list_manifests",    "GET",    OWN_MANIFESTS,                 Access::Pull),
+            Self::ListManifestTags => ("list_manifest_tags", "GET",   OWN_MANIFEST_TAGS,             Access::Pull),
         };
         Row { name, method, path, access }
     }
@@ -171,6 +188,21 @@ pub(super) enum Route {
         name: RepositoryName,
         subject: Option<Digest>,
     },
+    SetTag {
+        name: RepositoryName,
+        tag: Tag,
+    },
+    ListTagHistory {
+        name: RepositoryName,
+        tag: Tag,
+    },
+    ListManifests {
+        name: RepositoryName,
+    },
+    ListManifestTags {
+        name: RepositoryName,
+        digest: Digest,
+    },
 }
 
 impl Route {
@@ -184,11 +216,10 @@ impl Route {
             let message = "the path has a broken percent escape, or isn't UTF-8";
             return Err(ApiError::new(ErrorCode::NameInvalid, message));
         };
-        let Some(target) = path.strip_prefix("/v2/").and_then(Target::of) else {
-            let message =
-                "no end-point has this path; the API's paths are /v2/, /v2/_catalog and /v2/<name>/...";
-            return Err(ApiError::new(ErrorCode::EndpointUnknown, message));
-        };
+        if let Some(rest) = path.strip_prefix("/v2/_orlop/") {
+            return own_route(rest, verb);
+        }
+        let Some(target) = path.strip_prefix("/v2/").and_then(Target::of) else { return Err(no_endpoint()) };
         target.route(verb)
     }
 
@@ -211,13 +242,17 @@ impl Route {
             Self::DeleteManifest { .. } => Operation::DeleteManifest,
             Self::ListTags { .. } => Operation::ListTags,
             Self::ListReferrers { .. } => Operation::ListReferrers,
+            Self::SetTag { .. } => Operation::SetTag,
+            Self::ListTagHistory { .. } => Operation::ListTagHistory,
+            Self::ListManifests { .. } => Operation::ListManifests,
+            Self::ListManifestTags { .. } => Operation::ListManifestTags,
         }
     }
 }
 
 /// The methods that any end-point has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verb {
+pub(super) enum Verb {
     Get,
     Head,
     Post,
@@ -241,7 +276,7 @@ impl Verb {
     }
 
     /// `route` for GET and HEAD, of an end-point that has no others.
-    fn get(self, route: Route, allow: &'static str) -> Result<Route, ApiError> {
+    pub(super) fn get(self, route: Route, allow: &'static str) -> Result<Route, ApiError> {
         match self {
             Self::Get | Self::Head => Ok(route),
             Self::Post | Self::Put | Self::Patch | Self::Delete | Self::Other => {
@@ -340,7 +375,13 @@ impl<'a> Target<'a> {
     }
 }
 
-fn parse_name(name: &str) -> Result<RepositoryName, ApiError> {
+/// That no end-point has the path.
+pub(super) fn no_endpoint() -> ApiError {
+    let message = "no end-point has this path; the API's paths are /v2/, /v2/_catalog and /v2/<name>/...";
+    ApiError::new(ErrorCode::EndpointUnknown, message)
+}
+
+pub(super) fn parse_name(name: &str) -> Result<RepositoryName, ApiError> {
     name.parse::<RepositoryName>().map_err(|error| ApiError::new(ErrorCode::NameInvalid, error.to_string()))
 }
 
@@ -403,6 +444,7 @@ mod tests {
                 .replace("<name>", "library/busybox")
                 .replace("<digest>", &format!("sha256:{HEX}"))
                 .replace("<reference>", "latest")
+                .replace("<tag>", "latest")
                 .replace("<id>", id);
             assert_eq!(parse(method, &path).map(|route| route.operation()), Ok(operation), "{method} {path}");
         }

@@ -132,14 +132,44 @@ pub fn each_by_digest(
     links::each_by_digest::<ManifestRecord>(tx, row)
 }
 
-/// Records that `parent` names `child`.
+/// How a manifest names a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reference {
+    /// It needs the child, which can't be deleted before it.
+    Needs,
+    /// It lists the child, which may be missing: the list of referrers that a client keeps under a tag.
+    Lists,
+}
+
+impl Reference {
+    fn value(self) -> &'static [u8] {
+        match self {
+            Reference::Needs => &[],
+            Reference::Lists => &[1],
+        }
+    }
+
+    fn of(value: &[u8]) -> Result<Reference, Error> {
+        let known = [Reference::Needs, Reference::Lists].into_iter().find(|kind| kind.value() == value);
+        known.ok_or_else(|| Error::Damaged {
+            table: Table::ReferencesByChild.name(),
+            reason: "a value is unknown".into(),
+        })
+    }
+}
+
+/// Records how `parent` names `child`. What is needed once stays needed.
 pub fn insert_reference(
     tx: &WriteTx<'_>,
     repository: RepositoryId,
     child: &Digest,
     parent: &Digest,
+    kind: Reference,
 ) -> Result<(), Error> {
-    tx.insert(Table::ReferencesByChild, key(repository, child).digest(parent), &[])
+    if kind == Reference::Lists && reference(tx, repository, child, parent)?.is_some() {
+        return Ok(());
+    }
+    tx.insert(Table::ReferencesByChild, key(repository, child).digest(parent), kind.value())
 }
 
 /// Takes back that `parent` names `child`.
@@ -152,17 +182,17 @@ pub fn remove_reference(
     tx.remove(Table::ReferencesByChild, key(repository, child).digest(parent)).map(drop)
 }
 
-/// Whether the index says that `parent` names `child`.
-pub fn has_reference(
+/// How `parent` names `child`, if it does.
+pub fn reference(
     tx: &impl Read,
     repository: RepositoryId,
     child: &Digest,
     parent: &Digest,
-) -> Result<bool, Error> {
-    tx.has(Table::ReferencesByChild, key(repository, child).digest(parent))
+) -> Result<Option<Reference>, Error> {
+    tx.get(Table::ReferencesByChild, key(repository, child).digest(parent), Reference::of)
 }
 
-/// Up to `limit` manifests of the repository that name `child`.
+/// Up to `limit` manifests of the repository that need `child`.
 pub fn parents(
     tx: &impl Read,
     repository: RepositoryId,
@@ -170,22 +200,26 @@ pub fn parents(
     limit: usize,
 ) -> Result<Vec<Digest>, Error> {
     let mut parents = Vec::new();
-    tx.scan(Table::ReferencesByChild, key(repository, child).as_ref(), None, |key, _| {
+    tx.scan(Table::ReferencesByChild, key(repository, child).as_ref(), None, |key, value| {
         if parents.len() == limit {
             return Ok(Scan::Stop);
         }
-        parents.push(digest_of(Table::ReferencesByChild, &mut Parts(key))?);
+        if Reference::of(value)? == Reference::Needs {
+            parents.push(digest_of(Table::ReferencesByChild, &mut Parts(key))?);
+        }
         Ok(Scan::Continue)
     })?;
     Ok(parents)
 }
 
-/// Hands every reference to `row`: repository, child, parent.
+/// Hands every reference to `row`: repository, child, parent, kind.
 pub fn each_reference(
     tx: &impl Read,
-    mut row: impl FnMut(RepositoryId, Digest, Digest) -> Result<(), Error>,
+    mut row: impl FnMut(RepositoryId, Digest, Digest, Reference) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    each_pair(tx, Table::ReferencesByChild, |repository, child, parent, _| row(repository, child, parent))
+    each_pair(tx, Table::ReferencesByChild, |repository, child, parent, value| {
+        row(repository, child, parent, Reference::of(value)?)
+    })
 }
 
 /// Records `referrer` under the digest by which it names its subject.

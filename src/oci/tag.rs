@@ -3,7 +3,11 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::digest::{Digest, DigestAlgorithm};
 use super::text::{excerpt, validated_text};
+
+/// How much of a digest a tag for referrers holds, in hexadecimal digits.
+const FALLBACK_HEX: usize = 64;
 
 /// A tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +24,23 @@ pub struct TagError(String);
 impl Tag {
     /// The longest tag, in characters.
     pub const MAX_LEN: usize = 128;
+
+    /// Returns the tag under which clients of the time before the referrers API list what refers to `subject`: the
+    /// algorithm, cut to 32 characters, `-`, and the hexadecimal digest, cut to 64.
+    pub fn referrers_of(subject: &Digest) -> Tag {
+        let mut hex = subject.hex();
+        hex.truncate(FALLBACK_HEX);
+        let text = format!("{}-{hex}", subject.algorithm());
+        text.parse().expect("an algorithm, a dash and hexadecimal digits are a tag")
+    }
+
+    /// Whether the tag has the form of [`referrers_of`](Tag::referrers_of) some digest.
+    pub fn lists_referrers(&self) -> bool {
+        let Some((algorithm, hex)) = self.0.split_once('-') else { return false };
+        algorithm.parse::<DigestAlgorithm>().is_ok()
+            && hex.len() == FALLBACK_HEX
+            && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    }
 
     /// Returns the tag as text.
     pub fn as_str(&self) -> &str {
@@ -65,6 +86,19 @@ mod tests {
         }
         for tag in [".a", "-a", "a:b", "a/b", "a b", "a+b", "ä", "a\n"] {
             assert!(tag.parse::<Tag>().is_err(), "{tag}");
+        }
+    }
+
+    #[test]
+    fn the_tags_of_referrers_are_those_of_the_distribution_specification() {
+        let sha256 = Digest::of(DigestAlgorithm::Sha256, b"");
+        let tag = Tag::referrers_of(&sha256);
+        assert_eq!(tag.as_str(), format!("sha256-{}", sha256.hex()));
+        let sha512 = Tag::referrers_of(&Digest::of(DigestAlgorithm::Sha512, b""));
+        assert_eq!(sha512.as_str().len(), "sha512-".len() + 64);
+        assert!(tag.lists_referrers() && sha512.lists_referrers());
+        for other in [format!("{tag}.sig"), format!("{tag}0"), "latest".into(), tag.as_str().to_uppercase()] {
+            assert!(!other.parse::<Tag>().unwrap().lists_referrers(), "{other}");
         }
     }
 

@@ -6,10 +6,10 @@ use super::repository::Scope;
 use super::{Actor, Error, Page, Scroll, events, referrer_service};
 use crate::clock::Timestamp;
 use crate::metadata::events::{Action, EventTarget, TargetKind};
-use crate::metadata::manifests::{self, ManifestRecord};
+use crate::metadata::manifests::{self, ManifestRecord, Reference as Named};
 use crate::metadata::repositories::{self, RepositoryId};
 use crate::metadata::{self, Read, WriteTx, blobs, tags};
-use crate::oci::{ChildRole, Digest, DigestAlgorithm, Manifest, MediaType, Reference, Tag};
+use crate::oci::{ChildRole, Digest, DigestAlgorithm, Manifest, ManifestKind, MediaType, Reference, Tag};
 
 /// How many parents an error names at most.
 const PARENTS_NAMED: usize = 10;
@@ -219,7 +219,8 @@ struct Push {
 
 impl Push {
     fn apply(&self, tx: &WriteTx<'_>, scope: &Scope) -> Result<(), Error> {
-        let children = self.known_children(tx, scope)?;
+        let kind = self.index_names();
+        let children = self.known_children(tx, scope, kind)?;
         let former = match repositories::id_of(tx, &scope.name)? {
             Some(id) => manifests::get(tx, id, &self.canonical)?,
             None => None,
@@ -237,8 +238,8 @@ impl Push {
         }
         manifests::insert(tx, id, &self.canonical, &record, &self.payload)?;
         blobs::insert_alias(tx, &self.digest, &self.canonical)?;
-        for child in &children {
-            manifests::insert_reference(tx, id, child, &self.canonical)?;
+        for (child, kind) in &children {
+            manifests::insert_reference(tx, id, child, &self.canonical, *kind)?;
         }
         if let Some(subject) = &record.subject {
             let referrer = referrer_service::render(&record, &self.manifest);
@@ -273,8 +274,23 @@ impl Push {
         Ok(())
     }
 
-    /// The digests of the children, canonical where known; an error where one must be there and isn't.
-    fn known_children(&self, tx: &WriteTx<'_>, scope: &Scope) -> Result<Vec<Digest>, Error> {
+    /// How the manifest names others. A list of referrers, which a client keeps as an index under a tag for its subject,
+    /// needs none of them: referrers come and go without it.
+    fn index_names(&self) -> Named {
+        let is_list = self.manifest.kind == ManifestKind::Index
+            && !self.tags.is_empty()
+            && self.tags.iter().all(Tag::lists_referrers);
+        if is_list { Named::Lists } else { Named::Needs }
+    }
+
+    /// The digests of the children, canonical where known, and how they are named; an error where one must be there and
+    /// isn't.
+    fn known_children(
+        &self,
+        tx: &WriteTx<'_>,
+        scope: &Scope,
+        kind: Named,
+    ) -> Result<Vec<(Digest, Named)>, Error> {
         let repository = repositories::id_of(tx, &scope.name)?;
         let mut children = Vec::with_capacity(self.manifest.children.len());
         let mut missing = Vec::new();
@@ -293,12 +309,13 @@ impl Push {
             };
             let may_miss = match child.role {
                 ChildRole::Config | ChildRole::Layer => !child.is_distributable(),
-                ChildRole::Manifest => scope.inner.policy.allow_sparse_indexes,
+                ChildRole::Manifest => kind == Named::Lists || scope.inner.policy.allow_sparse_indexes,
             };
             if !present && !may_miss {
                 missing.push(named);
             }
-            children.push(canonical.unwrap_or(named));
+            let kind = if child.role == ChildRole::Manifest { kind } else { Named::Needs };
+            children.push((canonical.unwrap_or(named), kind));
         }
         if missing.is_empty() { Ok(children) } else { Err(Error::ManifestReferencesUnknown(missing)) }
     }
@@ -369,6 +386,43 @@ fn forget_references(
     }
     if let Some(subject) = &record.subject {
         manifests::remove_referrer(tx, id, subject, canonical)?;
+    }
+    Ok(())
+}
+
+/// Sees to it that an index needs what it lists, before a tag makes it more than a list of referrers. Everything that it
+/// lists must be there then, unless sparse indexes are allowed.
+pub(super) fn require_listed(
+    tx: &WriteTx<'_>,
+    scope: &Scope,
+    id: RepositoryId,
+    canonical: &Digest,
+) -> Result<(), Error> {
+    let record = manifests::get(tx, id, canonical)?.ok_or(Error::ManifestUnknown)?;
+    if ManifestKind::of(&record.media_type) != ManifestKind::Index {
+        return Ok(());
+    }
+    let parsed = manifests::payload(tx, canonical, |bytes| Manifest::parse(&record.media_type, bytes))?
+        .ok_or_else(|| missing_payload(canonical))??;
+    let (mut listed, mut missing) = (Vec::new(), Vec::new());
+    for child in &parsed.children {
+        let named = child.descriptor.digest;
+        let known = blobs::canonical(tx, &named)?;
+        for name in [Some(named), known].into_iter().flatten() {
+            if manifests::reference(tx, id, &name, canonical)? != Some(Named::Lists) {
+                continue;
+            }
+            if !manifests::exists(tx, id, &name)? && blobs::link(tx, id, &name)?.is_none() {
+                missing.push(named);
+            }
+            listed.push(name);
+        }
+    }
+    if !missing.is_empty() && !scope.inner.policy.allow_sparse_indexes {
+        return Err(Error::ManifestReferencesUnknown(missing));
+    }
+    for name in &listed {
+        manifests::insert_reference(tx, id, name, canonical, Named::Needs)?;
     }
     Ok(())
 }

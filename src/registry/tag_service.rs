@@ -1,6 +1,6 @@
 //! Tags of a repository.
 
-use super::manifest_service::ManifestDescriptor;
+use super::manifest_service::{ManifestDescriptor, require_listed};
 use super::repository::Scope;
 use super::{Actor, Error, Page, Scroll, events};
 use crate::clock::Timestamp;
@@ -75,7 +75,7 @@ impl TagService {
         Ok(Page::of(found.unwrap_or_default().into_iter().map(revision).collect(), limit))
     }
 
-    /// Points the tag to a manifest that the repository has.
+    /// Points the tag to a manifest that the repository has, under any of its digests. Nothing of it is pushed again.
     pub async fn tag(&self, digest: &Digest, tag: &Tag, actor: &Actor) -> Result<(), Error> {
         self.scope.inner.require_space(0)?;
         let (scope, named, tag, actor) = (self.scope.by(actor), *digest, tag.clone(), actor.clone());
@@ -85,6 +85,9 @@ impl TagService {
                 let id = scope.id(tx)?;
                 let digest = blobs::canonical(tx, &named)?.ok_or(Error::ManifestUnknown)?;
                 let manifest = manifests::get(tx, id, &digest)?.ok_or(Error::ManifestUnknown)?;
+                if !tag.lists_referrers() {
+                    require_listed(tx, &scope, id, &digest)?;
+                }
                 let record =
                     tags::TagRecord { digest, named, updated_at: now.millis(), actor: actor.as_str().into() };
                 tags::set(tx, id, &tag, &record)?;

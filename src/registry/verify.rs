@@ -57,7 +57,7 @@ struct Tables {
     manifests: BTreeMap<(RepositoryId, Digest), ManifestRecord>,
     repositories_by_manifest: BTreeSet<(RepositoryId, Digest)>,
     signatures: Vec<(RepositoryId, Digest, String)>,
-    references: BTreeSet<(RepositoryId, Digest, Digest)>,
+    references: BTreeMap<(RepositoryId, Digest, Digest), manifests::Reference>,
     referrers: BTreeSet<(RepositoryId, Digest, Digest)>,
     tags: BTreeMap<(RepositoryId, String), Digest>,
     tags_by_manifest: BTreeSet<(RepositoryId, Digest, String)>,
@@ -111,8 +111,8 @@ fn read_tables(tx: &ReadTx) -> Result<Tables, Error> {
         tables.manifests.insert((repository, digest), record);
         Ok(())
     })?;
-    manifests::each_reference(tx, |repository, child, parent| {
-        tables.references.insert((repository, child, parent));
+    manifests::each_reference(tx, |repository, child, parent, kind| {
+        tables.references.insert((repository, child, parent), kind);
         Ok(())
     })?;
     manifests::each_referrer_row(tx, |repository, subject, referrer| {
@@ -226,14 +226,18 @@ fn check_manifests(inner: &Inner, tables: &Tables, report: &mut VerifyReport) ->
             let key = canonical.unwrap_or(named);
             let present = tables.manifests.contains_key(&(*repository, key))
                 || tables.links.contains(&(*repository, key));
-            let may_miss = !child.is_distributable() || inner.policy.allow_sparse_indexes;
+            let mut kind = None;
+            for name in [named, key] {
+                expected_references.insert((*repository, name, *digest));
+                kind = kind.max(tables.references.get(&(*repository, name, *digest)).copied());
+            }
+            let may_miss = !child.is_distributable()
+                || inner.policy.allow_sparse_indexes
+                || kind == Some(manifests::Reference::Lists);
             if !present && !may_miss {
                 report.problem(format!("the manifest {digest} of {name} names {named}, which is not there"));
             }
-            let indexed = [named, key].into_iter().any(|child| {
-                expected_references.insert((*repository, child, *digest));
-                tables.references.contains(&(*repository, child, *digest))
-            });
+            let indexed = kind.is_some();
             if !indexed {
                 report.problem(format!("that the manifest {digest} of {name} names {named} is not indexed"));
             }
@@ -242,7 +246,10 @@ fn check_manifests(inner: &Inner, tables: &Tables, report: &mut VerifyReport) ->
             expected_referrers.insert((*repository, *subject, *digest));
         }
     }
-    for (repository, child, parent) in tables.references.difference(&expected_references) {
+    for (repository, child, parent) in tables.references.keys() {
+        if expected_references.contains(&(*repository, *child, *parent)) {
+            continue;
+        }
         let name = tables.name(*repository);
         report.problem(format!("the index says without reason that {parent} of {name} names {child}"));
     }

@@ -4,6 +4,7 @@ mod base;
 mod blobs;
 mod catalog;
 mod manifests;
+mod own;
 mod referrers;
 mod tags;
 mod uploads;
@@ -96,6 +97,10 @@ async fn answer(call: &Call<'_>, route: Route, body: &mut Incoming) -> Answer {
             manifests::delete_manifest(call, &name, &reference).await
         }
         Route::ListTags { name } => tags::list_tags(call, &name),
+        Route::SetTag { name, tag } => own::set_tag(call, &name, &tag, body).await,
+        Route::ListTagHistory { name, tag } => own::list_tag_history(call, &name, &tag),
+        Route::ListManifests { name } => own::list_manifests(call, &name),
+        Route::ListManifestTags { name, digest } => own::list_manifest_tags(call, &name, &digest),
         Route::ListReferrers { name, subject } => referrers::list_referrers(call, &name, subject.as_ref()),
     }
 }
