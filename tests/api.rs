@@ -19,6 +19,7 @@ mod api {
     mod manifests;
     mod mount;
     mod names;
+    mod own;
     mod ranges;
     mod referrers;
     mod tags;

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use orlop::config::{Config, ENDPOINT_KEYS, FILE_VARIABLE, Input, KEYS, Source, example, reference};
+use orlop::config::{
+    Config, DescriptorCache, ENDPOINT_KEYS, FILE_VARIABLE, Input, KEYS, Source, example, reference,
+};
 use orlop::notifications::Version;
 use orlop::oci::MediaType;
 use orlop::registry::Action;
@@ -320,4 +322,24 @@ fn the_page_about_the_configuration_has_the_table_of_keys() {
         return;
     }
     assert_eq!(table, reference(), "run UPDATE_DOCS=1 cargo test --test config");
+}
+
+#[test]
+fn a_key_under_its_old_name_is_understood_with_a_warning() {
+    let (old, empty) = (directory(), directory());
+    let file = with_file(old.path(), "[cache]\nlayerinfo = \"none\"\n");
+    let environment = vec![variable("ORLOP_CACHE_LAYERINFO", "none")];
+    let environment = Input { environment, ..with_file(empty.path(), "") };
+    let assignment =
+        Input { assignments: vec!["cache.layerinfo=none".to_owned()], ..with_file(empty.path(), "") };
+    for input in [file, environment, assignment] {
+        let loaded = input.load().unwrap();
+        assert_eq!(loaded.config.cache.blobdescriptor, DescriptorCache::None);
+        assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+        assert!(loaded.warnings[0].contains("cache.layerinfo is now called cache.blobdescriptor"));
+    }
+    let present = with_file(old.path(), "[cache]\nblobdescriptor = \"inmemory\"\n");
+    assert!(present.load().unwrap().warnings.is_empty());
+    let wrong = with_file(old.path(), "[cache]\nlayerinfo = \"redis\"\n");
+    assert!(mistake(&wrong).contains("write one of inmemory, none"), "{}", mistake(&wrong));
 }

@@ -131,6 +131,9 @@ fn check(arguments: &ConfigArguments, output: &mut Output) -> anyhow::Result<()>
         output.line(format!("[[{ENDPOINTS}]] {} -> {}", endpoint.listener.name, endpoint.url))?;
     }
     output.line("")?;
+    for warning in &loaded.warnings {
+        output.line(format!("Warning: {warning}."))?;
+    }
     match &loaded.file {
         Some(file) => output.line(format!("The configuration is valid ({} was read).", file.display()))?,
         None => output.line("The configuration is valid (no file was read).")?,

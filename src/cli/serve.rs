@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio::sync::oneshot;
 
-use crate::config::Config;
+use crate::config::{Config, Loaded};
 use crate::server::{Drained, Server, Signal, Signals, raise_descriptor_limit};
 use crate::telemetry::start_logs;
 
@@ -29,8 +29,11 @@ Health and metrics:
   http://127.0.0.1:5000/livez   /readyz   /metrics";
 
 pub(super) fn run(arguments: &ConfigArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
-    let config = arguments.load()?.config;
+    let Loaded { config, warnings, .. } = arguments.load()?;
     start_logs(config.log.level, config.log.format);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     if let Some(limit) = raise_descriptor_limit() {
         tracing::debug!(limit, "open files");
     }

@@ -102,7 +102,7 @@ impl<T> Key<T> {
 impl Key {
     /// The name of the key's environment variable: `ORLOP_LOG_LEVEL`.
     pub fn variable(&self) -> String {
-        format!("{}{}", super::VARIABLE_PREFIX, self.name.to_uppercase().replace('.', "_"))
+        variable(self.name)
     }
 
     /// The key of this name.
@@ -121,6 +121,11 @@ impl Key {
             .min_by_key(|key| strsim::damerau_levenshtein(&key.variable(), variable))
             .expect("the table is not empty")
     }
+}
+
+/// The environment variable of the key called `name`.
+pub(super) fn variable(name: &str) -> String {
+    format!("{}{}", super::VARIABLE_PREFIX, name.to_uppercase().replace('.', "_"))
 }
 
 /// Every key there is, in the order of the example: first those of no table, then table by table.
@@ -321,7 +326,31 @@ pub const KEYS: &[Key] = &[
         "Whether the database can be opened at once after a crash. When false, a commit costs one sync less, and a start \
          after a crash reads the whole database.",
     ),
+    Key::text(
+        "cache.blobdescriptor",
+        "inmemory",
+        |config, value| choice(value).map(|kind| config.cache.blobdescriptor = kind),
+        "Where descriptors of blobs and manifests, and what tags point to, are cached: inmemory, or none. The cache never \
+         differs from the database.",
+    ),
+    Key::bare(
+        "cache.descriptors",
+        "10000",
+        |config, value| {
+            number(value).and_then(|n| at_least(n, 1)).map(|count| config.cache.descriptors = count)
+        },
+        "The number of descriptors of each kind that are cached, of some 200 bytes each.",
+    ),
+    Key::text(
+        "cache.manifests",
+        "8 MiB",
+        |config, value| small_size(value).map(|bytes| config.cache.manifests = bytes),
+        "The memory for manifests that are pulled often. 0 caches none, and so does cache.blobdescriptor = \"none\".",
+    ),
 ];
+
+/// Keys that had another name once: the old name, still understood with a warning, and the present one.
+pub const RENAMED: &[(&str, &str)] = &[("cache.layerinfo", "cache.blobdescriptor")];
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::file::{self, Assignment, Table, Value};
 use super::keys::Form;
-use super::{Config, ConfigError, ConfigErrors, ENDPOINT_KEYS, ENDPOINTS, EndpointTable, KEYS, Key, Source};
+use super::{
+    Config, ConfigError, ConfigErrors, ENDPOINT_KEYS, ENDPOINTS, EndpointTable, KEYS, Key, RENAMED, Source,
+};
 
 /// What the name of every environment variable begins with.
 pub const VARIABLE_PREFIX: &str = "ORLOP_";
@@ -37,6 +39,8 @@ pub struct Loaded {
     pub file: Option<PathBuf>,
     /// Every key's value, in the order of [`KEYS`].
     pub effective: Vec<Effective>,
+    /// What is understood and should be written otherwise, each a sentence.
+    pub warnings: Vec<String>,
 }
 
 /// The value of one key, and its origin.
@@ -60,6 +64,7 @@ impl Input {
                 .map(|key| Effective { key, value: key.default.to_owned(), origin: Source::Default })
                 .collect(),
             errors: Vec::new(),
+            warnings: Vec::new(),
         };
         let file = reading.file(self);
         for (name, value) in &self.environment {
@@ -76,8 +81,12 @@ impl Input {
                 None => reading.errors.push(ConfigError::Assignment { given: given.clone() }),
             }
         }
-        let Reading { config, effective, errors } = reading;
-        if errors.is_empty() { Ok(Loaded { config, file, effective }) } else { Err(ConfigErrors(errors)) }
+        let Reading { config, effective, errors, warnings } = reading;
+        if errors.is_empty() {
+            Ok(Loaded { config, file, effective, warnings })
+        } else {
+            Err(ConfigErrors(errors))
+        }
     }
 
     /// The file to read, and whether it must exist.
@@ -90,10 +99,16 @@ impl Input {
     }
 }
 
+/// The name that a key has now.
+fn present_name(name: &str) -> &str {
+    RENAMED.iter().find(|(old, _)| *old == name).map_or(name, |(_, present)| present)
+}
+
 struct Reading {
     config: Config,
     effective: Vec<Effective>,
     errors: Vec<ConfigError>,
+    warnings: Vec<String>,
 }
 
 impl Reading {
@@ -119,7 +134,7 @@ impl Reading {
         };
         for assignment in assignments {
             let origin = Source::File { path: path.to_path_buf(), line: assignment.line };
-            let key = Key::find(&assignment.name);
+            let key = Key::find(present_name(&assignment.name));
             let is_words = key.is_some_and(|key| key.form == Form::Words);
             match (assignment.value, key) {
                 (Value::Tables(tables), _) if assignment.name == ENDPOINTS => {
@@ -219,6 +234,10 @@ impl Reading {
             return;
         }
         let origin = Source::Environment(name.to_owned());
+        let renamed = RENAMED.iter().find(|(old, _)| super::keys::variable(old) == name);
+        if let (Some((old, _)), Some(value)) = (renamed, value.to_str()) {
+            return self.assign(old, value, origin);
+        }
         match (KEYS.iter().find(|key| key.variable() == name), value.to_str()) {
             (Some(key), Some(value)) => self.assign(key.name, value, origin),
             (Some(key), None) => self.errors.push(ConfigError::Value {
@@ -235,7 +254,11 @@ impl Reading {
     }
 
     fn assign(&mut self, name: &str, value: &str, origin: Source) {
-        let Some(at) = KEYS.iter().position(|key| key.name == name) else {
+        let present = present_name(name);
+        if present != name {
+            self.warnings.push(format!("{origin}: {name} is now called {present}; the old name will go"));
+        }
+        let Some(at) = KEYS.iter().position(|key| key.name == present) else {
             return self.unknown(name, origin);
         };
         let key = &KEYS[at];

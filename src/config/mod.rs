@@ -16,7 +16,9 @@ mod value;
 
 pub use endpoint::{ENDPOINT_KEYS, ENDPOINTS, EndpointTable};
 pub use error::{ConfigError, ConfigErrors, Source};
-pub use keys::{KEYS, Key};
+pub use keys::{KEYS, Key, RENAMED};
 pub use load::{DEFAULT_FILE, Effective, FILE_VARIABLE, Input, Loaded, VARIABLE_PREFIX};
-pub use settings::{Config, Database, Delete, Limits, Log, Manifests, Notifications, Storage, Uploads};
+pub use settings::{
+    Cache, Config, Database, Delete, DescriptorCache, Limits, Log, Manifests, Notifications, Storage, Uploads,
+};
 pub use template::{example, reference};

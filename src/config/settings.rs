@@ -40,6 +40,8 @@ pub struct Config {
     pub client: client::Options,
     /// `database.*`.
     pub database: Database,
+    /// `cache.*`.
+    pub cache: Cache,
 }
 
 /// The log.
@@ -126,6 +128,35 @@ pub struct Database {
     pub quick_repair: bool,
 }
 
+/// What pulls are answered from without the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// `cache.blobdescriptor`: where descriptors are cached.
+    pub blobdescriptor: DescriptorCache,
+    /// `cache.descriptors`: how many of each kind.
+    pub descriptors: usize,
+    /// `cache.manifests`: the memory for manifests, in bytes.
+    pub manifests: usize,
+}
+
+/// Where descriptors are cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DescriptorCache {
+    /// In the process's memory.
+    InMemory,
+    /// Nowhere.
+    None,
+}
+
+impl std::fmt::Display for DescriptorCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::InMemory => "inmemory",
+            Self::None => "none",
+        })
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         let mut config = Self::blank();
@@ -164,6 +195,7 @@ impl Config {
             },
             client: client::Options::default(),
             database: Database { cache: 0, quick_repair: false },
+            cache: Cache { blobdescriptor: DescriptorCache::None, descriptors: 0, manifests: 0 },
         }
     }
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::settings::DescriptorCache;
 use crate::telemetry::{LogFormat, LogLevel};
 
 /// A value out of a closed set of words.
@@ -20,6 +21,10 @@ impl Choice for LogLevel {
 
 impl Choice for LogFormat {
     const ALL: &'static [Self] = &Self::ALL;
+}
+
+impl Choice for DescriptorCache {
+    const ALL: &'static [Self] = &[Self::InMemory, Self::None];
 }
 
 pub(super) fn choice<T: Choice>(text: &str) -> Result<T, String> {

@@ -12,6 +12,11 @@ impl Actor {
         Actor(Arc::from("anonymous"))
     }
 
+    /// Whoever is known by this name.
+    pub fn new(name: impl Into<Arc<str>>) -> Actor {
+        Actor(name.into())
+    }
+
     /// The name, as it is recorded.
     pub fn as_str(&self) -> &str {
         &self.0

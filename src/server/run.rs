@@ -8,9 +8,9 @@ use axum::Router;
 use tokio::net::TcpListener;
 
 use crate::client::{self, Client};
-use crate::config::{Config, Limits};
+use crate::config::{Config, DescriptorCache, Limits};
 use crate::http;
-use crate::metadata;
+use crate::metadata::{self, CacheOptions};
 use crate::notifications::{self, Notifications, Source};
 use crate::registry::{self, DeletePolicy, EventOptions, OpenError, Policy, Registry};
 use crate::telemetry::Metrics;
@@ -94,6 +94,12 @@ pub fn registry_options(config: &Config) -> registry::Options {
     let mut options = registry::Options::new(&config.data);
     options.database.cache_bytes = config.database.cache;
     options.database.quick_repair = config.database.quick_repair;
+    options.database.cache = match config.cache.blobdescriptor {
+        DescriptorCache::InMemory => {
+            CacheOptions { descriptors: config.cache.descriptors, manifest_bytes: config.cache.manifests }
+        }
+        DescriptorCache::None => CacheOptions { descriptors: 0, manifest_bytes: 0 },
+    };
     options.policy = Policy {
         scope: config.scope.clone(),
         allow_sparse_indexes: config.manifests.sparse_indexes,

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Content, IMAGE, INDEX, Reply, Server, descriptor, image, index, referrer, sha256};
+use crate::support::{
+    Content, IMAGE, INDEX, Reply, Server, descriptor, image, index, referrer, sha256, sha512,
+};
 
 /// Starts a server with an image in `a`.
 fn with_subject() -> (Server, Content) {
@@ -176,6 +178,157 @@ fn s1_6_a_fallback_tag_of_an_older_client_is_a_tag_and_what_it_lists_is_found_al
     server.get(&format!("/v2/a/manifests/{tag}")).send().expect(200).expect_body(&fallback.bytes);
     let reply = server.get(&format!("/v2/a/referrers/{}", subject.digest())).send().expect(200);
     assert_eq!(digests(&reply), sorted(&[&one]));
+}
+
+/// What an old client pushes: a signature that names no subject.
+fn without_subject(note: &str) -> Content {
+    let mut plain: Value =
+        serde_json::from_slice(&referrer(&json!(null), "application/x.old-signature", note).bytes).unwrap();
+    plain.as_object_mut().unwrap().remove("subject");
+    Content::json(IMAGE, &plain)
+}
+
+#[test]
+fn s1_6_a_fallback_tag_is_merged_with_what_names_the_subject_each_once() {
+    let (server, subject) = with_subject();
+    let named = referrer(&subject.descriptor(), "application/x.signature", "named");
+    let (listed, gone) = (without_subject("listed"), without_subject("gone"));
+    for manifest in [&named, &listed, &gone] {
+        server.put_manifest("a", &manifest.digest(), manifest).expect(201);
+    }
+    let path = format!("/v2/a/referrers/{}", subject.digest());
+    assert_eq!(digests(&server.get(&path).send().expect(200)), sorted(&[&named]));
+
+    // Twice the same, one that names the subject itself, the subject, and one about something else.
+    let other = referrer(&descriptor(IMAGE, b"other"), "application/x.signature", "other");
+    server.put_manifest("a", &other.digest(), &other).expect(201);
+    let entries = [&listed, &named, &listed, &gone, &subject, &other].map(Content::descriptor);
+    let fallback = index(&entries, &json!({}));
+    let tag = subject.digest().replace(':', "-");
+    server.put_manifest("a", &tag, &fallback).expect(201);
+    let reply = server.get(&path).send().expect(200);
+    assert_eq!(digests(&reply), sorted(&[&named, &listed, &gone]));
+    assert_eq!(
+        entry(&reply, &listed),
+        json!({
+            "mediaType": IMAGE,
+            "digest": listed.digest(),
+            "size": listed.bytes.len(),
+            "artifactType": "application/x.old-signature",
+            "annotations": {"note": "listed"},
+        })
+    );
+    let filtered = server.get(&format!("{path}?artifactType=application/x.old-signature")).send().expect(200);
+    assert_eq!(digests(&filtered), sorted(&[&listed, &gone]));
+
+    // Neither kind of referrer is held by the list.
+    server.delete(&format!("/v2/a/manifests/{}", gone.digest())).send().expect(202);
+    assert_eq!(digests(&server.get(&path).send().expect(200)), sorted(&[&named, &listed]));
+    server.delete(&format!("/v2/a/manifests/{}", named.digest())).send().expect(202);
+    assert_eq!(digests(&server.get(&path).send().expect(200)), sorted(&[&listed]));
+
+    // The client goes on with its list, which still names what is gone.
+    let more = without_subject("more");
+    server.put_manifest("a", &more.digest(), &more).expect(201);
+    let fallback = index(&[listed.descriptor(), gone.descriptor(), more.descriptor()], &json!({}));
+    server.put_manifest("a", &tag, &fallback).expect(201);
+    assert_eq!(digests(&server.get(&path).send().expect(200)), sorted(&[&listed, &more]));
+    server.delete(&format!("/v2/a/manifests/{tag}")).send().expect(202);
+    assert_eq!(digests(&server.get(&path).send().expect(200)), [""; 0]);
+}
+
+#[test]
+fn s1_6_a_list_of_referrers_becomes_an_index_like_others_when_another_tag_names_it() {
+    let (server, subject) = with_subject();
+    let (one, two) = (without_subject("one"), without_subject("two"));
+    for manifest in [&one, &two] {
+        server.put_manifest("a", &manifest.digest(), manifest).expect(201);
+    }
+    let list = index(&[one.descriptor(), two.descriptor()], &json!({}));
+    let tag = subject.digest().replace(':', "-");
+    server.put_manifest("a", &tag, &list).expect(201);
+    let body = serde_json::to_vec(&json!({"digest": list.digest()})).unwrap();
+    let release = "/v2/_orlop/repositories/a/tags/release";
+    server.put(release).body(&body).send().expect(201);
+    let held = server.delete(&format!("/v2/a/manifests/{}", one.digest())).send().expect_error(405, "DENIED");
+    assert_eq!(held.json()["errors"][0]["detail"]["parents"], json!([list.digest()]));
+    // One that has lost a child can't become such an index.
+    let short = index(&[one.descriptor(), descriptor(IMAGE, b"never pushed")], &json!({}));
+    server.put_manifest("a", &tag, &short).expect(201);
+    let body = serde_json::to_vec(&json!({"digest": short.digest()})).unwrap();
+    server.put(release).body(&body).send().expect_error(404, "MANIFEST_BLOB_UNKNOWN");
+    server.put_manifest("a", "release", &short).expect_error(404, "MANIFEST_BLOB_UNKNOWN");
+    server.get("/v2/a/manifests/release").send().expect(200).expect_body(&list.bytes);
+}
+
+#[test]
+fn s1_6_a_fallback_tag_of_a_sha512_subject_holds_the_beginning_of_its_digest() {
+    let (server, subject) = with_subject();
+    let named = sha512(&subject.bytes);
+    server.put_manifest("a", &named, &subject).expect(201);
+    let one = without_subject("one");
+    server.put_manifest("a", &one.digest(), &one).expect(201);
+    let tag = &named.replace(':', "-")[.."sha512-".len() + 64];
+    server.put_manifest("a", tag, &index(&[one.descriptor()], &json!({}))).expect(201);
+    for digest in [named, subject.digest()] {
+        let reply = server.get(&format!("/v2/a/referrers/{digest}")).send().expect(200);
+        assert_eq!(digests(&reply), sorted(&[&one]), "{digest}");
+    }
+}
+
+#[test]
+fn s1_6_deleting_a_referrer_removes_it_and_an_index_may_be_one() {
+    let (server, subject) = with_subject();
+    let child = server.push_image("a", "", 2);
+    let typed = json!({"subject": subject.descriptor(), "artifactType": "application/x.bundle"});
+    let index_of_one = index(&[child.descriptor()], &typed);
+    // A null or empty type is none, and only images fall back to their configuration's.
+    let untyped = json!({"subject": subject.descriptor(), "artifactType": null});
+    let plain = index(&[child.descriptor()], &untyped);
+    for manifest in [&index_of_one, &plain] {
+        server.put_manifest("a", &manifest.digest(), manifest).expect(201);
+    }
+    let path = format!("/v2/a/referrers/{}", subject.digest());
+    let reply = server.get(&path).send().expect(200);
+    assert_eq!(digests(&reply), sorted(&[&index_of_one, &plain]));
+    assert_eq!(entry(&reply, &index_of_one)["artifactType"], "application/x.bundle");
+    assert_eq!(entry(&reply, &index_of_one)["mediaType"], INDEX);
+    assert!(entry(&reply, &plain).get("artifactType").is_none());
+    let filtered = server.get(&format!("{path}?artifactType=application/x.bundle")).send().expect(200);
+    assert_eq!(digests(&filtered), sorted(&[&index_of_one]));
+    server.delete(&format!("/v2/a/manifests/{}", index_of_one.digest())).send().expect(202);
+    assert_eq!(digests(&server.get(&path).send().expect(200)), sorted(&[&plain]));
+}
+
+#[test]
+fn s1_6_pages_lead_through_both_kinds_of_referrers_below_four_mebibytes() {
+    let (server, subject) = with_subject();
+    let note = "n".repeat(700_000);
+    let mut all = Vec::new();
+    let mut entries = Vec::new();
+    for n in 0..6 {
+        let named = referrer(&subject.descriptor(), "application/x", &format!("{n}{note}"));
+        let listed = without_subject(&format!("{n}{note}"));
+        for manifest in [named, listed] {
+            server.put_manifest("a", &manifest.digest(), &manifest).expect(201);
+            entries.push(manifest.descriptor());
+            all.push(manifest);
+        }
+    }
+    let tag = subject.digest().replace(':', "-");
+    server.put_manifest("a", &tag, &index(&entries, &json!({}))).expect(201);
+    let (mut found, mut pages) = (Vec::new(), 0);
+    let mut next = Some(format!("/v2/a/referrers/{}", subject.digest()));
+    while let Some(target) = next {
+        let page = server.get(&target).send().expect(200);
+        assert!(page.body.len() < 4 * 1024 * 1024, "{} bytes", page.body.len());
+        found.extend(digests(&page));
+        next = page.next();
+        pages += 1;
+    }
+    found.sort();
+    assert_eq!(found, sorted(&all.iter().collect::<Vec<_>>()));
+    assert!(pages >= 3, "{pages}");
 }
 
 #[test]

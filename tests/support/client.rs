@@ -227,6 +227,11 @@ impl Reply {
         array.iter().map(|item| item.as_str().unwrap().to_owned()).collect()
     }
 
+    /// Returns the whole body as text.
+    pub(crate) fn text_whole(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
     /// Returns the beginning of the body as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).chars().take(2000).collect()
