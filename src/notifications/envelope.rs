@@ -162,3 +162,135 @@ impl<'e> Target<'e> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::DigestAlgorithm;
+    use crate::registry::EventRequest;
+
+    fn digest() -> Digest {
+        Digest::of(DigestAlgorithm::Sha256, b"")
+    }
+
+    fn push() -> Event {
+        Event {
+            at: 1_136_214_245_000,
+            id: [0xab; 16],
+            action: Action::Push,
+            target: EventTarget {
+                kind: TargetKind::Manifest,
+                repository: "library/test".parse().unwrap(),
+                digest: Some(digest()),
+                media_type: Some("application/vnd.docker.distribution.manifest.v2+json".parse().unwrap()),
+                size: Some(1),
+                tag: Some("latest".parse().unwrap()),
+                from: None,
+                references: Vec::new(),
+            },
+            actor: "test-actor".into(),
+            request: Some(EventRequest {
+                id: "asdfasdf".into(),
+                addr: "client.local".into(),
+                host: "registrycluster.local".into(),
+                method: "PUT".into(),
+                user_agent: "test/0.1".into(),
+                base_url: "http://example.com".into(),
+            }),
+        }
+    }
+
+    fn rendered(event: &Event) -> String {
+        let source = Source { addr: "hostname.local:port".into(), instance_id: "instance".into() };
+        String::from_utf8(render([event], &source)).unwrap()
+    }
+
+    /// The fields, their names, their order and their absence are those of distribution's structs `Envelope`, `Event`,
+    /// `ActorRecord`, `RequestRecord` and `SourceRecord`, and the values those of its own test of the format.
+    #[test]
+    fn a_push_has_the_fields_of_distributions_envelope() {
+        let digest = digest();
+        let expected = format!(
+            concat!(
+                r#"{{"events":[{{"id":"abababab-abab-abab-abab-abababababab","timestamp":"2006-01-02T15:04:05.000Z","#,
+                r#""action":"push","target":{{"mediaType":"application/vnd.docker.distribution.manifest.v2+json","#,
+                r#""digest":"{digest}","size":1,"length":1,"repository":"library/test","#,
+                r#""url":"http://example.com/v2/library/test/manifests/{digest}","tag":"latest"}},"#,
+                r#""request":{{"id":"asdfasdf","addr":"client.local","host":"registrycluster.local","method":"PUT","#,
+                r#""useragent":"test/0.1"}},"actor":{{"name":"test-actor"}},"#,
+                r#""source":{{"addr":"hostname.local:port","instanceID":"instance"}}}}]}}"#
+            ),
+            digest = digest,
+        );
+        assert_eq!(rendered(&push()), expected);
+    }
+
+    #[test]
+    fn a_mount_names_the_repository_that_it_came_from() {
+        let mut event = push();
+        event.action = Action::Mount;
+        event.target = EventTarget {
+            kind: TargetKind::Blob,
+            media_type: Some(MediaType::OCTET_STREAM),
+            tag: None,
+            from: Some("library/base".parse().unwrap()),
+            ..event.target
+        };
+        let json: serde_json::Value = serde_json::from_str(&rendered(&event)).unwrap();
+        let event = &json["events"][0];
+        assert_eq!(event["action"], "mount");
+        assert_eq!(
+            event["target"],
+            serde_json::json!({
+                "mediaType": "application/octet-stream",
+                "digest": digest(),
+                "size": 1,
+                "length": 1,
+                "repository": "library/test",
+                "fromRepository": "library/base",
+                "url": format!("http://example.com/v2/library/test/blobs/{}", digest()),
+            })
+        );
+    }
+
+    #[test]
+    fn a_deletion_tells_no_more_than_distributions() {
+        for (kind, digest, tag, expected) in [
+            (TargetKind::Blob, Some(digest()), None, serde_json::json!({ "digest": digest() })),
+            (TargetKind::Manifest, Some(digest()), None, serde_json::json!({ "digest": digest() })),
+            (TargetKind::Tag, None, Some("1".parse().unwrap()), serde_json::json!({ "tag": "1" })),
+            (TargetKind::Repository, None, None, serde_json::json!({})),
+        ] {
+            let mut event = push();
+            event.action = Action::Delete;
+            event.target = EventTarget { kind, digest, tag, media_type: None, size: None, ..event.target };
+            let json: serde_json::Value = serde_json::from_str(&rendered(&event)).unwrap();
+            let mut expected = expected;
+            expected["repository"] = "library/test".into();
+            assert_eq!(json["events"][0]["target"], expected);
+            assert_eq!(json["events"][0]["action"], "delete");
+        }
+    }
+
+    #[test]
+    fn nobody_in_particular_has_no_name_and_a_program_no_request() {
+        let event = Event { actor: "anonymous".into(), request: None, ..push() };
+        let json: serde_json::Value = serde_json::from_str(&rendered(&event)).unwrap();
+        let event = &json["events"][0];
+        assert_eq!(event["actor"], serde_json::json!({}));
+        assert_eq!(event["request"], serde_json::json!({ "id": "", "method": "", "useragent": "" }));
+        assert_eq!(event["target"].get("url"), None);
+    }
+
+    #[test]
+    fn references_are_descriptors() {
+        let mut event = push();
+        event.target.references =
+            vec![EventReference { media_type: MediaType::OCTET_STREAM, digest: digest(), size: 7 }];
+        let json: serde_json::Value = serde_json::from_str(&rendered(&event)).unwrap();
+        assert_eq!(
+            json["events"][0]["target"]["references"],
+            serde_json::json!([{ "mediaType": "application/octet-stream", "digest": digest(), "size": 7 }])
+        );
+    }
+}

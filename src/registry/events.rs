@@ -149,30 +149,43 @@ impl Events {
         }
     }
 
-    /// Makes the listeners known that are new, from this moment on, and forgets those that are gone. Blocks.
+    /// Makes the listeners known that are new, from this moment on. Those that are gone stay known until somebody settles
+    /// the log: whoever opens a registry to look at it forgets nobody. Blocks.
     pub(super) fn register(&self, metadata: &metadata::Metadata) -> Result<(), metadata::Error> {
-        let mut names: Vec<String> =
-            self.options.listeners.iter().map(|listener| listener.name.clone()).collect();
-        names.sort_unstable();
-        let known: Vec<String> =
-            metadata.read(events::cursors)?.into_iter().map(|(listener, _)| listener).collect();
-        if names == known {
+        let known = metadata.read(events::cursors)?;
+        let names = self.options.listeners.iter().map(|listener| &listener.name);
+        let new: Vec<String> =
+            names.filter(|name| !known.iter().any(|(known, _)| known == *name)).cloned().collect();
+        if new.is_empty() {
             return Ok(());
         }
         let register = move |tx: &WriteTx<'_>| {
-            let known = events::cursors(tx)?;
             let last = events::last(tx)?;
-            for (name, _) in known.iter().filter(|(name, _)| !names.contains(name)) {
-                events::remove_cursor(tx, name)?;
-            }
-            for name in names.iter().filter(|name| !known.iter().any(|(known, _)| known == *name)) {
-                events::set_cursor(tx, name, last)?;
-            }
-            Ok(())
+            new.iter().try_for_each(|name| events::set_cursor(tx, name, last))
         };
         // A registry may be opened on a thread of an async runtime, which doesn't let itself be blocked by a channel.
         std::thread::scope(|scope| scope.spawn(|| metadata.write_blocking(register)).join())
             .unwrap_or(Err(metadata::Error::Panicked))
+    }
+
+    fn take_pulls(&self) -> Vec<EventRecord> {
+        std::mem::take(&mut *self.pulls())
+    }
+
+    /// Takes note of how writing so many pulls went.
+    fn wrote_pulls<T>(&self, count: usize, written: &Result<T, Error>) {
+        if written.is_err() {
+            self.lost(count as u64);
+        } else if count > 0 {
+            self.committed();
+        }
+        let lost = self.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            tracing::warn!(
+                events = lost,
+                "events of pulls were lost: too many came at once, or the disk refused them"
+            );
+        }
     }
 }
 
@@ -310,23 +323,35 @@ impl EventLog {
         self.inner.events.many_pulls.notified().await;
     }
 
-    /// Writes the pulls that wait in memory, records how far listeners are, and removes from the log what all of them
-    /// have taken, what is too old, and what is too much. Nothing is written where nothing has changed.
+    /// Writes the pulls that wait in memory, records how far listeners are, forgets those that are no more, and removes
+    /// from the log what all have taken, what is too old, and what is too much. Nothing is written where nothing has
+    /// changed.
     pub async fn settle(&self, cursors: &[(String, u64)]) -> Result<(), Error> {
         settle(&self.inner, cursors.to_vec()).await
     }
 }
 
-pub(super) async fn settle(inner: &Arc<Inner>, cursors: Vec<(String, u64)>) -> Result<(), Error> {
-    let own = &inner.events;
-    let pulls = std::mem::take(&mut *own.pulls());
-    let count = pulls.len() as u64;
-    let (max_events, max_age) = (own.options.max_events, own.options.max_age);
+/// Writes the pulls that wait in memory.
+pub(super) async fn write_pulls(inner: &Arc<Inner>) -> Result<(), Error> {
+    let pulls = inner.events.take_pulls();
+    let (count, max_events) = (pulls.len(), inner.events.options.max_events);
+    let append =
+        move |tx: &WriteTx<'_>| Ok(pulls.iter().try_for_each(|pull| events::append(tx, pull, max_events))?);
+    let written = inner.metadata.write(append).await;
+    inner.events.wrote_pulls(count, &written);
+    written
+}
+
+async fn settle(inner: &Arc<Inner>, cursors: Vec<(String, u64)>) -> Result<(), Error> {
+    let pulls = inner.events.take_pulls();
+    let count = pulls.len();
+    let EventOptions { max_events, max_age, .. } = inner.events.options;
     let not_before = inner.clock.now().saturating_sub(max_age).millis();
-    let is_heard = !own.options.listeners.is_empty();
+    let listeners: Vec<String> =
+        inner.events.options.listeners.iter().map(|listener| listener.name.clone()).collect();
     let trim = move |tx: &WriteTx<'_>| {
-        let taken = events::cursors(tx)?.into_iter().map(|(_, number)| number).min();
-        let taken = if is_heard { taken.unwrap_or(0) } else { u64::MAX };
+        // Where nobody listens, everything may go.
+        let taken = events::cursors(tx)?.into_iter().map(|(_, number)| number).min().unwrap_or(u64::MAX);
         events::trim(tx, &Bounds { taken, not_before, max_events }, TRIM_AT_ONCE)
     };
     let written = inner
@@ -335,28 +360,20 @@ pub(super) async fn settle(inner: &Arc<Inner>, cursors: Vec<(String, u64)>) -> R
             for pull in &pulls {
                 events::append(tx, pull, max_events)?;
             }
-            for (listener, number) in &cursors {
-                if events::cursor(tx, listener)?.is_some_and(|known| known < *number) {
-                    events::set_cursor(tx, listener, *number)?;
+            for (name, known) in events::cursors(tx)? {
+                if !listeners.contains(&name) {
+                    events::remove_cursor(tx, &name)?;
+                } else if let Some((_, number)) = cursors.iter().find(|(listener, _)| *listener == name)
+                    && known < *number
+                {
+                    events::set_cursor(tx, &name, *number)?;
                 }
             }
             Ok::<_, Error>(trim(tx)?)
         })
         .await;
-    if written.is_err() {
-        own.lost(count);
-    }
-    let lost = own.lost.swap(0, Ordering::Relaxed);
-    if lost > 0 {
-        tracing::warn!(
-            events = lost,
-            "events of pulls were lost: too many came at once, or the disk refused them"
-        );
-    }
+    inner.events.wrote_pulls(count, &written);
     let mut has_more = written?;
-    if count > 0 {
-        own.committed();
-    }
     while has_more {
         has_more = inner.metadata.write(move |tx| Ok::<_, Error>(trim(tx)?)).await?;
     }

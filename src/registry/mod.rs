@@ -207,7 +207,7 @@ impl Registry {
     /// with [`Error::Unavailable`].
     pub async fn close(&self) {
         sessions::checkpoint_all(&self.0).await;
-        if let Err(error) = events::settle(&self.0, Vec::new()).await {
+        if let Err(error) = events::write_pulls(&self.0).await {
             tracing::warn!(%error, "the last events of pulls could not be written");
         }
         let inner = self.0.clone();

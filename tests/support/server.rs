@@ -48,6 +48,11 @@ impl Server {
 
     /// Starts a server with configuration keys set, such as `("delete.tags", "false")`.
     pub(crate) fn with(settings: &[(&str, &str)]) -> Server {
+        Server::with_file("", settings)
+    }
+
+    /// Starts a server with a configuration file, whose keys `settings` win over.
+    pub(crate) fn with_file(file: &str, settings: &[(&str, &str)]) -> Server {
         let client = reqwest::blocking::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -62,6 +67,7 @@ impl Server {
             log: Arc::default(),
             client,
         };
+        std::fs::write(server.data.path().join("orlop.toml"), file).unwrap();
         server.run();
         server
     }
