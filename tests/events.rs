@@ -292,7 +292,7 @@ async fn an_event_tells_of_the_request_and_of_what_a_manifest_names() {
     registry.events().settle(&[]).await.unwrap();
     let events = all(&registry);
     assert!(
-        events.iter().all(|event| event.request.as_ref() == Some(&request) && event.actor == "anonymous")
+        events.iter().all(|event| event.request.as_deref() == Some(&request) && event.actor == "anonymous")
     );
     let of_manifests = events.iter().filter(|event| event.target.kind == TargetKind::Manifest);
     let references: Vec<(Action, Vec<Digest>)> = of_manifests

@@ -195,14 +195,14 @@ mod tests {
                 references: Vec::new(),
             },
             actor: "x".into(),
-            request: Some(EventRequest {
+            request: Some(std::sync::Arc::new(EventRequest {
                 id: "i".into(),
                 addr: "d".into(),
                 host: "h".into(),
                 method: "M".into(),
                 user_agent: "u".into(),
                 base_url: "b".into(),
-            }),
+            })),
         };
         let ids = "09".repeat(16);
         pin(

@@ -3,6 +3,8 @@
 //! Events are numbered one after the other, without a gap, in the order of their commits. What a reader misses between
 //! two numbers was therefore dropped, and can be counted.
 
+use std::sync::Arc;
+
 use bincode::{Decode, Encode};
 
 use super::codec::{self, Record};
@@ -99,7 +101,7 @@ pub struct EventRecord {
     /// By whom.
     pub actor: String,
     /// The request that asked for it; none for a program that uses the library.
-    pub request: Option<EventRequest>,
+    pub request: Option<Arc<EventRequest>>,
 }
 
 impl Record for EventRecord {

@@ -104,7 +104,7 @@ fn references<S: Serializer>(list: &&[EventReference], serializer: S) -> Result<
 
 impl<'e> Rendered<'e> {
     fn of(event: &'e Event, source: &'e Source) -> Rendered<'e> {
-        let request = event.request.as_ref();
+        let request = event.request.as_deref();
         let base_url = request.map(|request| request.base_url.as_str());
         Rendered {
             id: Uuid::from_bytes(event.id).to_string(),
@@ -189,14 +189,14 @@ mod tests {
                 references: Vec::new(),
             },
             actor: "test-actor".into(),
-            request: Some(EventRequest {
+            request: Some(std::sync::Arc::new(EventRequest {
                 id: "asdfasdf".into(),
                 addr: "client.local".into(),
                 host: "registrycluster.local".into(),
                 method: "PUT".into(),
                 user_agent: "test/0.1".into(),
                 base_url: "http://example.com".into(),
-            }),
+            })),
         }
     }
 

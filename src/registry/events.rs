@@ -199,7 +199,7 @@ fn record(now: Timestamp, action: Action, target: EventTarget, origin: &Origin) 
         action,
         target,
         actor: origin.actor.as_str().into(),
-        request: origin.request.as_deref().cloned(),
+        request: origin.request.clone(),
     }
 }
 

@@ -1,5 +1,5 @@
 //! The harness of the black-box tests: the real program on a port of its own, and a client that trusts nothing.
-#![allow(dead_code, reason = "every test target compiles all of it and needs some of it")]
+#![allow(dead_code, unused_imports, reason = "every test target compiles all of it and needs some of it")]
 
 mod client;
 mod content;
