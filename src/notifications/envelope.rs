@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::oci::{Digest, MediaType};
+use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 use crate::registry::{Action, Actor, Event, EventReference, EventTarget, TargetKind};
 
 /// The registry that tells.
@@ -93,7 +93,6 @@ fn is_nothing(number: &u64) -> bool {
     *number == 0
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde hands over")]
 fn references<S: Serializer>(list: &&[EventReference], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(list.iter().map(|reference| Reference {
         media_type: &reference.media_type,
@@ -155,9 +154,9 @@ impl<'e> Target<'e> {
             size,
             length: size,
             repository,
-            from_repository: target.from.as_ref().map(|from| from.as_str()),
+            from_repository: target.from.as_ref().map(RepositoryName::as_str),
             url,
-            tag: target.tag.as_ref().map(|tag| tag.as_str()),
+            tag: target.tag.as_ref().map(Tag::as_str),
             references: &target.references,
         }
     }
