@@ -84,6 +84,8 @@ pub(super) async fn observe(State(metrics): State<Metrics>, request: Request, ne
         _in_flight: in_flight,
     };
     parts.extensions.insert(progress);
+    // Events tell of it.
+    parts.extensions.insert(line.id.clone());
 
     let answer = AssertUnwindSafe(next.run(Request::from_parts(parts, body))).catch_unwind().await;
     let mut response = answer.unwrap_or_else(|panic| {
