@@ -171,18 +171,30 @@ pub fn append(tx: &WriteTx<'_>, record: &EventRecord, max_events: u64) -> Result
     Ok(())
 }
 
-/// Up to `limit` events behind the number `after`, with their numbers.
+/// Once so many bytes of events are read, no more are.
+const READ_BYTES: usize = 1 << 20;
+
+/// Up to `limit` events behind the number `after`, with their numbers; fewer where they are large.
 pub fn read(tx: &impl Read, after: u64, limit: usize) -> Result<Vec<(u64, EventRecord)>, Error> {
-    let mut events = Vec::new();
+    let (mut events, mut bytes) = (Vec::new(), 0);
     let after = Key::new().number(after);
     tx.scan(Table::Events, b"", Some(after.as_ref()), |key, value| {
-        if events.len() == limit {
+        if events.len() == limit || bytes >= READ_BYTES {
             return Ok(Scan::Stop);
         }
+        bytes += value.len();
         events.push((number_of(key)?, codec::decode(value)?));
         Ok(Scan::Continue)
     })?;
     Ok(events)
+}
+
+/// Hands every event to `row`, oldest first.
+pub fn each(tx: &impl Read, mut row: impl FnMut(u64, EventRecord) -> Result<(), Error>) -> Result<(), Error> {
+    tx.scan(Table::Events, b"", None, |key, value| {
+        row(number_of(key)?, codec::decode(value)?)?;
+        Ok(Scan::Continue)
+    })
 }
 
 /// Removes up to `limit` of the oldest events that `bounds` lets go; says whether there may be more of them.
@@ -236,4 +248,66 @@ pub fn cursors(tx: &impl Read) -> Result<Vec<(String, u64)>, Error> {
 
 fn number_of(key: &[u8]) -> Result<u64, Error> {
     Parts(key).number().ok_or_else(|| super::blobs::damaged_key(Table::Events, "number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::fsio::{Disk, SimulatedDisk};
+    use crate::metadata::{Metadata, Options};
+    use crate::telemetry::StorageMetrics;
+
+    fn metadata() -> Metadata {
+        let disk = Arc::new(SimulatedDisk::new());
+        disk.create_dir("/data".as_ref()).unwrap();
+        Metadata::open(disk, "/data", Options::default(), StorageMetrics::default()).unwrap()
+    }
+
+    fn event(actor: &str) -> EventRecord {
+        EventRecord {
+            at: 7,
+            id: [0; 16],
+            action: Action::Push,
+            target: EventTarget {
+                kind: TargetKind::Repository,
+                repository: "a".parse().unwrap(),
+                digest: None,
+                media_type: None,
+                size: None,
+                tag: None,
+                from: None,
+                references: Vec::new(),
+            },
+            actor: actor.to_owned(),
+            request: None,
+        }
+    }
+
+    #[test]
+    fn a_read_of_large_events_ends_early_and_never_with_nothing() {
+        let metadata = metadata();
+        let large = "x".repeat(READ_BYTES);
+        let write = move |tx: &WriteTx<'_>| {
+            [&large, "y", "z", &large].iter().try_for_each(|actor| append(tx, &event(actor), 100))
+        };
+        metadata.write_blocking(write).unwrap();
+        let read = |after| metadata.read(|tx| read(tx, after, 100)).unwrap();
+        let numbers = |after| read(after).iter().map(|(number, _)| *number).collect::<Vec<_>>();
+        assert_eq!((numbers(0), numbers(1), numbers(4)), (vec![1], vec![2, 3, 4], vec![]));
+    }
+
+    #[test]
+    fn a_limit_that_was_lowered_is_kept_after_a_while() {
+        let metadata = metadata();
+        let count = |metadata: &Metadata| metadata.read(|tx| read(tx, 0, 1000)).unwrap().len();
+        metadata.write_blocking(|tx| (0..20).try_for_each(|_| append(tx, &event("x"), 100))).unwrap();
+        metadata.write_blocking(|tx| append(tx, &event("x"), 5)).unwrap();
+        assert_eq!(count(&metadata), 19);
+        let bounds = Bounds { taken: 0, not_before: 0, max_events: 5 };
+        assert!(metadata.write_blocking(move |tx| trim(tx, &bounds, 10)).unwrap());
+        assert!(!metadata.write_blocking(move |tx| trim(tx, &bounds, 10)).unwrap());
+        assert_eq!(count(&metadata), 5);
+    }
 }

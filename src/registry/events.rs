@@ -24,6 +24,9 @@ const MANY_PULLS: usize = 4096;
 /// The most pulls that wait in memory; further ones are lost, and counted.
 const MAX_PULLS: usize = 16 * MANY_PULLS;
 
+/// The most references that one event lists.
+const MAX_REFERENCES: usize = 256;
+
 /// The most events that one transaction removes.
 const TRIM_AT_ONCE: usize = 2000;
 
@@ -256,14 +259,14 @@ fn bare(kind: TargetKind, repository: &RepositoryName) -> EventTarget {
     }
 }
 
-/// What a manifest names, as events list it.
+/// What a manifest names, as events list it: the first of it, so that the log doesn't grow with what strangers push.
 pub(super) fn references(manifest: &Manifest) -> Vec<EventReference> {
     let reference = |child: &crate::oci::Child| EventReference {
         media_type: child.descriptor.media_type.clone(),
         digest: child.descriptor.digest,
         size: child.descriptor.size,
     };
-    manifest.children.iter().map(reference).collect()
+    manifest.children.iter().take(MAX_REFERENCES).map(reference).collect()
 }
 
 /// Some of the log, as one listener reads it.
@@ -378,4 +381,23 @@ async fn settle(inner: &Arc<Inner>, cursors: Vec<(String, u64)>) -> Result<(), E
         has_more = inner.metadata.write(move |tx| Ok::<_, Error>(trim(tx)?)).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fsio::SimulatedDisk;
+    use crate::registry::{Depth, Options, Registry};
+
+    use super::*;
+
+    #[test]
+    fn a_listener_who_has_taken_what_never_was_is_found() {
+        let mut options = Options::new("/data");
+        options.disk = Arc::new(SimulatedDisk::new());
+        let registry = Registry::open(options).unwrap();
+        assert!(registry.verify(Depth::Quick).unwrap().is_clean());
+        registry.0.metadata.write_blocking(|tx| events::set_cursor(tx, "hook", 9)).unwrap();
+        let report = registry.verify(Depth::Quick).unwrap();
+        assert_eq!(report.problems, ["the endpoint hook has taken event 9, and there are only 0"]);
+    }
 }

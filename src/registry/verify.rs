@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Error, Inner};
 use crate::metadata::manifests::ManifestRecord;
 use crate::metadata::repositories::RepositoryId;
-use crate::metadata::{ReadTx, blobs, manifests, repositories, signatures, tags, uploads};
+use crate::metadata::{ReadTx, blobs, events, manifests, repositories, signatures, tags, uploads};
 use crate::oci::{Digest, DigestAlgorithm, Hasher, Manifest};
 
 /// How much is read.
@@ -78,7 +78,30 @@ pub(super) fn verify(inner: &Inner, depth: Depth) -> Result<VerifyReport, Error>
     check_manifests(inner, &tables, &mut report)?;
     check_tags(&tables, &mut report);
     check_uploads(inner, &tables, &mut report)?;
+    check_events(inner, &mut report)?;
     Ok(report)
+}
+
+/// Checks that the log of events has no gap, and that nobody has taken what never was.
+fn check_events(inner: &Inner, report: &mut VerifyReport) -> Result<(), Error> {
+    let problems = inner.metadata.read(|tx| {
+        let (mut problems, mut former) = (Vec::new(), None);
+        events::each(tx, |number, _| {
+            if former.is_some_and(|former| former + 1 != number) {
+                problems.push(format!("the log of events has a gap before the number {number}"));
+            }
+            former = Some(number);
+            Ok(())
+        })?;
+        let last = events::last(tx)?;
+        for (listener, taken) in events::cursors(tx)?.into_iter().filter(|(_, taken)| *taken > last) {
+            problems
+                .push(format!("the endpoint {listener} has taken event {taken}, and there are only {last}"));
+        }
+        Ok(problems)
+    })?;
+    problems.into_iter().for_each(|problem| report.problem(problem));
+    Ok(())
 }
 
 fn read_tables(tx: &ReadTx) -> Result<Tables, Error> {
