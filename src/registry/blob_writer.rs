@@ -13,6 +13,7 @@ use super::sessions::{self, Held, Session, blocking};
 use super::{BlobDescriptor, Error, Inner};
 use crate::blobs::{DigestGuard, UploadId};
 use crate::clock::Timestamp;
+use crate::fsio::AlignedBuffer;
 use crate::metadata::blobs::{BlobRecord, LinkRecord};
 use crate::metadata::{blobs, repositories, uploads};
 use crate::oci::{Digest, DigestAlgorithm, MediaType};
@@ -21,7 +22,13 @@ use crate::oci::{Digest, DigestAlgorithm, MediaType};
 const SMALL: usize = 256 << 10;
 
 /// The most bytes that wait for one upload's thread.
-const QUEUE_BYTES: usize = 1 << 20;
+const QUEUE_BYTES: usize = 512 << 10;
+
+/// A stream is hashed and written in steps of this size.
+const STEP: usize = 1 << 20;
+
+/// Steps end at multiples of this, so that the disk can be written without the page cache.
+const BOUNDARY: u64 = 4096;
 
 /// How many bytes may come between two checkpoints of a stream.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
@@ -253,7 +260,7 @@ fn write_all(inner: &Inner, session: &Session, mut held: Held, pieces: &[Bytes])
     keep_or_discard(inner, session, held, result)
 }
 
-fn write_piece(inner: &Inner, held: &mut Held, piece: &Bytes) -> Result<(), Error> {
+fn write_piece(inner: &Inner, held: &mut Held, piece: &[u8]) -> Result<(), Error> {
     let staged = held.staged.as_mut().ok_or(Error::UploadUnknown)?;
     if staged.len() % CHECKPOINT_BYTES < piece.len() as u64 {
         inner.require_space(piece.len() as u64)?;
@@ -286,27 +293,64 @@ fn stream(
     pending: Vec<Bytes>,
     mut queue: mpsc::UnboundedReceiver<Work>,
 ) -> Result<Held, Error> {
-    let mut held = write_all(inner, session, held, &pending)?;
-    drop(pending);
+    let mut step = Step { held, gathered: AlignedBuffer::new(STEP) };
+    for bytes in pending {
+        step = step.take(inner, session, &bytes)?;
+    }
     loop {
         match queue.blocking_recv() {
             Some(Work::Bytes(bytes, room)) => {
-                let mut result = write_piece(inner, &mut held, &bytes);
-                drop((bytes, room));
-                let len = held.staged.as_ref().map_or(0, crate::blobs::StagedBlob::len);
-                if result.is_ok() && len - held.recorded.unwrap_or(0) >= CHECKPOINT_BYTES {
-                    session.touch(inner.clock.now());
-                    result = sessions::checkpoint(inner, session, &mut held);
-                }
-                held = keep_or_discard(inner, session, held, result)?;
+                step = step.take(inner, session, &bytes)?;
+                drop(room);
             }
-            Some(Work::Finish) => return Ok(held),
+            Some(Work::Finish) => return step.finish(inner, session),
             None => {
+                let mut held = step.finish(inner, session)?;
                 session.touch(inner.clock.now());
                 report_interruption(session, sessions::checkpoint(inner, session, &mut held));
                 return Ok(held);
             }
         }
+    }
+}
+
+/// A stream between two writes.
+#[derive(Debug)]
+struct Step {
+    held: Held,
+    gathered: AlignedBuffer,
+}
+
+impl Step {
+    /// Gathers the bytes, and writes whenever there are enough.
+    fn take(mut self, inner: &Arc<Inner>, session: &Session, mut bytes: &[u8]) -> Result<Step, Error> {
+        while !bytes.is_empty() {
+            let len = self.held.staged.as_ref().map_or(0, crate::blobs::StagedBlob::len);
+            let beyond = usize::try_from(len % BOUNDARY).expect("it is below 4096");
+            let limit = STEP - beyond;
+            let taken = self.gathered.append(bytes, limit);
+            bytes = &bytes[taken..];
+            if self.gathered.as_slice().len() == limit {
+                self = self.write(inner, session)?;
+            }
+        }
+        Ok(self)
+    }
+
+    fn write(mut self, inner: &Arc<Inner>, session: &Session) -> Result<Step, Error> {
+        let mut result = write_piece(inner, &mut self.held, self.gathered.as_slice());
+        self.gathered.clear();
+        let len = self.held.staged.as_ref().map_or(0, crate::blobs::StagedBlob::len);
+        if result.is_ok() && len - self.held.recorded.unwrap_or(0) >= CHECKPOINT_BYTES {
+            session.touch(inner.clock.now());
+            result = sessions::checkpoint(inner, session, &mut self.held);
+        }
+        self.held = keep_or_discard(inner, session, self.held, result)?;
+        Ok(self)
+    }
+
+    fn finish(self, inner: &Arc<Inner>, session: &Session) -> Result<Held, Error> {
+        if self.gathered.as_slice().is_empty() { Ok(self.held) } else { Ok(self.write(inner, session)?.held) }
     }
 }
 
