@@ -52,6 +52,11 @@ impl BlobStore {
         self.locks.lock(digest).await
     }
 
+    /// [`BlobStore::lock`] where nobody holds it.
+    pub fn try_lock(&self, digest: &Digest) -> Option<DigestGuard> {
+        self.locks.try_lock(digest)
+    }
+
     /// [`BlobStore::lock`] for a thread that may block; panics on an async one.
     pub fn lock_blocking(&self, digest: &Digest) -> DigestGuard {
         self.locks.lock_blocking(digest)
