@@ -13,6 +13,9 @@ use crate::oci::{ChildRole, Digest, DigestAlgorithm, Manifest, MediaType, Refere
 /// How many parents an error names at most.
 const PARENTS_NAMED: usize = 10;
 
+/// How many absent children an error names at most; clients read no more of an answer than some kilobytes.
+const MISSING_NAMED: usize = 100;
+
 /// A manifest without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestDescriptor {
@@ -233,7 +236,7 @@ impl Push {
                 ChildRole::Config | ChildRole::Layer => !child.is_distributable(),
                 ChildRole::Manifest => scope.inner.policy.allow_sparse_indexes,
             };
-            if !present && !may_miss {
+            if !present && !may_miss && missing.len() < MISSING_NAMED && !missing.contains(&named) {
                 missing.push(named);
             }
             children.push(canonical.unwrap_or(named));

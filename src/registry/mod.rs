@@ -137,6 +137,9 @@ impl Registry {
         disk.create_dir(&data)?;
         let lock = disk.lock(&data)?.ok_or_else(|| OpenError::Locked(data.clone()))?;
         let blobs = BlobStore::open(disk.clone(), data.clone(), metrics.clone())?;
+        if !Metadata::is_there(disk.as_ref(), &data)? && blobs.has_blobs()? {
+            return Err(OpenError::MetadataMissing(data));
+        }
         let metadata = Metadata::open(disk, data, database, metrics.clone())?;
         let sessions = Sessions::new(metrics);
         Ok(Registry(Arc::new(Inner { metadata, blobs, sessions, clock, policy, _lock: lock })))
