@@ -534,6 +534,50 @@ fn a_quick_verify_finds_a_blob_that_is_too_short_or_gone() {
     }
 }
 
+/// A new database was made, and a store that had lost everything verified as sound.
+#[test]
+fn blobs_without_their_metadata_are_an_error_and_stay_as_they_are() {
+    let (directory, _, file) = stored(b"content");
+    let metadata = directory.path().join("data/metadata.redb");
+    fs::remove_file(&metadata).unwrap();
+    for command in [vec!["verify"], vec!["serve", "--listen", "127.0.0.1:0"]] {
+        let message = failure(directory.path(), &command);
+        assert!(message.contains("metadata.redb is missing") && message.contains("backup"), "{message}");
+        assert!(!metadata.exists() && file.is_file());
+    }
+    fs::write(&metadata, b"").unwrap();
+    assert!(failure(directory.path(), &["verify"]).contains("missing or empty"));
+}
+
+#[test]
+fn verify_finds_damaged_metadata_by_its_checksums() {
+    let (directory, ..) = stored(b"content");
+    let metadata = directory.path().join("data/metadata.redb");
+    let mut bytes = fs::read(&metadata).unwrap();
+    let actor: Vec<_> = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(b"anonymous")).collect();
+    assert!(!actor.is_empty());
+    for at in actor {
+        bytes[at] = b'A';
+    }
+    fs::write(&metadata, bytes).unwrap();
+    let output = run(directory.path(), &["verify"]);
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    assert!(shown.contains("problem: metadata.redb is damaged"), "{shown}");
+}
+
+#[test]
+fn metadata_that_make_no_sense_are_refused_with_what_to_do() {
+    let (directory, ..) = stored(b"content");
+    let metadata = directory.path().join("data/metadata.redb");
+    let mut bytes = fs::read(&metadata).unwrap();
+    bytes[4096..].fill(0);
+    fs::write(&metadata, bytes).unwrap();
+    let output = run(directory.path(), &["verify"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("metadata.redb"), "{}", text(&output.stderr));
+}
+
 #[test]
 fn verify_makes_no_store_where_there_is_none() {
     let directory = tempdir().unwrap();

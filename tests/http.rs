@@ -327,8 +327,8 @@ async fn a_manifest_is_kept_byte_for_byte_and_named_by_tag_and_digest() {
         strong
     );
 
-    let hundred = (0..101).map(|at| format!("tag=t{at}")).collect::<Vec<_>>().join("&");
-    let reply = registry.put(&format!("/v2/a/manifests/{name}?{hundred}"), payload.clone()).await;
+    let many = (0..65).map(|at| format!("tag=t{at}")).collect::<Vec<_>>().join("&");
+    let reply = registry.put(&format!("/v2/a/manifests/{name}?{many}"), payload.clone()).await;
     assert_eq!(reply.status, 414);
     assert_eq!(registry.put(&format!("/v2/a/manifests/{name}?tag=-"), payload).await.code(), "TAG_INVALID");
 }

@@ -187,3 +187,25 @@ async fn syncs_and_bytes_read_back_are_counted() {
     writer.commit(&Digest::of(DigestAlgorithm::Sha512, &content)).await.unwrap();
     assert_eq!(metrics.rehashed_bytes(), 1_000_000);
 }
+
+/// `verify` took the second row of such a child to be there without reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_came_before_and_after_its_child_by_sha512_verifies_clean() {
+    let dir = TempDir::new().unwrap();
+    let mut options = Options::new(dir.path().join("data"));
+    options.policy.allow_sparse_indexes = true;
+    let registry = Registry::open(options).unwrap();
+    let (manifests, blobs) = (repository(&registry, "box").manifests(), repository(&registry, "box").blobs());
+    let child = Bytes::from_static(b"{}");
+    let strong = Digest::of(DigestAlgorithm::Sha512, &child);
+    let index = Bytes::from(format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"application/x","digest":"{strong}","size":2}}]}}"#
+    ));
+    for _ in ["before", "after"] {
+        let put = ManifestPut { media_type: MediaType::OCI_IMAGE_INDEX, ..by_tag(index.clone(), "1") };
+        manifests.put(put).await.unwrap();
+        blobs.put(child.clone(), Some(&strong), &Actor::anonymous()).await.unwrap();
+    }
+    assert_eq!(registry.verify(Depth::Full).unwrap().problems, [""; 0]);
+    assert!(matches!(blobs.delete(&strong).await, Err(Error::StillReferenced { .. })));
+}

@@ -42,6 +42,12 @@ impl DigestLocks {
         DigestGuard { shard, _held: Arc::clone(&self.shards[shard]).lock_owned().await }
     }
 
+    /// The digest's lock, if nobody holds it.
+    pub(super) fn try_lock(&self, digest: &Digest) -> Option<DigestGuard> {
+        let shard = shard_of(digest);
+        Arc::clone(&self.shards[shard]).try_lock_owned().ok().map(|held| DigestGuard { shard, _held: held })
+    }
+
     /// Waits for the digest's lock on a thread that may block; panics on an async one.
     pub(super) fn lock_blocking(&self, digest: &Digest) -> DigestGuard {
         let shard = shard_of(digest);

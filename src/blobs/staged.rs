@@ -8,9 +8,13 @@ use crate::telemetry::StorageMetrics;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 /// Bytes are written and hashed in pieces of this size, so that the second of the two finds them in the processor's cache.
 const PIECE: usize = 128 << 10;
+
+/// From this size on, bytes are written by a thread beside the one that hashes them: the two take about the same time.
+const BESIDE: usize = 512 << 10;
 
 /// Write-back is started after so many new bytes, which leaves little for the sync at the end.
 const WRITEBACK: u64 = 8 << 20;
@@ -141,6 +145,9 @@ impl StagedBlob {
         }
         self.create_file()?;
         self.is_clean = false;
+        if bytes.len() >= BESIDE {
+            return self.write_beside(bytes);
+        }
         for piece in bytes.chunks(PIECE) {
             let file = self.file.as_ref().expect("created above");
             file.write_at(piece, self.len).map_err(|error| self.failure("write", error))?;
@@ -148,12 +155,40 @@ impl StagedBlob {
                 hasher.update(piece);
             }
             self.len += piece.len() as u64;
-            if self.len - self.written_back >= WRITEBACK {
-                file.start_writeback(self.written_back, self.len - self.written_back);
-                self.written_back = self.len;
-            }
+            self.start_writeback();
         }
         Ok(())
+    }
+
+    /// Hashes and writes at the same time.
+    fn write_beside(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+        let file = self.file.as_ref().expect("the caller created it");
+        let mut hashers = self.hashers.clone();
+        let mut hash = || hashers.iter_mut().for_each(|hasher| hasher.update(bytes));
+        let write = || file.write_at(bytes, self.len);
+        let written = thread::scope(|scope| {
+            let writing = thread::Builder::new().name("write".to_owned()).spawn_scoped(scope, write);
+            hash();
+            // Where no thread is to be had: one after the other.
+            writing.map_or_else(
+                |_| write(),
+                |writing| writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            )
+        });
+        written.map_err(|error| self.failure("write", error))?;
+        self.hashers = hashers;
+        self.len += bytes.len() as u64;
+        self.start_writeback();
+        Ok(())
+    }
+
+    fn start_writeback(&mut self) {
+        if let Some(file) = &self.file
+            && self.len - self.written_back >= WRITEBACK
+        {
+            file.start_writeback(self.written_back, self.len - self.written_back);
+            self.written_back = self.len;
+        }
     }
 
     /// Makes everything accepted so far durable, and answers what is needed to go on from here after a crash.

@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// The algorithms that may have a directory.
+const ALGORITHMS: [DigestAlgorithm; 3] =
+    [DigestAlgorithm::Sha256, DigestAlgorithm::Sha384, DigestAlgorithm::Sha512];
+
 /// The published blobs and the uploads of one data directory.
 #[derive(Debug)]
 pub struct BlobStore {
@@ -50,6 +54,11 @@ impl BlobStore {
     /// Waits for the right to publish or remove a digest's file.
     pub async fn lock(&self, digest: &Digest) -> DigestGuard {
         self.locks.lock(digest).await
+    }
+
+    /// [`BlobStore::lock`] where nobody holds it.
+    pub fn try_lock(&self, digest: &Digest) -> Option<DigestGuard> {
+        self.locks.try_lock(digest)
     }
 
     /// [`BlobStore::lock`] for a thread that may block; panics on an async one.
@@ -151,9 +160,7 @@ impl BlobStore {
     ///
     /// A name that isn't a digest's is passed over.
     pub fn walk(&self) -> impl Iterator<Item = Result<(Digest, u64), FileError>> + use<'_> {
-        let algorithms =
-            [DigestAlgorithm::Sha256, DigestAlgorithm::Sha384, DigestAlgorithm::Sha512].into_iter();
-        algorithms.flat_map(move |algorithm| {
+        ALGORITHMS.into_iter().flat_map(move |algorithm| {
             let dir = self.layout.algorithm(algorithm);
             let prefixes = self.entries(&dir);
             prefixes.flat_map(move |prefix| {
@@ -170,6 +177,16 @@ impl BlobStore {
                 failed.into_iter().chain(blobs)
             })
         })
+    }
+
+    /// Whether any blob has ever been published here; looks at no blob.
+    pub fn has_blobs(&self) -> Result<bool, FileError> {
+        for algorithm in ALGORITHMS {
+            if !self.disk.list(&self.layout.algorithm(algorithm))?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The bytes that may still be written.

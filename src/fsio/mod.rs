@@ -5,6 +5,7 @@
 //! name that leads to them after [`Disk::sync_dir`] of its directory, and whatever has not been synced may be lost,
 //! torn or reordered.
 
+mod aligned;
 mod copy;
 mod disk;
 mod error;
@@ -13,6 +14,7 @@ mod real;
 mod replace;
 mod simulated;
 
+pub use aligned::AlignedBuffer;
 pub use copy::copy_durable;
 pub use disk::{Access, Disk, DiskFile, Entry, ReadNow};
 pub use error::FileError;

@@ -1,14 +1,16 @@
 //! The disk of the operating system.
 
+use super::aligned::ALIGNMENT;
 use super::error::Context;
 use super::{Access, DirectoryLock, Disk, DiskFile, Entry, FileError, ReadNow};
-use rustix::fs::Advice;
+use rustix::fs::{Advice, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// The file system of this machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,12 +27,12 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path) -> Result<Box<dyn DiskFile>, FileError> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
-        Ok(Box::new(RealFile(file.context("create", path)?)))
+        Ok(Box::new(RealFile::new(file.context("create", path)?, path)))
     }
 
     fn open(&self, path: &Path, access: Access) -> Result<Option<Box<dyn DiskFile>>, FileError> {
         match OpenOptions::new().read(true).write(access == Access::Write).open(path) {
-            Ok(file) => Ok(Some(Box::new(RealFile(file)))),
+            Ok(file) => Ok(Some(Box::new(RealFile::new(file, path)))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(FileError::new("open", path, error)),
         }
@@ -93,16 +95,60 @@ impl Disk for RealDisk {
 
 /// An open file of [`RealDisk`].
 #[derive(Debug)]
-struct RealFile(File);
+struct RealFile {
+    file: File,
+    /// Where it was when it was opened; files are written before they are renamed.
+    path: PathBuf,
+    /// The same file for writes that leave the page cache alone, opened by the first of them; `None` where the file
+    /// system knows no such writes.
+    direct: OnceLock<Option<File>>,
+}
+
+impl RealFile {
+    fn new(file: File, path: &Path) -> RealFile {
+        RealFile { file, path: path.to_owned(), direct: OnceLock::new() }
+    }
+
+    /// Writes as much as can be written directly, and returns how much that was: nothing unless memory, offset and
+    /// length are aligned.
+    ///
+    /// The pages of a large upload would be copied, written back and thrown out again; that costs more than the hash.
+    fn write_directly(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        let is_aligned = bytes.as_ptr().align_offset(ALIGNMENT) == 0
+            && bytes.len().is_multiple_of(ALIGNMENT)
+            && offset.is_multiple_of(ALIGNMENT as u64);
+        if !is_aligned || bytes.is_empty() {
+            return Ok(0);
+        }
+        let open = || {
+            let flags = OFlags::DIRECT.bits().cast_signed();
+            OpenOptions::new().write(true).custom_flags(flags).open(&self.path).ok()
+        };
+        let Some(direct) = self.direct.get_or_init(open) else { return Ok(0) };
+        let mut written = 0;
+        while written < bytes.len() && written.is_multiple_of(ALIGNMENT) {
+            match direct.write_at(&bytes[written..], offset + written as u64) {
+                Ok(0) => break,
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A disk with larger sectors, or a file system that opens such files and can't write them.
+                Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+}
 
 impl DiskFile for RealFile {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(bytes, offset)
+        let written = self.write_directly(bytes, offset)?;
+        self.file.write_all_at(&bytes[written..], offset + written as u64)
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
-            match self.0.read_at(buf, offset) {
+            match self.file.read_at(buf, offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 read => return read,
             }
@@ -112,7 +158,7 @@ impl DiskFile for RealFile {
     fn read_at_now(&self, buf: &mut [u8], offset: u64) -> io::Result<ReadNow> {
         loop {
             let read =
-                rustix::io::preadv2(&self.0, &mut [IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT);
+                rustix::io::preadv2(&self.file, &mut [IoSliceMut::new(buf)], offset, ReadWriteFlags::NOWAIT);
             return match read {
                 Ok(read) => Ok(ReadNow::Read(read)),
                 Err(Errno::INTR) => continue,
@@ -125,26 +171,27 @@ impl DiskFile for RealFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.file.sync_data()
     }
 
     fn start_writeback(&self, offset: u64, len: u64) {
         // `sync_file_range` has no safe wrapper. On Linux this advice starts the write-back of the range's dirty pages
         // without waiting for it, and drops only those pages that are clean already; a failure costs time only.
-        let _ = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(len), Advice::DontNeed);
+        let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(len), Advice::DontNeed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::AlignedBuffer;
     use super::*;
 
     #[test]
@@ -175,6 +222,29 @@ mod tests {
         assert!(!RealDisk.remove(&moved).unwrap());
         assert!(RealDisk.list(&dir.path().join("absent")).unwrap().is_empty());
         assert!(RealDisk.free_bytes(dir.path()).unwrap() > 0);
+    }
+
+    #[test]
+    fn direct_writes_and_others_make_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = RealDisk.create(&dir.path().join("file")).unwrap();
+        let bytes: Vec<u8> =
+            (0..40_000_u32).map(|number| number.to_le_bytes()[0] ^ number.to_le_bytes()[1]).collect();
+        let mut buffer = AlignedBuffer::new(16 << 10);
+        let mut offset = 0;
+        // Two pieces that may be written directly, between some that can't be.
+        for limit in [4096, 8192, 100, 3996, 16 << 10, 1, 40_000] {
+            buffer.append(&bytes[offset..], limit);
+            file.write_at(buffer.as_slice(), offset as u64).unwrap();
+            offset += buffer.as_slice().len();
+            buffer.clear();
+        }
+        file.write_at(&bytes[offset..], offset as u64).unwrap();
+        file.sync().unwrap();
+        let mut read = vec![0; 40_000];
+        assert_eq!(file.read_at(&mut read, 0).unwrap(), 40_000);
+        assert!(read == bytes);
+        assert_eq!(file.len().unwrap(), 40_000);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! After one I/O error redb refuses every further read and write on that handle, also when the disk works again (a full
 //! disk that got space back). So whoever meets such an error reopens the file; what was committed is all there.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -156,6 +157,21 @@ impl DatabaseSlot {
             Access::Read => builder.create_with_backend(Overlay::new(file).map_err(|error| broken(&error))?),
         };
         database.map_err(Error::from_redb)
+    }
+
+    /// What a comparison of the whole file with its checksums finds wrong. A damaged file isn't used any more.
+    pub(super) fn damage(&self) -> Result<Option<String>, Error> {
+        let mut handle = self.handle.write().unwrap_or_else(PoisonError::into_inner);
+        let Handle::Open(database) = &mut *handle else { return handle.database().map(|_| None) };
+        // redb panics on some pages that make no sense.
+        let damage = match catch_unwind(AssertUnwindSafe(|| database.check_integrity())) {
+            Ok(Ok(true)) => return Ok(None),
+            Ok(Ok(false)) => "its checksums were wrong, and were written anew".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "a page makes no sense".to_owned(),
+        };
+        *handle = Handle::Broken(Error::Storage(damage.as_str().into()));
+        Ok(Some(damage))
     }
 
     /// Closes the file cleanly, for good; waits for the readers and the writer that are under way.

@@ -29,7 +29,8 @@ pub mod signatures;
 pub mod tags;
 pub mod uploads;
 
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use cache::CacheOptions;
@@ -40,7 +41,7 @@ pub use transaction::{Read, ReadTx, Scan, WriteTx};
 
 use tokio::sync::oneshot;
 
-use crate::fsio::Disk;
+use crate::fsio::{Disk, FileError};
 use crate::telemetry::StorageMetrics;
 use database::DatabaseSlot;
 use writer::Writer;
@@ -75,6 +76,11 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// Whether the directory `data` has a database that isn't empty.
+    pub fn is_there(disk: &dyn Disk, data: &Path) -> Result<bool, FileError> {
+        Ok(disk.len(&data.join(FILE_NAME))?.is_some_and(|len| len > 0))
+    }
+
     /// Opens the database in the directory `data`, creating or migrating it where needed. The caller holds the
     /// directory's lock. Blocks; takes no longer for a large database than for a small one.
     pub fn open(
@@ -84,8 +90,16 @@ impl Metadata {
         metrics: StorageMetrics,
     ) -> Result<Metadata, OpenError> {
         let path = data.into().join(FILE_NAME);
-        migration::prepare(disk.as_ref(), &path, options)?;
-        let slot = Arc::new(DatabaseSlot::open(disk, path.clone(), options, metrics.clone())?);
+        let opening = || {
+            migration::prepare(disk.as_ref(), &path, options)?;
+            DatabaseSlot::open(disk.clone(), path.clone(), options, metrics.clone())
+        };
+        // redb panics on some pages that make no sense.
+        let slot = catch_unwind(AssertUnwindSafe(opening)).unwrap_or_else(|_| {
+            let reason = "a page makes no sense; put the file back from a backup".to_owned();
+            Err(OpenError::Database { path: path.display().to_string(), reason })
+        })?;
+        let slot = Arc::new(slot);
         let writer = Writer::start(slot.clone(), metrics).map_err(|source| crate::fsio::FileError {
             operation: "start the writer of",
             path,
@@ -117,6 +131,12 @@ impl Metadata {
             }
         }
         self.slot.look_up(read)
+    }
+
+    /// Reads the whole file and compares it with its checksums; what is wrong, if something is. Everybody else waits
+    /// meanwhile.
+    pub fn damage(&self) -> Result<Option<String>, Error> {
+        self.slot.damage()
     }
 
     /// Runs `write` in the writer thread and returns what it returned after the commit that makes it durable.

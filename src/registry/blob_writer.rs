@@ -2,11 +2,16 @@
 //!
 //! A small blob is kept in memory and written, hashed, synced and renamed in one visit to a blocking thread. A larger one
 //! goes through a channel, bounded in bytes, to a thread that hashes and writes each piece while it is in the cache.
+//!
+//! Blocking threads are few, and clients may be many and slow: a thread that waits for its client gives the upload back,
+//! and nobody waits for a digest's lock on a thread that the lock's holder may need.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
@@ -15,6 +20,7 @@ use super::sessions::{self, Held, Session, blocking};
 use super::{BlobDescriptor, Error, Inner, ProvisionalDescriptor, events};
 use crate::blobs::{DigestGuard, UploadId};
 use crate::clock::Timestamp;
+use crate::fsio::AlignedBuffer;
 use crate::metadata::blobs::{BlobRecord, LinkRecord};
 use crate::metadata::events::Action;
 use crate::metadata::{blobs, repositories, uploads};
@@ -24,7 +30,21 @@ use crate::oci::{Digest, DigestAlgorithm, MediaType};
 const SMALL: usize = 256 << 10;
 
 /// The most bytes that wait for one upload's thread.
-const QUEUE_BYTES: usize = 1 << 20;
+const QUEUE_BYTES: usize = 512 << 10;
+
+/// A stream is hashed and written in steps of this size.
+const STEP: usize = 1 << 20;
+
+/// Steps end at multiples of this, so that the disk can be written without the page cache.
+const BOUNDARY: u64 = 4096;
+
+/// What a piece counts at least, so that a client that sends single bytes can't make them cost a hundred times as much.
+const LEAST_PIECE: usize = 1 << 10;
+
+/// How long a thread waits for its client before it gives the upload back, and how many threads may wait at once: the
+/// next piece of a fast client comes within this time.
+const LINGER: Duration = Duration::from_millis(20);
+const LINGERING_THREADS: usize = 64;
 
 /// A source is read in pieces of this size.
 const PIECE: usize = 256 << 10;
@@ -65,7 +85,7 @@ enum Stage {
 enum Work {
     /// To write; the permit is the room in the queue.
     Bytes(Bytes, OwnedSemaphorePermit),
-    /// To give the state back. The end of the channel without it means an interruption.
+    /// To give the state back; so does the end of the channel.
     Finish,
 }
 
@@ -97,31 +117,40 @@ impl BlobWriter {
             return Ok(());
         }
         self.accepted += bytes.len() as u64;
-        match &mut self.stage {
-            Stage::Idle { pending, bytes: waiting, .. } => {
-                *waiting += bytes.len();
-                pending.push(bytes);
-                if *waiting > SMALL {
-                    self.start_thread()?;
-                }
-                Ok(())
-            }
-            Stage::Streaming { queue, room, .. } => {
-                let size =
-                    u32::try_from(bytes.len().min(QUEUE_BYTES)).expect("the queue is smaller than 4 GiB");
-                // The thread drops the room's waiters when it ends early, by closing the semaphore.
-                let sent = match room.clone().acquire_many_owned(size).await {
-                    Ok(permit) => queue.send(Work::Bytes(bytes, permit)).is_ok(),
-                    Err(_) => false,
-                };
-                if sent { Ok(()) } else { self.settle().await.map(drop) }
-            }
-            Stage::Done => Err(Error::UploadUnknown),
+        if let Some(bytes) = self.queue(bytes).await {
+            self.keep(bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands bytes to the thread; gives them back where none takes them.
+    async fn queue(&self, bytes: Bytes) -> Option<Bytes> {
+        let Stage::Streaming { queue, room, .. } = &self.stage else { return Some(bytes) };
+        let size = bytes.len().clamp(LEAST_PIECE, QUEUE_BYTES);
+        let size = u32::try_from(size).expect("the queue is smaller than 4 GiB");
+        // The thread drops the room's waiters when it ends, by closing the semaphore.
+        let Ok(permit) = room.clone().acquire_many_owned(size).await else { return Some(bytes) };
+        match queue.send(Work::Bytes(bytes, permit)) {
+            Ok(()) => None,
+            Err(mpsc::error::SendError(Work::Bytes(bytes, _))) => Some(bytes),
+            Err(mpsc::error::SendError(Work::Finish)) => unreachable!("what was sent comes back"),
         }
     }
 
+    /// Keeps bytes until there is enough for a thread. One that ran has given the upload back, or says why it failed.
+    async fn keep(&mut self, piece: Bytes) -> Result<(), Error> {
+        if matches!(self.stage, Stage::Streaming { .. }) {
+            let held = self.settle().await?;
+            self.stage = Stage::Idle { held, pending: Vec::new(), bytes: 0 };
+        }
+        let Stage::Idle { pending, bytes, .. } = &mut self.stage else { return Err(Error::UploadUnknown) };
+        *bytes += piece.len().max(LEAST_PIECE);
+        pending.push(piece);
+        if *bytes > SMALL { self.start_thread() } else { Ok(()) }
+    }
+
     fn start_thread(&mut self) -> Result<(), Error> {
-        let Stage::Idle { held, pending, bytes } = std::mem::replace(&mut self.stage, Stage::Done) else {
+        let Stage::Idle { held, pending, .. } = std::mem::replace(&mut self.stage, Stage::Done) else {
             return Err(Error::UploadUnknown);
         };
         self.session.touch(self.inner.clock.now());
@@ -129,11 +158,12 @@ impl BlobWriter {
         let (queue, work) = mpsc::unbounded_channel();
         let (inner, session, thread_room) = (self.inner.clone(), self.session.clone(), room.clone());
         let thread = tokio::task::spawn_blocking(move || {
+            let streaming = inner.sessions.streaming();
             let result = stream(&inner, &session, held, pending, work);
+            drop(streaming);
             thread_room.close();
             result
         });
-        let _ = bytes;
         self.stage = Stage::Streaming { queue, room, thread };
         Ok(())
     }
@@ -263,13 +293,24 @@ impl BlobWriter {
                     (writer.settle().await?, Vec::new())
                 }
             };
-            let published = {
-                let (inner, session) = (inner.clone(), session.clone());
-                blocking(move || {
-                    let held = write_all(&inner, &session, held, &pending)?;
-                    publish(&inner, &session, held, &digest)
-                })
-                .await?
+            let worker = (inner.clone(), session.clone());
+            let begun = blocking(move || {
+                let (inner, session) = worker;
+                let held = write_all(&inner, &session, held, &pending)?;
+                let checked = check(&inner, &session, held, &digest)?;
+                // The usual case, in one visit to the thread.
+                match inner.blobs.try_lock(&checked.canonical) {
+                    Some(lock) => publish(&inner, &session, checked, lock).map(Ok),
+                    None => Ok(Err(checked)),
+                }
+            });
+            let published = match begun.await? {
+                Ok(published) => published,
+                Err(checked) => {
+                    let lock = inner.blobs.lock(&checked.canonical).await;
+                    let worker = (inner.clone(), session.clone());
+                    blocking(move || publish(&worker.0, &worker.1, checked, lock)).await?
+                }
             };
             published.link(&writer.scope, &session, digest, media_type).await
         });
@@ -309,24 +350,39 @@ impl BlobWriter {
 impl Drop for BlobWriter {
     /// An interruption: what was accepted is written and recorded in the background, then the upload is free to resume.
     fn drop(&mut self) {
-        let Stage::Idle { held, pending, .. } = std::mem::replace(&mut self.stage, Stage::Done) else {
-            // A thread notices the end of its channel by itself.
-            return;
-        };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        if pending.is_empty() {
-            return;
-        }
+        let Ok(runtime) = Handle::try_current() else { return };
         let (inner, session) = (self.inner.clone(), self.session.clone());
-        runtime.spawn_blocking(move || {
-            let recorded = write_all(&inner, &session, held, &pending)
-                .and_then(|mut held| sessions::checkpoint(&inner, &session, &mut held));
-            report_interruption(&session, recorded);
-        });
+        match std::mem::replace(&mut self.stage, Stage::Done) {
+            Stage::Idle { held, pending, .. } if !pending.is_empty() => {
+                runtime.spawn_blocking(move || {
+                    let written = write_all(&inner, &session, held, &pending);
+                    record_interruption(&inner, &session, written);
+                });
+            }
+            Stage::Streaming { queue, thread, .. } => {
+                drop(queue);
+                runtime.spawn(async move {
+                    // A panic has been reported where it happened.
+                    let Ok(written) = thread.await else { return };
+                    // What can't be recorded is logged.
+                    let _ = blocking(move || {
+                        record_interruption(&inner, &session, written);
+                        Ok(())
+                    })
+                    .await;
+                });
+            }
+            Stage::Idle { .. } | Stage::Done => {}
+        }
     }
 }
 
-fn report_interruption(session: &Session, recorded: Result<(), Error>) {
+/// Records how far an upload came whose sender has gone.
+fn record_interruption(inner: &Inner, session: &Session, written: Result<Held, Error>) {
+    let recorded = written.and_then(|mut held| {
+        session.touch(inner.clock.now());
+        sessions::checkpoint(inner, session, &mut held)
+    });
     match recorded {
         Ok(()) => tracing::debug!(upload = %session.id, "an upload was interrupted and can be resumed"),
         Err(error) => {
@@ -350,7 +406,7 @@ fn write_all(inner: &Inner, session: &Session, mut held: Held, pieces: &[Bytes])
     keep_or_discard(inner, session, held, result)
 }
 
-fn write_piece(inner: &Inner, held: &mut Held, piece: &Bytes) -> Result<(), Error> {
+fn write_piece(inner: &Inner, held: &mut Held, piece: &[u8]) -> Result<(), Error> {
     let staged = held.staged.as_mut().ok_or(Error::UploadUnknown)?;
     if staged.len() % CHECKPOINT_BYTES < piece.len() as u64 {
         inner.require_space(piece.len() as u64)?;
@@ -375,35 +431,79 @@ fn keep_or_discard(
     }
 }
 
+/// What comes next. A queue that stays empty is closed, and ends behind what was sent before.
+fn next_work(inner: &Inner, queue: &mut mpsc::UnboundedReceiver<Work>) -> Option<Work> {
+    if let Ok(work) = queue.try_recv() {
+        return Some(work);
+    }
+    let linger = if inner.sessions.threads() > LINGERING_THREADS { Duration::ZERO } else { LINGER };
+    let waiting = async { tokio::time::timeout(linger, queue.recv()).await };
+    Handle::current().block_on(waiting).unwrap_or_else(|_| {
+        queue.close();
+        queue.blocking_recv()
+    })
+}
+
 /// The thread of a stream.
 fn stream(
-    inner: &Arc<Inner>,
+    inner: &Inner,
     session: &Session,
     held: Held,
     pending: Vec<Bytes>,
     mut queue: mpsc::UnboundedReceiver<Work>,
 ) -> Result<Held, Error> {
-    let mut held = write_all(inner, session, held, &pending)?;
-    drop(pending);
+    let mut step = Step { held, gathered: AlignedBuffer::new(STEP) };
+    for bytes in pending {
+        step = step.take(inner, session, &bytes)?;
+    }
     loop {
-        match queue.blocking_recv() {
+        match next_work(inner, &mut queue) {
             Some(Work::Bytes(bytes, room)) => {
-                let mut result = write_piece(inner, &mut held, &bytes);
-                drop((bytes, room));
-                let len = held.staged.as_ref().map_or(0, crate::blobs::StagedBlob::len);
-                if result.is_ok() && len - held.recorded.unwrap_or(0) >= CHECKPOINT_BYTES {
-                    session.touch(inner.clock.now());
-                    result = sessions::checkpoint(inner, session, &mut held);
-                }
-                held = keep_or_discard(inner, session, held, result)?;
+                step = step.take(inner, session, &bytes)?;
+                drop(room);
             }
-            Some(Work::Finish) => return Ok(held),
-            None => {
-                session.touch(inner.clock.now());
-                report_interruption(session, sessions::checkpoint(inner, session, &mut held));
-                return Ok(held);
+            Some(Work::Finish) | None => return step.finish(inner, session),
+        }
+    }
+}
+
+/// A stream between two writes.
+#[derive(Debug)]
+struct Step {
+    held: Held,
+    gathered: AlignedBuffer,
+}
+
+impl Step {
+    /// Gathers the bytes, and writes whenever there are enough.
+    fn take(mut self, inner: &Inner, session: &Session, mut bytes: &[u8]) -> Result<Step, Error> {
+        while !bytes.is_empty() {
+            let len = self.held.staged.as_ref().map_or(0, crate::blobs::StagedBlob::len);
+            let beyond = usize::try_from(len % BOUNDARY).expect("it is below 4096");
+            let limit = STEP - beyond;
+            let taken = self.gathered.append(bytes, limit);
+            bytes = &bytes[taken..];
+            if self.gathered.as_slice().len() == limit {
+                self = self.write(inner, session)?;
             }
         }
+        Ok(self)
+    }
+
+    fn write(mut self, inner: &Inner, session: &Session) -> Result<Step, Error> {
+        let mut result = write_piece(inner, &mut self.held, self.gathered.as_slice());
+        self.gathered.clear();
+        let len = self.held.staged.as_ref().map_or(0, crate::blobs::StagedBlob::len);
+        if result.is_ok() && len - self.held.recorded.unwrap_or(0) >= CHECKPOINT_BYTES {
+            session.touch(inner.clock.now());
+            result = sessions::checkpoint(inner, session, &mut self.held);
+        }
+        self.held = keep_or_discard(inner, session, self.held, result)?;
+        Ok(self)
+    }
+
+    fn finish(self, inner: &Inner, session: &Session) -> Result<Held, Error> {
+        if self.gathered.as_slice().is_empty() { Ok(self.held) } else { Ok(self.write(inner, session)?.held) }
     }
 }
 
@@ -419,8 +519,15 @@ struct Published {
     held: Held,
 }
 
-/// Checks the digest and puts the bytes at their final path, unless the blob is there already. Blocks.
-fn publish(inner: &Inner, session: &Session, mut held: Held, digest: &Digest) -> Result<Published, Error> {
+/// An upload whose bytes are those of the digest that was claimed.
+struct Checked {
+    canonical: Digest,
+    size: u64,
+    held: Held,
+}
+
+/// Checks the digest. Blocks.
+fn check(inner: &Inner, session: &Session, mut held: Held, digest: &Digest) -> Result<Checked, Error> {
     if held.staged.is_none() {
         return Err(Error::UploadUnknown);
     }
@@ -437,13 +544,20 @@ fn publish(inner: &Inner, session: &Session, mut held: Held, digest: &Digest) ->
         }
         Ok(checked)
     })();
-    let (canonical, size) = match checked {
-        Ok(checked) => checked,
-        Err(error) => {
-            return keep_or_discard(inner, session, held, Err(error)).and(Err(Error::UploadUnknown));
-        }
-    };
-    let lock = inner.blobs.lock_blocking(&canonical);
+    match checked {
+        Ok((canonical, size)) => Ok(Checked { canonical, size, held }),
+        Err(error) => keep_or_discard(inner, session, held, Err(error)).and(Err(Error::UploadUnknown)),
+    }
+}
+
+/// Puts the bytes at their final path, unless the blob is there already. Blocks.
+fn publish(
+    inner: &Inner,
+    session: &Session,
+    checked: Checked,
+    lock: DigestGuard,
+) -> Result<Published, Error> {
+    let Checked { canonical, size, mut held } = checked;
     let result = (|| {
         let known = inner.metadata.read(|tx| blobs::get(tx, &canonical))?.is_some();
         let fresh = !(known && inner.blobs.blob_len(&canonical)? == Some(size));
@@ -498,6 +612,8 @@ impl Published {
         inner.sessions.forget(&session.id);
         if linked.is_err() && fresh {
             remove_unnamed(inner.clone(), lock, canonical).await;
+        } else {
+            drop(lock);
         }
         if linked.is_ok() && recorded {
             remove_duplicate(inner.clone(), session.id).await;

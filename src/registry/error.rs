@@ -136,6 +136,11 @@ pub enum OpenError {
         "another process uses the data directory {0}; stop it first, or choose another directory with --data"
     )]
     Locked(std::path::PathBuf),
+    /// There are blobs, and nothing that says what they are: a new database would make them look like nothing.
+    #[error(
+        "the data directory {0} has blobs, but its metadata.redb is missing or empty. Put metadata.redb back from a backup; to begin anew, move the directory blobs away"
+    )]
+    MetadataMissing(std::path::PathBuf),
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),

@@ -17,6 +17,9 @@ const PARENTS_NAMED: usize = 10;
 /// How many revisions a scroll reads at a time.
 const SCROLLED: usize = 1_000;
 
+/// How many absent children an error names at most; clients read no more of an answer than some kilobytes.
+const MISSING_NAMED: usize = 100;
+
 /// A manifest without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManifestDescriptor {
@@ -311,7 +314,7 @@ impl Push {
                 ChildRole::Config | ChildRole::Layer => !child.is_distributable(),
                 ChildRole::Manifest => kind == Named::Lists || scope.inner.policy.allow_sparse_indexes,
             };
-            if !present && !may_miss {
+            if !present && !may_miss && missing.len() < MISSING_NAMED && !missing.contains(&named) {
                 missing.push(named);
             }
             let kind = if child.role == ChildRole::Manifest { kind } else { Named::Needs };

@@ -159,6 +159,9 @@ impl Registry {
         disk.create_dir(&data)?;
         let lock = disk.lock(&data)?.ok_or_else(|| OpenError::Locked(data.clone()))?;
         let blobs = BlobStore::open(disk.clone(), data.clone(), metrics.clone())?;
+        if !Metadata::is_there(disk.as_ref(), &data)? && blobs.has_blobs()? {
+            return Err(OpenError::MetadataMissing(data));
+        }
         let metadata = Metadata::open(disk, data, database, metrics.clone())?;
         let events = Events::new(events, metrics.clone());
         events.register(&metadata).map_err(metadata::OpenError::from)?;

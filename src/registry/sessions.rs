@@ -4,7 +4,7 @@
 //! thread that works for one.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use tokio::sync::OwnedMutexGuard;
 use super::blob_writer::BlobWriter;
 use super::repository::Scope;
 use super::{Actor, Error, Inner};
-use crate::blobs::{Checkpoint, StagedBlob, UploadId};
+use crate::blobs::{Checkpoint, DigestGuard, StagedBlob, UploadId};
 use crate::clock::Timestamp;
 use crate::metadata::blobs;
 use crate::metadata::uploads::{self, UploadRecord};
-use crate::oci::{DigestAlgorithm, Hasher, RepositoryName};
+use crate::oci::{Digest, DigestAlgorithm, Hasher, RepositoryName};
 use crate::telemetry::StorageMetrics;
 
 /// How long a request waits for another one that still sends to the same upload.
@@ -27,7 +27,19 @@ const BUSY_WAIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Sessions {
     open: Mutex<HashMap<UploadId, Arc<Session>>>,
+    /// How many threads write for uploads.
+    threads: AtomicUsize,
     metrics: StorageMetrics,
+}
+
+/// Counts a thread as long as it writes for an upload.
+#[derive(Debug)]
+pub(super) struct StreamingGuard<'s>(&'s AtomicUsize);
+
+impl Drop for StreamingGuard<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One open upload.
@@ -56,7 +68,18 @@ pub(super) type Held = OwnedMutexGuard<State>;
 
 impl Sessions {
     pub(super) fn new(metrics: StorageMetrics) -> Sessions {
-        Sessions { open: Mutex::new(HashMap::new()), metrics }
+        Sessions { open: Mutex::new(HashMap::new()), threads: AtomicUsize::new(0), metrics }
+    }
+
+    /// Counts the calling thread until the guard is dropped.
+    pub(super) fn streaming(&self) -> StreamingGuard<'_> {
+        self.threads.fetch_add(1, Ordering::Relaxed);
+        StreamingGuard(&self.threads)
+    }
+
+    /// How many threads are writing.
+    pub(super) fn threads(&self) -> usize {
+        self.threads.load(Ordering::Relaxed)
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<UploadId, Arc<Session>>> {
@@ -170,9 +193,19 @@ async fn load(inner: &Arc<Inner>, id: UploadId) -> Result<Option<Arc<Session>>, 
         return Ok(None);
     }
     let worker = inner.clone();
+    let (has_bytes, record) =
+        blocking(move || Ok((record.durable_len == 0 || worker.blobs.is_staged(id)?, record))).await?;
+    let published = if has_bytes {
+        None
+    } else {
+        let Some(digest) = recorded_digest(&record) else { return Ok(None) };
+        Some((digest, inner.blobs.lock(&digest).await))
+    };
+    let worker = inner.clone();
     blocking(move || {
-        let has_bytes = record.durable_len == 0 || worker.blobs.is_staged(id)?;
-        if !has_bytes && !take_back(&worker, id, &record)? {
+        if let Some((digest, lock)) = published
+            && !take_back(&worker, id, &record, &digest, &lock)?
+        {
             return Ok(None);
         }
         let states = record.states.iter().cloned().filter_map(uploads::HashStateRecord::state).collect();
@@ -190,26 +223,32 @@ async fn load(inner: &Arc<Inner>, id: UploadId) -> Result<Option<Arc<Session>>, 
     .await
 }
 
+/// The canonical digest of all the bytes that are recorded.
+fn recorded_digest(record: &UploadRecord) -> Option<Digest> {
+    let mut states = record.states.iter().cloned().filter_map(uploads::HashStateRecord::state);
+    let canonical = states.find(|state| state.algorithm == DigestAlgorithm::CANONICAL)?;
+    Hasher::restore(&canonical).map(Hasher::finish)
+}
+
 /// Brings an upload's bytes back from the blobs, where a crash between the rename and the commit of its last request has
-/// left them; says whether they are there. Blocks.
+/// left them; says whether they are there. Blocks. The caller holds the lock of the recorded digest.
 ///
 /// That request made a checkpoint of all bytes before the rename, so the recorded hash says which file it is.
-fn take_back(inner: &Inner, id: UploadId, record: &UploadRecord) -> Result<bool, Error> {
-    let states = record.states.iter().cloned().filter_map(uploads::HashStateRecord::state);
-    let canonical = states.filter(|state| state.algorithm == DigestAlgorithm::CANONICAL);
-    let Some(digest) = canonical.filter_map(|state| Hasher::restore(&state)).map(Hasher::finish).next()
-    else {
-        return Ok(false);
-    };
-    let lock = inner.blobs.lock_blocking(&digest);
+fn take_back(
+    inner: &Inner,
+    id: UploadId,
+    record: &UploadRecord,
+    digest: &Digest,
+    lock: &DigestGuard,
+) -> Result<bool, Error> {
     // Another request may have taken it back, or even finished it, before the lock was ours.
     if inner.blobs.is_staged(id)? {
         return Ok(true);
     }
     let is_free = inner
         .metadata
-        .read(|tx| Ok(uploads::get(tx, id.as_bytes())?.is_some() && blobs::get(tx, &digest)?.is_none()))?;
-    Ok(is_free && inner.blobs.unpublish(&lock, id, &digest, record.durable_len)?)
+        .read(|tx| Ok(uploads::get(tx, id.as_bytes())?.is_some() && blobs::get(tx, digest)?.is_none()))?;
+    Ok(is_free && inner.blobs.unpublish(lock, id, digest, record.durable_len)?)
 }
 
 /// Drops the bytes and the row of an upload; the session is gone when it returns. Blocks.

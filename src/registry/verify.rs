@@ -67,6 +67,12 @@ struct Tables {
 /// Checks the whole store.
 pub(super) fn verify(inner: &Inner, depth: Depth) -> Result<VerifyReport, Error> {
     let mut report = VerifyReport::default();
+    if depth == Depth::Full
+        && let Some(damage) = inner.metadata.damage()?
+    {
+        report.problem(format!("metadata.redb is damaged ({damage}); put it back from a backup"));
+        return Ok(report);
+    }
     let tables = inner.metadata.read(|tx| Ok(read_tables(tx)))??;
     report.repositories = tables.names.len() as u64;
     report.blobs = tables.blobs.len() as u64;
@@ -260,8 +266,7 @@ fn check_manifests(inner: &Inner, tables: &Tables, report: &mut VerifyReport) ->
             if !present && !may_miss {
                 report.problem(format!("the manifest {digest} of {name} names {named}, which is not there"));
             }
-            let indexed = kind.is_some();
-            if !indexed {
+            if kind.is_none() {
                 report.problem(format!("that the manifest {digest} of {name} names {named} is not indexed"));
             }
         }

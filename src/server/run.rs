@@ -70,7 +70,7 @@ fn advice_about_address(error: &io::Error, address: SocketAddr) -> String {
 fn advice_about_directory(error: &OpenError) -> &'static str {
     let source = match error {
         OpenError::File(error) | OpenError::Metadata(metadata::OpenError::File(error)) => &error.source,
-        OpenError::Locked(_) | OpenError::Metadata(_) => return "",
+        OpenError::Locked(_) | OpenError::MetadataMissing(_) | OpenError::Metadata(_) => return "",
     };
     match source.kind() {
         io::ErrorKind::PermissionDenied => {

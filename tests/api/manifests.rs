@@ -219,9 +219,15 @@ fn s1_5_a_content_type_that_says_nothing_of_manifests_counts_as_none() {
 fn s1_5_more_tags_than_one_push_may_create_are_414() {
     let server = Server::start();
     let image = server.push_image("a", "", 1);
-    let query: Vec<String> = (0..1_000).map(|n| format!("tag=tag-{n}")).collect();
-    server.put_manifest("a", &format!("{}?{}", image.digest(), query.join("&")), &image).expect(414);
+    let reference = |tags: u32| {
+        let query: Vec<String> = (0..tags).map(|n| format!("tag=tag-{n}")).collect();
+        format!("{}?{}", image.digest(), query.join("&"))
+    };
+    server.put_manifest("a", &reference(1_000), &image).expect(414);
     assert_eq!(server.get("/v2/a/tags/list").send().expect(200).strings("tags"), [""; 0]);
+    // What is allowed fits into an answer that clients with a limit of 100 headers can read.
+    let reply = server.put_manifest("a", &reference(64), &image).expect(201);
+    assert!(reply.header_count() < 90, "{reply:?}");
 }
 
 #[test]
@@ -266,6 +272,18 @@ fn s1_5_missing_blobs_are_named() {
     assert!(reply.text().contains(&sha256(missing)), "{reply:?}");
     assert!(!reply.text().contains(&sha256(layer)), "{reply:?}");
     server.get("/v2/a/manifests/v1").send().expect(404);
+}
+
+/// An index of 50,000 absent children was answered with 4 MB of digests.
+#[test]
+fn s1_5_of_very_many_missing_manifests_some_are_named() {
+    let server = Server::start();
+    let descriptors: Vec<_> = (0..5_000)
+        .map(|n| json!({"mediaType": IMAGE, "digest": format!("sha256:{n:064x}"), "size": 1}))
+        .collect();
+    let reply = server.put_manifest("a", "v1", &index(&descriptors, &json!({})));
+    assert_eq!(reply.error_code(), "MANIFEST_BLOB_UNKNOWN");
+    assert!(reply.text().len() < 10_000, "{}", reply.text().len());
 }
 
 #[test]

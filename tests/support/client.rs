@@ -87,6 +87,11 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    /// How many header lines it has.
+    pub(crate) fn header_count(&self) -> usize {
+        self.headers.len()
+    }
+
     #[track_caller]
     fn check_manners(&self, is_head: bool) {
         assert_eq!(self.get("content-encoding"), None, "{}: bodies are served as they are stored", self.what);

@@ -14,8 +14,8 @@ use super::super::headers::{CONTENT_DIGEST, SUBJECT, TAG, entity_tag, is_unchang
 use super::super::incoming::Incoming;
 use super::{Answer, Call, empty};
 
-/// The most tags that one push may create.
-const MAX_TAGS: usize = 100;
+/// The most tags that one push may create. The answer has a header for each, and many clients take 100 headers at most.
+const MAX_TAGS: usize = 64;
 
 /// Answers with a manifest, byte for byte as it was pushed and whatever the client accepts.
 pub(super) fn get_manifest(call: &Call<'_>, name: &RepositoryName, reference: &Reference) -> Answer {
