@@ -138,6 +138,30 @@ pub fn aliases(tx: &impl Read, canonical: &Digest) -> Result<Vec<Digest>, Error>
     Ok(aliases)
 }
 
+/// Hands every digest of another algorithm to `row`, with the canonical one.
+pub fn each_alias(
+    tx: &impl Read,
+    mut row: impl FnMut(Digest, Digest) -> Result<(), Error>,
+) -> Result<(), Error> {
+    tx.scan(Table::DigestAliases, b"", None, |key, value| {
+        row(digest_of(Table::DigestAliases, &mut Parts(key))?, codec::decode(value)?)?;
+        Ok(Scan::Continue)
+    })
+}
+
+/// Hands every row of the index from canonical digests to the others to `row`.
+pub fn each_alias_by_digest(
+    tx: &impl Read,
+    mut row: impl FnMut(Digest, Digest) -> Result<(), Error>,
+) -> Result<(), Error> {
+    tx.scan(Table::AliasesByDigest, b"", None, |key, _| {
+        let mut parts = Parts(key);
+        let canonical = digest_of(Table::AliasesByDigest, &mut parts)?;
+        row(canonical, digest_of(Table::AliasesByDigest, &mut parts)?)?;
+        Ok(Scan::Continue)
+    })
+}
+
 /// The next part of a key of `table` as a digest.
 pub(super) fn digest_of(table: Table, parts: &mut Parts<'_>) -> Result<Digest, Error> {
     parts.digest().ok_or_else(|| damaged_key(table, "digest"))
