@@ -6,7 +6,7 @@ use super::{Error, Inner};
 use crate::metadata::manifests::ManifestRecord;
 use crate::metadata::repositories::RepositoryId;
 use crate::metadata::{ReadTx, blobs, events, manifests, repositories, signatures, tags, uploads};
-use crate::oci::{Digest, DigestAlgorithm, Hasher, Manifest};
+use crate::oci::{Digest, DigestAlgorithm, Hasher, Manifest, ProvisionalDigest};
 
 /// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,9 +62,9 @@ struct Tables {
     tags: BTreeMap<(RepositoryId, String), Digest>,
     tags_by_manifest: BTreeSet<(RepositoryId, Digest, String)>,
     uploads: BTreeMap<[u8; 16], u64>,
-    /// Canonical digest, digest of another algorithm: as the aliases say, and as their index says.
-    aliases: BTreeSet<(Digest, Digest)>,
-    aliases_by_digest: BTreeSet<(Digest, Digest)>,
+    /// Canonical digest, digest of another domain: as the aliases say, and as their index says.
+    aliases: BTreeSet<(Digest, ProvisionalDigest)>,
+    aliases_by_digest: BTreeSet<(Digest, ProvisionalDigest)>,
 }
 
 /// Checks the whole store.
@@ -344,10 +344,9 @@ fn check_uploads(inner: &Inner, tables: &Tables, report: &mut VerifyReport) -> R
 impl Tables {
     /// The digests of other algorithms under which the content is known.
     fn aliases_of(&self, canonical: &Digest) -> Vec<Digest> {
-        let known = self.aliases_by_digest.range((*canonical, *canonical)..);
-        let known = known.take_while(|(of, _)| of == canonical).map(|(_, alias)| *alias);
-        let below = self.aliases_by_digest.range(..(*canonical, *canonical)).rev();
-        known.chain(below.take_while(|(of, _)| of == canonical).map(|(_, alias)| *alias)).collect()
+        // Digests order by algorithm, of which the canonical one is the first.
+        let known = self.aliases_by_digest.range((*canonical, canonical.into())..);
+        known.take_while(|(of, _)| of == canonical).filter_map(|(_, alias)| alias.digest().copied()).collect()
     }
 
     fn name(&self, repository: RepositoryId) -> &str {
