@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bytes::Bytes;
 use orlop::clock::{ManualClock, Timestamp};
 use orlop::metadata::CacheOptions;
+use orlop::oci::tarsum::{TarSum, TarSumVersion, TarSummer};
 use orlop::oci::{Descriptor, Digest, DigestAlgorithm, MediaType, Reference, RepositoryName, Tag};
 use orlop::registry::{
     Actor, Depth, Error, ManifestPut, Options, ProvisionalDescriptor, Registry, Repository,
@@ -364,7 +365,7 @@ async fn a_commit_checks_what_a_provisional_descriptor_says_and_returns_the_cano
     writer.write(content.slice(..3)).await.unwrap();
     let media_type: MediaType = "application/vnd.oci.image.layer.v1.tar".parse().unwrap();
     let provisional =
-        ProvisionalDescriptor { digest: named, size: Some(5), media_type: Some(media_type.clone()) };
+        ProvisionalDescriptor { digest: named.into(), size: Some(5), media_type: Some(media_type.clone()) };
     let short = writer.commit(provisional.clone()).await;
     assert!(matches!(short, Err(Error::SizeMismatch { claimed: 5, received: 3 })), "{short:?}");
     // The upload is as it was.
@@ -466,6 +467,78 @@ async fn a_descriptor_can_be_set_for_a_digest_of_another_domain() {
     let alias = Digest::of(DigestAlgorithm::Sha512, b"m");
     elsewhere.blobs().set_descriptor(&alias, &sha256(b"m")).await.unwrap();
     assert!(elsewhere.manifests().exists(&alias).unwrap());
+    store.verify();
+}
+
+/// A tar archive of small files.
+fn archive(files: &[(&str, &str)]) -> Bytes {
+    let mut tar = Vec::new();
+    for (name, content) in files {
+        let mut header = [0; 512];
+        header[..name.len()].copy_from_slice(name.as_bytes());
+        header[100..108].copy_from_slice(b"0000644\0");
+        header[108..116].copy_from_slice(b"0000000\0");
+        header[116..124].copy_from_slice(b"0000000\0");
+        header[124..136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
+        header[136..148].copy_from_slice(b"00000000000\0");
+        header[148..156].copy_from_slice(b"        ");
+        header[156] = b'0';
+        header[257..265].copy_from_slice(b"ustar\x0000");
+        let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        tar.extend_from_slice(&header);
+        tar.extend_from_slice(content.as_bytes());
+        tar.resize(tar.len().next_multiple_of(512), 0);
+    }
+    tar.resize(tar.len() + 1024, 0);
+    tar.into()
+}
+
+fn tarsum(archive: &[u8]) -> TarSum {
+    let mut summer = TarSummer::new(TarSumVersion::V1);
+    summer.update(archive).unwrap();
+    summer.finish().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tarsum_is_verified_and_mapped_to_the_canonical_digest_of_the_archive() {
+    let store = Store::open();
+    let layer = archive(&[("a", "first"), ("b", "second")]);
+    let sum = tarsum(&layer);
+    let one = store.repository("one").blobs();
+    let mut writer = one.create(DigestAlgorithm::CANONICAL, &anonymous()).unwrap();
+    writer.write(layer.clone()).await.unwrap();
+    let stored = writer.commit(sum).await.unwrap();
+    assert_eq!(stored.digest, sha256(&layer));
+    assert_eq!(one.stat(sum).unwrap(), Some(stored.clone()));
+    assert_eq!(one.get(sum).await.unwrap(), Some(layer.clone()));
+    assert_eq!(store.repository("none").blobs().stat(sum).unwrap(), None);
+
+    // The same files in another order are other bytes of the same tarsum: each repository finds what it may read.
+    let turned = archive(&[("b", "second"), ("a", "first")]);
+    assert_eq!((tarsum(&turned), turned == layer), (sum, false));
+    let two = store.repository("two").blobs();
+    let mut writer = two.create(DigestAlgorithm::CANONICAL, &anonymous()).unwrap();
+    writer.write(turned.clone()).await.unwrap();
+    assert_eq!(writer.commit(sum).await.unwrap().digest, sha256(&turned));
+    for (blobs, own) in [(&one, &layer), (&two, &turned)] {
+        assert_eq!(blobs.get(sum).await.unwrap(), Some(layer.clone()));
+        assert_eq!(blobs.get(sha256(own)).await.unwrap(), Some(own.clone()));
+    }
+
+    // Other files, and what is no archive at all.
+    for wrong in [archive(&[("a", "first")]), Bytes::from_static(b"not a tar archive")] {
+        let mut writer = two.create(DigestAlgorithm::CANONICAL, &anonymous()).unwrap();
+        let id = *writer.id();
+        writer.write(wrong).await.unwrap();
+        let refused = writer.commit(sum).await;
+        assert!(matches!(refused, Err(Error::DigestMismatch { .. } | Error::TarSum(_))), "{refused:?}");
+        assert!(two.resume(&id).await.unwrap().is_none());
+    }
+    let mounted = store.repository("three").blobs().mount(sum, None, &anonymous()).await.unwrap();
+    assert_eq!(mounted.unwrap().digest, sha256(&layer));
+    assert!(one.delete(sum).await.unwrap());
+    assert_eq!(one.stat(sum).unwrap(), None);
     store.verify();
 }
 

@@ -320,8 +320,31 @@ impl StagedBlob {
         Ok(())
     }
 
+    /// Hands everything accepted so far to `visit`, in pieces.
+    pub fn each_piece<E: From<FileError>>(
+        &self,
+        mut visit: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.read_from(0, |piece| {
+            self.metrics.rehashed(piece.len() as u64);
+            visit(piece)
+        })
+    }
+
     /// Feeds the bytes from `offset` to the end to `hashers`.
-    fn read_back(&self, hashers: &mut [Hasher], mut offset: u64) -> Result<(), FileError> {
+    fn read_back(&self, hashers: &mut [Hasher], offset: u64) -> Result<(), FileError> {
+        self.read_from(offset, |piece| {
+            hashers.iter_mut().for_each(|hasher| hasher.update(piece));
+            self.metrics.rehashed(piece.len() as u64);
+            Ok(())
+        })
+    }
+
+    fn read_from<E: From<FileError>>(
+        &self,
+        mut offset: u64,
+        mut visit: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         let Some(file) = &self.file else { return Ok(()) };
         let mut piece = vec![0; READ_BACK];
         while offset < self.len {
@@ -329,13 +352,10 @@ impl StagedBlob {
             let read =
                 file.read_at(&mut piece[..wanted], offset).map_err(|error| self.failure("read", error))?;
             if read == 0 {
-                return Err(self.failure("read", io::ErrorKind::UnexpectedEof.into()));
+                return Err(self.failure("read", io::ErrorKind::UnexpectedEof.into()).into());
             }
-            for hasher in &mut *hashers {
-                hasher.update(&piece[..read]);
-            }
+            visit(&piece[..read])?;
             offset += read as u64;
-            self.metrics.rehashed(read as u64);
         }
         Ok(())
     }

@@ -279,6 +279,7 @@ impl From<registry::Error> for ApiError {
                 format!("the content's digest is {computed}, not {claimed}; upload it again"),
             )
             .with_detail(json!({ "claimed": claimed, "computed": computed })),
+            Error::TarSum(reason) => Self::new(ErrorCode::DigestInvalid, reason.to_string()),
             Error::SizeMismatch { claimed, received } => Self::new(
                 ErrorCode::SizeInvalid,
                 format!("{received} bytes have come, not {claimed}; send the others, or name the right size"),

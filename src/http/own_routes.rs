@@ -40,7 +40,7 @@ fn reading(path: &str) -> Option<Result<Route, ApiError>> {
         "manifests" => Some(parse_name(before).map(|name| Route::ListManifests { name })),
         "history" => {
             let (name, tag) = between(before, "tags")?;
-            Some(named(name, || Ok(parse_tag(tag)?)).map(|(name, tag)| Route::ListTagHistory { name, tag }))
+            Some(named(name, || parse_tag(tag)).map(|(name, tag)| Route::ListTagHistory { name, tag }))
         }
         "tags" => {
             let (name, digest) = between(before, "manifests")?;
@@ -56,7 +56,7 @@ fn reading(path: &str) -> Option<Result<Route, ApiError>> {
 /// What PUT to the path means.
 fn writing(path: &str) -> Option<Result<Route, ApiError>> {
     let (name, tag) = between(path, "tags")?;
-    Some(named(name, || Ok(parse_tag(tag)?)).map(|(name, tag)| Route::SetTag { name, tag }))
+    Some(named(name, || parse_tag(tag)).map(|(name, tag)| Route::SetTag { name, tag }))
 }
 
 /// The parts of `<name>/<word>/<last>`.

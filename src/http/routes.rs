@@ -7,7 +7,7 @@
 use http::Method;
 
 use crate::blobs::UploadId;
-use crate::oci::{Digest, DigestError, Reference, ReferenceError, RepositoryName, Tag};
+use crate::oci::{Digest, DigestError, ProvisionalDigest, Reference, ReferenceError, RepositoryName, Tag};
 
 use super::errors::{ApiError, ErrorCode, upload_unknown};
 use super::own_routes::own_route;
@@ -135,15 +135,15 @@ pub(super) enum Route {
     ListRepositories,
     GetBlob {
         name: RepositoryName,
-        digest: Digest,
+        digest: ProvisionalDigest,
     },
     HeadBlob {
         name: RepositoryName,
-        digest: Digest,
+        digest: ProvisionalDigest,
     },
     DeleteBlob {
         name: RepositoryName,
-        digest: Digest,
+        digest: ProvisionalDigest,
     },
     CreateUpload {
         name: RepositoryName,
@@ -431,7 +431,7 @@ mod tests {
         text.parse().expect("a name")
     }
 
-    fn digest() -> Digest {
+    fn digest() -> ProvisionalDigest {
         format!("sha256:{HEX}").parse().expect("a digest")
     }
 

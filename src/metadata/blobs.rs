@@ -7,7 +7,7 @@ use super::key::{Key, Parts};
 use super::links::{self, Link, Place};
 use super::repositories::RepositoryId;
 use super::{Error, Read, Scan, Table, WriteTx};
-use crate::oci::{Digest, DigestAlgorithm, MediaType};
+use crate::oci::{Digest, DigestAlgorithm, MediaType, ProvisionalDigest};
 
 /// The global descriptor of a blob whose bytes lie in the blob directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -119,23 +119,74 @@ pub fn canonical(tx: &impl Read, digest: &Digest) -> Result<Option<Digest>, Erro
     tx.get(Table::DigestAliases, Key::new().digest(digest), codec::decode)
 }
 
+/// The same for a digest of any domain.
+pub fn resolve(tx: &impl Read, digest: &ProvisionalDigest) -> Result<Option<Digest>, Error> {
+    match digest {
+        ProvisionalDigest::Digest(digest) => canonical(tx, digest),
+        ProvisionalDigest::TarSum(sum) => {
+            tx.get(Table::DigestAliases, Key::new().bytes(&sum.to_key()), codec::decode)
+        }
+    }
+}
+
 /// Records that content is also known as `alias`; nothing where `alias` is the canonical digest itself.
-pub fn insert_alias(tx: &WriteTx<'_>, alias: &Digest, canonical: &Digest) -> Result<(), Error> {
-    if alias == canonical {
+pub fn insert_alias(
+    tx: &WriteTx<'_>,
+    alias: impl Into<ProvisionalDigest>,
+    canonical: &Digest,
+) -> Result<(), Error> {
+    let alias = alias.into();
+    if alias.digest() == Some(canonical) {
         return Ok(());
     }
-    tx.insert(Table::DigestAliases, Key::new().digest(alias), &codec::encode(canonical))?;
-    tx.insert(Table::AliasesByDigest, Key::new().digest(canonical).digest(alias), &[])
+    let former = resolve(tx, &alias)?;
+    let alias = alias.to_key();
+    if let Some(former) = former.filter(|former| former != canonical) {
+        tx.remove(Table::AliasesByDigest, Key::new().digest(&former).bytes(&alias))?;
+    }
+    tx.insert(Table::DigestAliases, Key::new().bytes(&alias), &codec::encode(canonical))?;
+    tx.insert(Table::AliasesByDigest, Key::new().digest(canonical).bytes(&alias), &[])
 }
 
 /// The digests of other algorithms under which the content with the canonical digest is known.
 pub fn aliases(tx: &impl Read, canonical: &Digest) -> Result<Vec<Digest>, Error> {
     let mut aliases = Vec::new();
     tx.scan(Table::AliasesByDigest, Key::new().digest(canonical).as_ref(), None, |key, _| {
-        aliases.push(digest_of(Table::AliasesByDigest, &mut Parts(key))?);
+        if let ProvisionalDigest::Digest(alias) = provisional_of(Table::AliasesByDigest, key)? {
+            aliases.push(alias);
+        }
         Ok(Scan::Continue)
     })?;
     Ok(aliases)
+}
+
+/// The whole rest of a key of `table` as a digest of any domain.
+fn provisional_of(table: Table, rest: &[u8]) -> Result<ProvisionalDigest, Error> {
+    ProvisionalDigest::from_key(rest).ok_or_else(|| damaged_key(table, "digest"))
+}
+
+/// Hands every digest of another domain to `row`, with the canonical one.
+pub fn each_alias(
+    tx: &impl Read,
+    mut row: impl FnMut(ProvisionalDigest, Digest) -> Result<(), Error>,
+) -> Result<(), Error> {
+    tx.scan(Table::DigestAliases, b"", None, |key, value| {
+        row(provisional_of(Table::DigestAliases, key)?, codec::decode(value)?)?;
+        Ok(Scan::Continue)
+    })
+}
+
+/// Hands every row of the index from canonical digests to the others to `row`.
+pub fn each_alias_by_digest(
+    tx: &impl Read,
+    mut row: impl FnMut(Digest, ProvisionalDigest) -> Result<(), Error>,
+) -> Result<(), Error> {
+    tx.scan(Table::AliasesByDigest, b"", None, |key, _| {
+        let mut parts = Parts(key);
+        let canonical = digest_of(Table::AliasesByDigest, &mut parts)?;
+        row(canonical, provisional_of(Table::AliasesByDigest, parts.0)?)?;
+        Ok(Scan::Continue)
+    })
 }
 
 /// The next part of a key of `table` as a digest.

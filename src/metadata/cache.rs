@@ -238,16 +238,11 @@ impl TableCache {
         let key: Arc<[u8]> = key.into();
         rows.weight += weight;
         let slot = Some(Slot { key: key.clone(), value, weight, used: AtomicBool::new(false) });
-        let place = match rows.free.pop() {
-            Some(place) => {
-                rows.slots[place] = slot;
-                place
-            }
-            None => {
-                rows.slots.push(slot);
-                rows.slots.len() - 1
-            }
-        };
+        let place = rows.free.pop().unwrap_or_else(|| {
+            rows.slots.push(None);
+            rows.slots.len() - 1
+        });
+        rows.slots[place] = slot;
         rows.places.insert(key, place);
     }
 }

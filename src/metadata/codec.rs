@@ -3,6 +3,7 @@
 //! The only file that names bincode's functions. Integers are of variable length, so nothing here is ever used for a
 //! key, whose order matters. A record of an unknown version is an error, never a guess, and so are left-over bytes.
 
+use bincode::de::read::Reader;
 use bincode::{Decode, Encode};
 
 use super::{Error, Table};
@@ -47,6 +48,22 @@ pub(super) fn decode<R: Record>(bytes: &[u8]) -> Result<R, Error> {
     Ok(record)
 }
 
+/// The longest of the types that are stored as short strings of bytes.
+const LONGEST: usize = 256;
+
+/// Reads a string of bytes into a buffer on the stack, since hot reads decode several of them; `None` for a longer one, or
+/// where there is too little.
+fn read_short<'b, D: bincode::de::Decoder>(
+    decoder: &mut D,
+    buffer: &'b mut [u8; LONGEST],
+) -> Option<&'b [u8]> {
+    let len = usize::try_from(<u64 as Decode<D::Context>>::decode(decoder).ok()?).ok()?;
+    decoder.claim_bytes_read(len).ok()?;
+    let bytes = buffer.get_mut(..len)?;
+    decoder.reader().read(bytes).ok()?;
+    Some(bytes)
+}
+
 /// Declares that a type is stored as a string of bytes which its own parser reads back.
 macro_rules! stored_as_bytes {
     ($type:ty, $write:expr, $read:expr, $name:literal) => {
@@ -65,8 +82,10 @@ macro_rules! stored_as_bytes {
                 decoder: &mut D,
             ) -> Result<$type, bincode::error::DecodeError> {
                 let read: fn(&[u8]) -> Option<$type> = $read;
-                let bytes: Vec<u8> = Decode::decode(decoder)?;
-                read(&bytes).ok_or(bincode::error::DecodeError::Other(concat!("no ", $name)))
+                let mut buffer = [0; LONGEST];
+                read_short(decoder, &mut buffer)
+                    .and_then(read)
+                    .ok_or(bincode::error::DecodeError::Other(concat!("no ", $name)))
             }
         }
 

@@ -21,6 +21,14 @@ pub enum ProvisionalDigest {
 }
 
 impl ProvisionalDigest {
+    /// Returns the digest of the bytes, where it is one.
+    pub fn digest(&self) -> Option<&Digest> {
+        match self {
+            ProvisionalDigest::Digest(digest) => Some(digest),
+            ProvisionalDigest::TarSum(_) => None,
+        }
+    }
+
     /// Returns the stored form, which begins with a different byte in each domain.
     pub fn to_key(&self) -> Vec<u8> {
         match self {
@@ -39,6 +47,18 @@ impl ProvisionalDigest {
 impl From<Digest> for ProvisionalDigest {
     fn from(digest: Digest) -> Self {
         ProvisionalDigest::Digest(digest)
+    }
+}
+
+impl From<&Digest> for ProvisionalDigest {
+    fn from(digest: &Digest) -> Self {
+        ProvisionalDigest::Digest(*digest)
+    }
+}
+
+impl From<&ProvisionalDigest> for ProvisionalDigest {
+    fn from(digest: &ProvisionalDigest) -> Self {
+        *digest
     }
 }
 

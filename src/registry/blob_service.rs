@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::metadata::blobs::{self, LinkRecord};
 use crate::metadata::events::{Action, EventTarget, TargetKind};
 use crate::metadata::{manifests, repositories};
-use crate::oci::{Digest, DigestAlgorithm, RepositoryName};
+use crate::oci::{Digest, DigestAlgorithm, ProvisionalDigest, RepositoryName};
 
 /// The blob service of one repository.
 #[derive(Debug, Clone)]
@@ -25,9 +25,10 @@ impl BlobService {
     }
 
     /// The blob that the repository has under any of its digests.
-    pub fn stat(&self, digest: &Digest) -> Result<Option<BlobDescriptor>, Error> {
+    pub fn stat(&self, digest: impl Into<ProvisionalDigest>) -> Result<Option<BlobDescriptor>, Error> {
+        let digest = digest.into();
         let found = self.scope.look_up(|tx, id| {
-            let Some(canonical) = blobs::canonical(tx, digest)? else { return Ok(None) };
+            let Some(canonical) = blobs::resolve(tx, &digest)? else { return Ok(None) };
             let Some(link) = blobs::link(tx, id, &canonical)? else { return Ok(None) };
             let Some(blob) = blobs::get(tx, &canonical)? else { return Ok(None) };
             Ok(Some(BlobDescriptor {
@@ -41,10 +42,12 @@ impl BlobService {
     }
 
     /// Opens the blob for reading, which is a pull.
-    pub fn open(&self, digest: &Digest) -> Result<Option<BlobReader>, Error> {
+    pub fn open(&self, digest: impl Into<ProvisionalDigest>) -> Result<Option<BlobReader>, Error> {
+        let digest = digest.into();
         let Some(blob) = self.stat(digest)? else { return Ok(None) };
         if let Some(file) = self.scope.inner.blobs.open_blob(&blob.digest)? {
-            let target = || events::blob(&self.scope.name, *digest, &blob.media_type, blob.size);
+            let named = *digest.digest().unwrap_or(&blob.digest);
+            let target = || events::blob(&self.scope.name, named, &blob.media_type, blob.size);
             self.scope.tell_of_pull(target);
             Ok(Some(BlobReader::new(file, blob.digest, blob.size, blob.created_at)))
         } else {
@@ -54,7 +57,7 @@ impl BlobService {
     }
 
     /// The bytes of a small blob.
-    pub async fn get(&self, digest: &Digest) -> Result<Option<Bytes>, Error> {
+    pub async fn get(&self, digest: impl Into<ProvisionalDigest>) -> Result<Option<Bytes>, Error> {
         let Some(reader) = self.open(digest)? else { return Ok(None) };
         sessions::blocking(move || {
             let short = || Error::Io(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
@@ -87,16 +90,17 @@ impl BlobService {
     /// Links a blob of the repository `from`, or of any where none is named, into this one; `None` where it isn't there.
     pub async fn mount(
         &self,
-        digest: &Digest,
+        digest: impl Into<ProvisionalDigest>,
         from: Option<&RepositoryName>,
         actor: &Actor,
     ) -> Result<Option<BlobDescriptor>, Error> {
         self.scope.inner.require_space(0)?;
-        let (scope, named, from, actor) = (self.scope.by(actor), *digest, from.cloned(), actor.clone());
+        let (scope, named, from, actor) = (self.scope.by(actor), digest.into(), from.cloned(), actor.clone());
         let now = scope.inner.clock.now();
         self.scope
             .write(move |tx| {
-                let Some(canonical) = blobs::canonical(tx, &named)? else { return Ok(None) };
+                let Some(canonical) = blobs::resolve(tx, &named)? else { return Ok(None) };
+                let named = *named.digest().unwrap_or(&canonical);
                 let Some(blob) = blobs::get(tx, &canonical)? else { return Ok(None) };
                 let source = match &from {
                     Some(from) => repositories::id_of(tx, from)?,
@@ -151,16 +155,17 @@ impl BlobService {
 
     /// Takes the blob's link out of the repository, by any of the blob's digests; says whether it was there. What a
     /// manifest of the repository names stays. The bytes stay until collection.
-    pub async fn delete(&self, digest: &Digest) -> Result<bool, Error> {
+    pub async fn delete(&self, digest: impl Into<ProvisionalDigest>) -> Result<bool, Error> {
         if !self.scope.inner.policy.delete.blobs {
             return Err(Error::DeleteDisabled("blobs"));
         }
-        let (scope, named) = (self.scope.clone(), *digest);
+        let (scope, named) = (self.scope.clone(), digest.into());
         let now = scope.inner.clock.now();
         self.scope
             .write(move |tx| {
                 let id = scope.id(tx)?;
-                let Some(canonical) = blobs::canonical(tx, &named)? else { return Ok(false) };
+                let Some(canonical) = blobs::resolve(tx, &named)? else { return Ok(false) };
+                let named = *named.digest().unwrap_or(&canonical);
                 if blobs::link(tx, id, &canonical)?.is_none() {
                     return Ok(false);
                 }
@@ -173,25 +178,31 @@ impl BlobService {
             .await
     }
 
-    /// Records that content of this repository, blob or manifest, is also known as `alias`, a digest of another algorithm
+    /// Records that content of this repository, blob or manifest, is also known as `alias`, a digest of another domain
     /// that the caller has verified, and returns the canonical digest. From then on the content is found under both.
     ///
     /// `known` may be any digest under which the repository has the content. A digest that belongs to other content
     /// already, as every canonical one does, is refused with [`Error::DigestMismatch`].
-    pub async fn set_descriptor(&self, alias: &Digest, known: &Digest) -> Result<Digest, Error> {
+    pub async fn set_descriptor(
+        &self,
+        alias: impl Into<ProvisionalDigest>,
+        known: impl Into<ProvisionalDigest>,
+    ) -> Result<Digest, Error> {
         self.scope.inner.require_space(0)?;
-        let (scope, alias, known) = (self.scope.clone(), *alias, *known);
+        let (scope, alias, known) = (self.scope.clone(), alias.into(), known.into());
         self.scope
             .write(move |tx| {
                 let id = scope.id(tx)?;
-                let canonical = blobs::canonical(tx, &known)?.ok_or(Error::BlobUnknown(known))?;
+                let canonical = blobs::resolve(tx, &known)?.ok_or(Error::BlobUnknown(known))?;
                 if blobs::link(tx, id, &canonical)?.is_none() && !manifests::exists(tx, id, &canonical)? {
                     return Err(Error::BlobUnknown(known));
                 }
-                match blobs::canonical(tx, &alias)? {
+                match blobs::resolve(tx, &alias)? {
                     Some(taken) if taken == canonical => {}
-                    Some(taken) => return Err(Error::DigestMismatch { claimed: alias, computed: taken }),
-                    None => blobs::insert_alias(tx, &alias, &canonical)?,
+                    Some(taken) => {
+                        return Err(Error::DigestMismatch { claimed: alias, computed: taken.into() });
+                    }
+                    None => blobs::insert_alias(tx, alias, &canonical)?,
                 }
                 Ok(canonical)
             })

@@ -18,13 +18,14 @@ use tokio::task::JoinHandle;
 use super::repository::Scope;
 use super::sessions::{self, Held, Session, blocking};
 use super::{BlobDescriptor, Error, Inner, ProvisionalDescriptor, events};
-use crate::blobs::{DigestGuard, UploadId};
+use crate::blobs::{DigestGuard, StagedBlob, UploadId};
 use crate::clock::Timestamp;
 use crate::fsio::AlignedBuffer;
 use crate::metadata::blobs::{BlobRecord, LinkRecord};
 use crate::metadata::events::Action;
 use crate::metadata::{blobs, repositories, uploads};
-use crate::oci::{Digest, DigestAlgorithm, MediaType};
+use crate::oci::tarsum::{TarSum, TarSumVersion, TarSummer};
+use crate::oci::{Digest, DigestAlgorithm, MediaType, ProvisionalDigest};
 
 /// A blob up to this size is written in one go when it is complete.
 const SMALL: usize = 256 << 10;
@@ -91,7 +92,7 @@ enum Work {
 
 impl BlobWriter {
     pub(super) fn new(scope: Scope, session: Arc<Session>, held: Held) -> BlobWriter {
-        let accepted = held.staged.as_ref().map_or(0, crate::blobs::StagedBlob::len);
+        let accepted = held.staged.as_ref().map_or(0, StagedBlob::len);
         let stage = Stage::Idle { held, pending: Vec::new(), bytes: 0 };
         BlobWriter { inner: scope.inner.clone(), scope, session, accepted, stage }
     }
@@ -297,7 +298,7 @@ impl BlobWriter {
             let begun = blocking(move || {
                 let (inner, session) = worker;
                 let held = write_all(&inner, &session, held, &pending)?;
-                let checked = check(&inner, &session, held, &digest)?;
+                let checked = check(&inner, &session, held, digest)?;
                 // The usual case, in one visit to the thread.
                 match inner.blobs.try_lock(&checked.canonical) {
                     Some(lock) => publish(&inner, &session, checked, lock).map(Ok),
@@ -526,16 +527,31 @@ struct Checked {
     held: Held,
 }
 
+/// The tarsum of an archive, which costs reading it once more: only clients of ten years ago name one.
+fn tarsum(staged: &StagedBlob, version: TarSumVersion) -> Result<TarSum, Error> {
+    let mut summer = TarSummer::new(version);
+    staged.each_piece(|piece| Ok::<_, Error>(summer.update(piece)?))?;
+    Ok(summer.finish()?)
+}
+
 /// Checks the digest. Blocks.
-fn check(inner: &Inner, session: &Session, mut held: Held, digest: &Digest) -> Result<Checked, Error> {
+fn check(
+    inner: &Inner,
+    session: &Session,
+    mut held: Held,
+    claimed: ProvisionalDigest,
+) -> Result<Checked, Error> {
     if held.staged.is_none() {
         return Err(Error::UploadUnknown);
     }
     let checked = (|| {
         let staged = held.staged.as_mut().ok_or(Error::UploadUnknown)?;
-        let computed = staged.digest(digest.algorithm())?;
-        if computed != *digest {
-            return Err(Error::DigestMismatch { claimed: *digest, computed });
+        let computed = match claimed {
+            ProvisionalDigest::Digest(digest) => staged.digest(digest.algorithm())?.into(),
+            ProvisionalDigest::TarSum(sum) => tarsum(staged, sum.version())?.into(),
+        };
+        if computed != claimed {
+            return Err(Error::DigestMismatch { claimed, computed });
         }
         let checked = (staged.digest(DigestAlgorithm::CANONICAL)?, staged.len());
         if held.recorded.is_some() {
@@ -581,7 +597,7 @@ impl Published {
         self,
         scope: &Scope,
         session: &Session,
-        named: Digest,
+        named: ProvisionalDigest,
         media_type: MediaType,
     ) -> Result<BlobDescriptor, Error> {
         let Published { canonical, size, fresh, recorded, lock, held } = self;
@@ -599,11 +615,19 @@ impl Published {
                     blobs::insert(tx, &canonical, &blob)?;
                     blob
                 };
-                blobs::insert_alias(tx, &named, &canonical)?;
+                match blobs::resolve(tx, &named)? {
+                    // Two archives of the same tarsum may have different bytes. Whoever has one of them may read what the
+                    // tarsum stands for here, the first that came.
+                    Some(first) if first != canonical && blobs::get(tx, &first)?.is_some() => {
+                        blobs::insert_link(tx, repository, &first, &link)?;
+                    }
+                    Some(_) | None => blobs::insert_alias(tx, named, &canonical)?,
+                }
                 blobs::insert_link(tx, repository, &canonical, &link)?;
                 if recorded {
                     uploads::remove(tx, &id)?;
                 }
+                let named = *named.digest().unwrap_or(&canonical);
                 let target = events::blob(&name, named, &link.media_type, blob.size);
                 teller.tell(tx, now, Action::Push, target)?;
                 Ok(blob)

@@ -5,7 +5,8 @@ use std::io;
 use super::NameScope;
 use crate::fsio::FileError;
 use crate::metadata;
-use crate::oci::{Digest, ManifestError, RepositoryName};
+use crate::oci::tarsum::TarSumError;
+use crate::oci::{Digest, ManifestError, ProvisionalDigest, RepositoryName};
 
 /// Why a service did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +32,7 @@ pub enum Error {
     RepositoryUnknown,
     /// The repository has no such blob.
     #[error("the repository has no blob {0}")]
-    BlobUnknown(Digest),
+    BlobUnknown(ProvisionalDigest),
     /// The upload never was, is finished, cancelled or expired, belongs to another repository, or was lost in a crash
     /// before its first checkpoint.
     #[error("there is no such upload in this repository; begin a new one")]
@@ -46,10 +47,13 @@ pub enum Error {
     #[error("the content has the digest {computed}, and {claimed} was named")]
     DigestMismatch {
         /// What the client named.
-        claimed: Digest,
+        claimed: ProvisionalDigest,
         /// What the bytes are.
-        computed: Digest,
+        computed: ProvisionalDigest,
     },
+    /// The client named a tarsum, and the bytes have none.
+    #[error(transparent)]
+    TarSum(#[from] TarSumError),
     /// The length of the bytes is not the one that the client named; the upload stays as it is.
     #[error("{received} bytes have come, and the blob is to have {claimed}")]
     SizeMismatch {

@@ -152,7 +152,7 @@ impl ManifestService {
             Reference::Digest(claimed) => {
                 let computed = Digest::of(claimed.algorithm(), &put.payload);
                 if computed != claimed {
-                    return Err(Error::DigestMismatch { claimed, computed });
+                    return Err(Error::DigestMismatch { claimed: claimed.into(), computed: computed.into() });
                 }
                 (claimed, put.tags)
             }
@@ -240,7 +240,7 @@ impl Push {
             record.pushed_as = former.pushed_as;
         }
         manifests::insert(tx, id, &self.canonical, &record, &self.payload)?;
-        blobs::insert_alias(tx, &self.digest, &self.canonical)?;
+        blobs::insert_alias(tx, self.digest, &self.canonical)?;
         for (child, kind) in &children {
             manifests::insert_reference(tx, id, child, &self.canonical, *kind)?;
         }

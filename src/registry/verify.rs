@@ -6,7 +6,7 @@ use super::{Error, Inner};
 use crate::metadata::manifests::ManifestRecord;
 use crate::metadata::repositories::RepositoryId;
 use crate::metadata::{ReadTx, blobs, events, manifests, repositories, signatures, tags, uploads};
-use crate::oci::{Digest, DigestAlgorithm, Hasher, Manifest};
+use crate::oci::{Digest, DigestAlgorithm, Hasher, Manifest, ProvisionalDigest};
 
 /// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,9 @@ struct Tables {
     tags: BTreeMap<(RepositoryId, String), Digest>,
     tags_by_manifest: BTreeSet<(RepositoryId, Digest, String)>,
     uploads: BTreeMap<[u8; 16], u64>,
+    /// Canonical digest, digest of another domain: as the aliases say, and as their index says.
+    aliases: BTreeSet<(Digest, ProvisionalDigest)>,
+    aliases_by_digest: BTreeSet<(Digest, ProvisionalDigest)>,
 }
 
 /// Checks the whole store.
@@ -156,6 +159,14 @@ fn read_tables(tx: &ReadTx) -> Result<Tables, Error> {
         tables.tags_by_manifest.insert((repository, digest, tag.to_string()));
         Ok(())
     })?;
+    blobs::each_alias(tx, |alias, canonical| {
+        tables.aliases.insert((canonical, alias));
+        Ok(())
+    })?;
+    blobs::each_alias_by_digest(tx, |canonical, alias| {
+        tables.aliases_by_digest.insert((canonical, alias));
+        Ok(())
+    })?;
     uploads::each(tx, |id, record| {
         tables.uploads.insert(id, record.durable_len);
         Ok(())
@@ -171,9 +182,14 @@ fn check_blobs(inner: &Inner, tables: &Tables, depth: Depth, report: &mut Verify
                 report.problem(format!("the file of the blob {digest} has {len} bytes instead of {size}"));
             }
             Some(_) if depth == Depth::Full => {
-                let computed = hash_blob(inner, digest)?;
-                if computed != Some(*digest) {
+                let named = tables.aliases_of(digest);
+                let algorithms = named.iter().map(Digest::algorithm);
+                let computed = hash_blob(inner, digest, algorithms)?;
+                if !computed.contains(digest) {
                     report.problem(format!("the bytes of the blob {digest} are damaged"));
+                }
+                for wrong in named.iter().filter(|name| !computed.contains(name)) {
+                    report.problem(format!("the blob {digest} is known as {wrong}, which it is not"));
                 }
             }
             Some(_) => {}
@@ -188,16 +204,22 @@ fn check_blobs(inner: &Inner, tables: &Tables, depth: Depth, report: &mut Verify
     Ok(())
 }
 
-fn hash_blob(inner: &Inner, digest: &Digest) -> Result<Option<Digest>, Error> {
-    let Some(file) = inner.blobs.open_blob(digest)? else { return Ok(None) };
-    let mut hasher = Hasher::new(DigestAlgorithm::CANONICAL);
+/// The digests of a blob's bytes by the canonical algorithm and by `others`; none where there is no file.
+fn hash_blob(
+    inner: &Inner,
+    digest: &Digest,
+    others: impl Iterator<Item = DigestAlgorithm>,
+) -> Result<Vec<Digest>, Error> {
+    let Some(file) = inner.blobs.open_blob(digest)? else { return Ok(Vec::new()) };
+    let algorithms: BTreeSet<_> = others.chain([DigestAlgorithm::CANONICAL]).collect();
+    let mut hashers: Vec<Hasher> = algorithms.into_iter().map(Hasher::new).collect();
     let mut buffer = vec![0; 1 << 20];
     let mut offset = 0;
     loop {
         match file.read_at(&mut buffer, offset).map_err(Error::Io)? {
-            0 => return Ok(Some(hasher.finish())),
+            0 => return Ok(hashers.into_iter().map(Hasher::finish).collect()),
             read => {
-                hasher.update(&buffer[..read]);
+                hashers.iter_mut().for_each(|hasher| hasher.update(&buffer[..read]));
                 offset += read as u64;
             }
         }
@@ -212,6 +234,9 @@ fn check_links(tables: &Tables, report: &mut VerifyReport) {
         if !tables.blobs.contains_key(digest) {
             report.problem(format!("{} links the unknown blob {digest}", tables.name(*repository)));
         }
+    }
+    for (canonical, alias) in tables.aliases.symmetric_difference(&tables.aliases_by_digest) {
+        report.problem(format!("that {canonical} is also {alias}, and its index, disagree"));
     }
     for (repository, digest) in tables.links.symmetric_difference(&tables.links_by_blob) {
         let name = tables.name(*repository);
@@ -244,6 +269,12 @@ fn check_manifests(inner: &Inner, tables: &Tables, report: &mut VerifyReport) ->
         {
             report.problem(format!("the payload of the manifest {digest} of {name} is damaged"));
             continue;
+        }
+        for alias in tables.aliases_of(digest) {
+            if Digest::of(alias.algorithm(), &payload) != alias {
+                report
+                    .problem(format!("the manifest {digest} of {name} is known as {alias}, which it is not"));
+            }
         }
         let Ok(manifest) = Manifest::parse(&record.media_type, &payload) else {
             report.problem(format!("the manifest {digest} of {name} can't be read as {}", record.media_type));
@@ -316,6 +347,13 @@ fn check_uploads(inner: &Inner, tables: &Tables, report: &mut VerifyReport) -> R
 }
 
 impl Tables {
+    /// The digests of other algorithms under which the content is known.
+    fn aliases_of(&self, canonical: &Digest) -> Vec<Digest> {
+        // Digests order by algorithm, of which the canonical one is the first.
+        let known = self.aliases_by_digest.range((*canonical, canonical.into())..);
+        known.take_while(|(of, _)| of == canonical).filter_map(|(_, alias)| alias.digest().copied()).collect()
+    }
+
     fn name(&self, repository: RepositoryId) -> &str {
         self.names.get(&repository).map_or("a repository that doesn't exist", String::as_str)
     }

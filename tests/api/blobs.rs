@@ -127,3 +127,36 @@ fn a_blob_is_served_while_another_client_stands_still() {
     server.get(&format!("/v2/a/blobs/{digest}")).send().expect(200).expect_body(&bytes);
     drop(slow);
 }
+
+/// The published example of an archive without files; `tar c -T /dev/null` makes it.
+#[test]
+fn a_layer_of_an_old_client_is_pushed_and_pulled_by_its_tarsum() {
+    let server = Server::start();
+    let layer = vec![0; 10_240];
+    let sum = "tarsum.v1+sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let location = server.begin("a");
+    server
+        .put(&with_query(&location, &format!("digest={sum}")))
+        .body(&layer)
+        .send()
+        .expect(201)
+        .expect_header("location", format!("/v2/a/blobs/{sum}"))
+        .expect_header("docker-content-digest", sum);
+    for digest in [sum.to_owned(), sha256(&layer)] {
+        server
+            .get(&format!("/v2/a/blobs/{digest}"))
+            .send()
+            .expect(200)
+            .expect_body(&layer)
+            .expect_header("docker-content-digest", &digest)
+            .expect_header("etag", format!("\"{digest}\""));
+        server.head(&format!("/v2/a/blobs/{digest}")).send().expect(200);
+    }
+    server.post(&format!("/v2/b/blobs/uploads/?mount={sum}&from=a")).body(b"").send().expect(201);
+    server.get(&format!("/v2/b/blobs/{sum}")).send().expect(200).expect_body(&layer);
+    let location = server.begin("a");
+    let wrong = with_query(&location, &format!("digest={sum}"));
+    server.put(&wrong).body(b"no archive").send().expect_error(400, "DIGEST_INVALID");
+    server.delete(&format!("/v2/a/blobs/{sum}")).send().expect(202);
+    server.get(&format!("/v2/a/blobs/{}", sha256(&layer))).send().expect_error(404, "BLOB_UNKNOWN");
+}

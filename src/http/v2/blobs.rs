@@ -5,7 +5,7 @@ use axum::response::Response;
 use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::oci::{Digest, RepositoryName};
+use crate::oci::{ProvisionalDigest, RepositoryName};
 use crate::registry::{self, BlobReader};
 
 use super::super::body::BlobBodies;
@@ -19,7 +19,7 @@ const FOR_A_YEAR: HeaderValue = HeaderValue::from_static("max-age=31536000");
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 
 /// Answers with a blob, or with the parts of it that are asked for.
-pub(super) fn get_blob(call: &Call<'_>, name: &RepositoryName, digest: &Digest) -> Answer {
+pub(super) fn get_blob(call: &Call<'_>, name: &RepositoryName, digest: &ProvisionalDigest) -> Answer {
     let entity_tag = entity_tag(digest);
     let blobs = call.repository(name).blobs();
     if is_unchanged(call.headers(), &entity_tag) {
@@ -32,7 +32,7 @@ pub(super) fn get_blob(call: &Call<'_>, name: &RepositoryName, digest: &Digest) 
 }
 
 /// Answers with what is known of a blob, without its bytes.
-pub(super) fn head_blob(call: &Call<'_>, name: &RepositoryName, digest: &Digest) -> Answer {
+pub(super) fn head_blob(call: &Call<'_>, name: &RepositoryName, digest: &ProvisionalDigest) -> Answer {
     let entity_tag = entity_tag(digest);
     let Some(blob) = call.repository(name).blobs().stat(digest)? else { return Err(unknown(digest)) };
     if is_unchanged(call.headers(), &entity_tag) {
@@ -45,7 +45,11 @@ pub(super) fn head_blob(call: &Call<'_>, name: &RepositoryName, digest: &Digest)
 }
 
 /// Takes a blob from the repository.
-pub(super) async fn delete_blob(call: &Call<'_>, name: &RepositoryName, digest: &Digest) -> Answer {
+pub(super) async fn delete_blob(
+    call: &Call<'_>,
+    name: &RepositoryName,
+    digest: &ProvisionalDigest,
+) -> Answer {
     if call.repository(name).blobs().delete(digest).await? {
         Ok(empty(StatusCode::ACCEPTED))
     } else {
@@ -53,12 +57,12 @@ pub(super) async fn delete_blob(call: &Call<'_>, name: &RepositoryName, digest: 
     }
 }
 
-fn unknown(digest: &Digest) -> ApiError {
+fn unknown(digest: &ProvisionalDigest) -> ApiError {
     registry::Error::BlobUnknown(*digest).into()
 }
 
 /// An answer with the headers that every answer about a blob has.
-fn described(status: StatusCode, digest: &Digest, entity_tag: HeaderValue) -> Response {
+fn described(status: StatusCode, digest: &ProvisionalDigest, entity_tag: HeaderValue) -> Response {
     let mut response = empty(status);
     let headers = response.headers_mut();
     headers.insert(CONTENT_DIGEST.clone(), value(digest.to_string()));
@@ -69,7 +73,7 @@ fn described(status: StatusCode, digest: &Digest, entity_tag: HeaderValue) -> Re
 }
 
 /// The answer that the client has the blob already. Its length is the blob's, as HTTP wants it.
-fn not_modified(digest: &Digest, entity_tag: HeaderValue, size: u64) -> Response {
+fn not_modified(digest: &ProvisionalDigest, entity_tag: HeaderValue, size: u64) -> Response {
     let mut response = described(StatusCode::NOT_MODIFIED, digest, entity_tag);
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(size));
     response

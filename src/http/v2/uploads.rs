@@ -5,7 +5,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::blobs::UploadId;
-use crate::oci::{Digest, DigestAlgorithm, DigestError, RepositoryName};
+use crate::oci::{Digest, DigestAlgorithm, DigestError, ProvisionalDigest, RepositoryName};
 use crate::registry::BlobWriter;
 
 use super::super::errors::{ApiError, ErrorCode, upload_unknown};
@@ -37,8 +37,9 @@ pub(super) async fn create_upload(call: &Call<'_>, name: &RepositoryName, body: 
     }
 
     if let Some(digest) = query.first("digest") {
-        let digest: Digest = digest.parse()?;
-        let writer = blobs.create(digest.algorithm(), &call.actor())?;
+        let digest: ProvisionalDigest = digest.parse()?;
+        let algorithm = digest.digest().map_or(DigestAlgorithm::CANONICAL, Digest::algorithm);
+        let writer = blobs.create(algorithm, &call.actor())?;
         return put_whole(call, name, writer, &digest, body).await;
     }
 
@@ -82,7 +83,7 @@ pub(super) async fn commit_upload(
         let message = "the upload ends with the parameter digest, such as ?digest=sha256:<hex>";
         return Err(ApiError::new(ErrorCode::DigestInvalid, message));
     };
-    let digest: Digest = digest.parse()?;
+    let digest: ProvisionalDigest = digest.parse()?;
     let mut writer = resume(call, name, id).await?;
     if !body.is_empty() {
         let chunk = Chunk::of(call.headers(), body)?;
@@ -102,8 +103,8 @@ pub(super) async fn cancel_upload(call: &Call<'_>, name: &RepositoryName, id: &U
 }
 
 /// The digest of a mount; `None` for an algorithm of which nothing can be here.
-fn mountable(digest: &str) -> Result<Option<Digest>, ApiError> {
-    match digest.parse::<Digest>() {
+fn mountable(digest: &str) -> Result<Option<ProvisionalDigest>, ApiError> {
+    match digest.parse::<ProvisionalDigest>() {
         Ok(digest) => Ok(Some(digest)),
         Err(DigestError::Unsupported(_)) => Ok(None),
         Err(error @ DigestError::Malformed(_)) => Err(error.into()),
@@ -119,7 +120,7 @@ async fn put_whole(
     call: &Call<'_>,
     name: &RepositoryName,
     mut writer: BlobWriter,
-    digest: &Digest,
+    digest: &ProvisionalDigest,
     body: &mut Incoming,
 ) -> Answer {
     match receive(call, name, &mut writer, None, body).await {
@@ -243,7 +244,7 @@ fn accepted(app: &App, name: &RepositoryName, id: &UploadId, size: u64) -> Respo
 }
 
 /// The answer that a blob is there, durably.
-fn created(app: &App, name: &RepositoryName, digest: &Digest) -> Response {
+fn created(app: &App, name: &RepositoryName, digest: &ProvisionalDigest) -> Response {
     let mut response = empty(StatusCode::CREATED);
     let headers = response.headers_mut();
     headers.insert(LOCATION, app.url(&format!("/v2/{name}/blobs/{digest}")));
