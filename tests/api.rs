@@ -5,6 +5,8 @@
 //! in that order from 1.1 to 1.9), `s2_…` tests what Docker and other clients need beyond it.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+#[path = "schema1/signer.rs"]
+mod signer;
 mod support;
 
 mod api {
@@ -22,6 +24,7 @@ mod api {
     mod own;
     mod ranges;
     mod referrers;
+    mod signatures;
     mod tags;
     mod uploads;
 }

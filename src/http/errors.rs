@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::oci::DigestError;
+use crate::oci::schema1::SignedManifestError;
 use crate::registry;
 
 use super::headers::APPLICATION_JSON;
@@ -292,6 +293,18 @@ impl From<registry::Error> for ApiError {
                 Self::new(ErrorCode::ManifestUnknown, "the repository has no such manifest or tag")
             }
             Error::ManifestInvalid(reason) => Self::new(ErrorCode::ManifestInvalid, reason.to_string()),
+            Error::SignedManifest(reason) => {
+                let code = match reason {
+                    SignedManifestError::Unverified(_) => ErrorCode::ManifestUnverified,
+                    SignedManifestError::NameMismatch { .. } => ErrorCode::NameInvalid,
+                    SignedManifestError::Invalid(_)
+                    | SignedManifestError::TagMismatch { .. }
+                    | SignedManifestError::OtherFormat
+                    | SignedManifestError::TooManySignatures { .. }
+                    | SignedManifestError::TooLarge { .. } => ErrorCode::ManifestInvalid,
+                };
+                Self::new(code, reason.to_string())
+            }
             Error::ManifestReferencesUnknown(missing) => Self::new(
                 ErrorCode::ManifestBlobUnknown,
                 "the manifest names content that the repository doesn't hold; push that first",

@@ -49,7 +49,13 @@ fn reading(path: &str) -> Option<Result<Route, ApiError>> {
                     .map(|(name, digest)| Route::ListManifestTags { name, digest }),
             )
         }
-        _ => None,
+        digest => {
+            let name = before.strip_suffix("/signatures")?;
+            Some(
+                named(name, || Ok(digest.parse()?))
+                    .map(|(name, digest)| Route::ListSignatures { name, digest }),
+            )
+        }
     }
 }
 
@@ -125,6 +131,7 @@ mod tests {
             (Method::GET, "repositories/a/tags/v1", ErrorCode::Unsupported),
             (Method::PUT, "repositories/a/manifests", ErrorCode::Unsupported),
             (Method::GET, "repositories/a/manifests/v1/tags", ErrorCode::DigestInvalid),
+            (Method::GET, "repositories/a/signatures/v1", ErrorCode::DigestInvalid),
             (Method::GET, "repositories/a", ErrorCode::EndpointUnknown),
             (Method::GET, "repositories/", ErrorCode::EndpointUnknown),
             (Method::GET, "nonsense/a/manifests", ErrorCode::EndpointUnknown),
@@ -133,5 +140,7 @@ mod tests {
         }
         let path = format!("repositories/a/manifests/sha256:{HEX}/tags");
         assert!(matches!(parse(&Method::HEAD, &path), Ok(Route::ListManifestTags { .. })));
+        let path = format!("repositories/signatures/signatures/sha256:{HEX}");
+        assert!(matches!(parse(&Method::GET, &path), Ok(Route::ListSignatures { .. })));
     }
 }

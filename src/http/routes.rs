@@ -52,6 +52,7 @@ pub enum Operation {
     ListTagHistory,
     ListManifests,
     ListManifestTags,
+    ListSignatures,
 }
 
 /// One row of the table of end-points.
@@ -69,7 +70,7 @@ pub struct Row {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Operation; 20] = [
+    pub const ALL: [Operation; 21] = [
         Operation::GetBase,
         Operation::ListRepositories,
         Operation::GetBlob,
@@ -90,6 +91,7 @@ impl Operation {
         Operation::ListTagHistory,
         Operation::ListManifests,
         Operation::ListManifestTags,
+        Operation::ListSignatures,
     ];
 
     /// The operation's row in the table of end-points.
@@ -102,6 +104,7 @@ impl Operation {
         const OWN_HISTORY: &str = "/v2/_orlop/repositories/<name>/tags/<tag>/history";
         const OWN_MANIFESTS: &str = "/v2/_orlop/repositories/<name>/manifests";
         const OWN_MANIFEST_TAGS: &str = "/v2/_orlop/repositories/<name>/manifests/<digest>/tags";
+        const OWN_SIGNATURES: &str = "/v2/_orlop/repositories/<name>/signatures/<digest>";
         let (name, method, path, access) = match self {
             Self::GetBase          => ("get_base",          "GET",    "/v2/",                        Access::Any),
             Self::ListRepositories => ("list_repositories", "GET",    "/v2/_catalog",                Access::List),
@@ -123,6 +126,7 @@ impl Operation {
             Self::ListTagHistory   => ("list_tag_history",  "GET",    OWN_HISTORY,                   Access::Pull),
             Self::ListManifests    => ("list_manifests",    "GET",    OWN_MANIFESTS,                 Access::Pull),
             Self::ListManifestTags => ("list_manifest_tags", "GET",   OWN_MANIFEST_TAGS,             Access::Pull),
+            Self::ListSignatures   => ("list_signatures",   "GET",    OWN_SIGNATURES,                Access::Pull),
         };
         Row { name, method, path, access }
     }
@@ -203,6 +207,10 @@ pub(super) enum Route {
         name: RepositoryName,
         digest: Digest,
     },
+    ListSignatures {
+        name: RepositoryName,
+        digest: Digest,
+    },
 }
 
 impl Route {
@@ -246,6 +254,7 @@ impl Route {
             Self::ListTagHistory { .. } => Operation::ListTagHistory,
             Self::ListManifests { .. } => Operation::ListManifests,
             Self::ListManifestTags { .. } => Operation::ListManifestTags,
+            Self::ListSignatures { .. } => Operation::ListSignatures,
         }
     }
 }

@@ -124,6 +124,7 @@ mod tests {
     };
     use crate::metadata::manifests::{ManifestRecord, ReferrerRecord};
     use crate::metadata::repositories::RepositoryRecord;
+    use crate::metadata::signatures::SignatureRecord;
     use crate::metadata::tags::TagRecord;
     use crate::metadata::uploads::UploadRecord;
     use crate::oci::{DigestAlgorithm, Hasher};
@@ -260,6 +261,12 @@ mod tests {
         for (action, byte) in [(Action::Pull, 1), (Action::Delete, 3)] {
             assert_eq!(encode(&EventRecord { action, ..push.clone() })[18], byte);
         }
+    }
+
+    #[test]
+    fn signatures_have_the_bytes_of_schema_2() {
+        let record = SignatureRecord { signature: b"{}".to_vec(), created_at: 300, actor: "x".into() };
+        pin(&record, "01 02 7b7d fb2c01 01 78");
     }
 
     #[test]

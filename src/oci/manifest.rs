@@ -7,6 +7,8 @@ use serde_json::value::RawValue;
 
 use super::descriptor::Descriptor;
 use super::media_type::MediaType;
+use super::provisional_digest::ProvisionalDigest;
+use super::schema1::{Schema1Manifest, SignedManifestError};
 use super::text::excerpt;
 
 /// What a manifest is, as far as its children are concerned.
@@ -18,6 +20,8 @@ pub enum ManifestKind {
     Index,
     /// An artifact manifest of the time before OCI 1.1.
     Artifact,
+    /// The payload of a Docker manifest of schema 1, signed or not.
+    Schema1,
     /// A document of any other media type, whose children nobody knows.
     Opaque,
 }
@@ -31,6 +35,10 @@ impl ManifestKind {
             ManifestKind::Index
         } else if *media_type == MediaType::OCI_ARTIFACT_MANIFEST {
             ManifestKind::Artifact
+        } else if [MediaType::DOCKER_MANIFEST_SCHEMA1, MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED]
+            .contains(media_type)
+        {
+            ManifestKind::Schema1
         } else {
             ManifestKind::Opaque
         }
@@ -115,6 +123,9 @@ pub enum ManifestError {
         /// The beginning of what the document says.
         stated: String,
     },
+    /// The document is no schema 1 manifest.
+    #[error(transparent)]
+    Schema1(#[from] SignedManifestError),
 }
 
 /// The top level of a manifest, each field still unread; `Some` also for `null`.
@@ -135,6 +146,10 @@ struct Fields<'a> {
     manifests: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     blobs: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    fs_layers: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    signatures: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     subject: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -185,6 +200,9 @@ impl Manifest {
         if kind == ManifestKind::Opaque {
             return Manifest::parse_opaque(media_type, bytes);
         }
+        if kind == ManifestKind::Schema1 {
+            return Manifest::parse_schema1(bytes);
+        }
         let fields = Fields::read(bytes)?;
         check_media_type(media_type, &fields)?;
         let unexpected = |field, raw: Option<&RawValue>| match raw {
@@ -214,7 +232,7 @@ impl Manifest {
                 let blobs: Option<Vec<Descriptor>> = optional("blobs", fields.blobs)?;
                 extend(&mut children, ChildRole::Layer, blobs.unwrap_or_default());
             }
-            ManifestKind::Opaque => {}
+            ManifestKind::Schema1 | ManifestKind::Opaque => {}
         }
 
         let own_type: Option<String> = optional("artifactType", fields.artifact_type)?;
@@ -224,6 +242,33 @@ impl Manifest {
             subject: optional("subject", fields.subject)?,
             children,
             annotations: optional("annotations", fields.annotations)?.unwrap_or_default(),
+        })
+    }
+
+    /// Reads the payload of a schema 1 manifest. A document that still has its signatures was kept as a whole by a version
+    /// that didn't take it apart, and has no children.
+    fn parse_schema1(bytes: &[u8]) -> Result<Manifest, ManifestError> {
+        let mut children = Vec::new();
+        if Fields::read(bytes)?.signatures.is_none() {
+            for layer in Schema1Manifest::parse(bytes)?.layers {
+                let ProvisionalDigest::Digest(digest) = layer else { continue };
+                let descriptor = Descriptor {
+                    media_type: MediaType::DOCKER_LAYER_GZIP,
+                    digest,
+                    size: 0,
+                    artifact_type: None,
+                    urls: Vec::new(),
+                    annotations: BTreeMap::new(),
+                };
+                children.push(Child { role: ChildRole::Layer, descriptor });
+            }
+        }
+        Ok(Manifest {
+            kind: ManifestKind::Schema1,
+            artifact_type: None,
+            subject: None,
+            children,
+            annotations: BTreeMap::new(),
         })
     }
 
@@ -275,6 +320,10 @@ pub fn detect_media_type(bytes: &[u8]) -> Option<MediaType> {
         Some(_) | None => match (fields.config, fields.layers, fields.manifests) {
             (None, None, Some(_)) => Some(MediaType::OCI_IMAGE_INDEX),
             (Some(_), Some(_), None) => Some(MediaType::OCI_IMAGE_MANIFEST),
+            (None, None, None) if fields.fs_layers.is_some() => Some(match fields.signatures {
+                Some(_) => MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED,
+                None => MediaType::DOCKER_MANIFEST_SCHEMA1,
+            }),
             _ => None,
         },
     }

@@ -5,6 +5,7 @@ use std::io;
 use super::NameScope;
 use crate::fsio::FileError;
 use crate::metadata;
+use crate::oci::schema1::SignedManifestError;
 use crate::oci::tarsum::TarSumError;
 use crate::oci::{Digest, ManifestError, ProvisionalDigest, RepositoryName};
 
@@ -76,6 +77,10 @@ pub enum Error {
     /// The bytes are no manifest of the media type that they were pushed as.
     #[error(transparent)]
     ManifestInvalid(#[from] ManifestError),
+    /// The manifest is no valid schema 1 manifest, isn't signed by the keys that it names, is about something else than it
+    /// was pushed as, or can't be merged with the signatures that are there.
+    #[error(transparent)]
+    SignedManifest(#[from] SignedManifestError),
     /// The manifest names content that the repository doesn't have.
     #[error("the manifest names content that the repository doesn't have; push that first")]
     ManifestReferencesUnknown(Vec<Digest>),

@@ -1,14 +1,18 @@
 //! Manifests of a repository: the revision service.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::repository::Scope;
+use super::signatures::{self, TakenApart};
 use super::{Actor, Error, Page, Scroll, events, referrer_service};
 use crate::clock::Timestamp;
 use crate::metadata::events::{Action, EventTarget, TargetKind};
 use crate::metadata::manifests::{self, ManifestRecord, Reference as Named};
 use crate::metadata::repositories::{self, RepositoryId};
 use crate::metadata::{self, Read, WriteTx, blobs, tags};
+use crate::oci::schema1::Signature;
 use crate::oci::{ChildRole, Digest, DigestAlgorithm, Manifest, ManifestKind, MediaType, Reference, Tag};
 
 /// How many parents an error names at most.
@@ -29,16 +33,29 @@ pub struct ManifestDescriptor {
     pub canonical: Digest,
     /// The media type that it was pushed with.
     pub media_type: MediaType,
-    /// The length in bytes.
+    /// The length in bytes of what is served: of a signed manifest with all its signatures.
     pub size: u64,
     /// When it was last pushed.
     pub pushed_at: Timestamp,
+    /// The digest of the set of signatures that a signed schema 1 manifest is served with.
+    pub signatures: Option<Digest>,
+}
+
+impl ManifestDescriptor {
+    /// What changes whenever other bytes are served: the digest, and of a signed manifest, whose digest is that of the
+    /// payload whoever signs, also the digest of the set of signatures.
+    pub fn etag(&self) -> String {
+        match &self.signatures {
+            Some(signatures) => format!("{}+{signatures}", self.digest),
+            None => self.digest.to_string(),
+        }
+    }
 }
 
 /// A manifest to push.
 #[derive(Debug, Clone)]
 pub struct ManifestPut {
-    /// The bytes, which are kept as they are.
+    /// The bytes, which are kept as they are; a signed schema 1 manifest is taken apart into payload and signatures.
     pub payload: Bytes,
     /// What they are.
     pub media_type: MediaType,
@@ -76,7 +93,11 @@ impl ManifestService {
 
     /// The manifest under a tag or any of its digests, without its bytes.
     pub fn stat(&self, reference: &Reference) -> Result<Option<ManifestDescriptor>, Error> {
-        Ok(self.scope.look_up(|tx, id| resolve(tx, id, reference))?.flatten())
+        Ok(self
+            .scope
+            .look_up(|tx, id| resolve(tx, id, reference))?
+            .flatten()
+            .map(|(descriptor, _)| descriptor))
     }
 
     /// Whether the repository has the manifest, under any of its digests.
@@ -88,10 +109,14 @@ impl ManifestService {
         Ok(found.unwrap_or_default())
     }
 
-    /// The manifest under a tag or any of its digests, with its bytes as they were pushed, which is a pull.
+    /// The manifest under a tag or any of its digests, with its bytes as they were pushed, which is a pull. A signed schema
+    /// 1 manifest comes with all the signatures that anybody has pushed, the same bytes until somebody adds one.
     pub fn get(&self, reference: &Reference) -> Result<Option<(ManifestDescriptor, Bytes)>, Error> {
         let found = self.scope.look_up(|tx, id| {
-            let Some(descriptor) = resolve(tx, id, reference)? else { return Ok(None) };
+            let Some((descriptor, merged)) = resolve(tx, id, reference)? else { return Ok(None) };
+            if let Some(merged) = merged {
+                return Ok(Some((descriptor, merged)));
+            }
             let payload = manifests::payload_bytes(tx, &descriptor.canonical)?;
             let payload = payload.ok_or_else(|| missing_payload(&descriptor.canonical))?;
             Ok(Some((descriptor, payload)))
@@ -122,10 +147,12 @@ impl ManifestService {
     /// Up to `limit` revisions in the order of their canonical digests, behind `after`. Others may write meanwhile: a
     /// revision that is there throughout is listed once.
     pub fn all(&self, after: Option<&Digest>, limit: usize) -> Result<Page<ManifestDescriptor>, Error> {
-        let found = self.scope.read(|tx, id| manifests::list(tx, id, after, limit.saturating_add(1)))?;
-        let revisions = found.ok_or(Error::RepositoryUnknown)?;
-        let describe = |(digest, record)| descriptor(digest, digest, record);
-        Ok(Page::of(revisions.into_iter().map(describe).collect(), limit))
+        let found = self.scope.read(|tx, id| {
+            let revisions = manifests::list(tx, id, after, limit.saturating_add(1))?;
+            let describe = |(digest, record)| Ok(describe(tx, id, digest, digest, record)?.0);
+            revisions.into_iter().map(describe).collect::<Result<Vec<_>, metadata::Error>>()
+        })?;
+        Ok(Page::of(found.ok_or(Error::RepositoryUnknown)?, limit))
     }
 
     /// Every revision, as [`all`](ManifestService::all) has them.
@@ -139,6 +166,9 @@ impl ManifestService {
     /// Stores a manifest: its bytes, its place in the revision index, what it names, its subject and its tags, in one
     /// commit. Everything that it names must be in the repository, but for content that is not distributable, a subject,
     /// and the manifests of an index where the policy allows sparse ones.
+    ///
+    /// Every signature of a signed schema 1 manifest is verified, the digest is the payload's, and the signatures are added
+    /// to those that are there: one for each key and algorithm, the newest, and at most a thousand.
     pub async fn put(&self, put: ManifestPut) -> Result<ManifestPushed, Error> {
         self.scope.require_served()?;
         let limit = self.scope.inner.policy.max_manifest_bytes;
@@ -146,29 +176,31 @@ impl ManifestService {
             return Err(Error::ManifestTooLarge { limit });
         }
         self.scope.inner.require_space(put.payload.len() as u64)?;
-        let canonical = Digest::of(DigestAlgorithm::CANONICAL, &put.payload);
+        let TakenApart { payload, signatures } = signatures::take_apart(&self.scope.name, &put).await?;
+        let canonical = Digest::of(DigestAlgorithm::CANONICAL, &payload);
         let (digest, tags) = match put.reference {
             Reference::Tag(tag) => (canonical, std::iter::once(tag).chain(put.tags).collect()),
             Reference::Digest(claimed) => {
-                let computed = Digest::of(claimed.algorithm(), &put.payload);
+                let computed = Digest::of(claimed.algorithm(), &payload);
                 if computed != claimed {
                     return Err(Error::DigestMismatch { claimed: claimed.into(), computed: computed.into() });
                 }
                 (claimed, put.tags)
             }
         };
-        let manifest = Manifest::parse(&put.media_type, &put.payload)?;
+        let manifest = Manifest::parse(&put.media_type, &payload)?;
         let subject = manifest.subject.as_ref().map(|subject| subject.digest);
         let push = Push {
             record: ManifestRecord {
                 media_type: put.media_type,
-                size: put.payload.len() as u64,
+                size: payload.len() as u64,
                 pushed_at: self.scope.inner.clock.now().millis(),
                 actor: put.actor.as_str().into(),
                 pushed_as: digest,
                 subject,
             },
-            payload: put.payload,
+            payload,
+            signatures,
             manifest,
             digest,
             canonical,
@@ -201,6 +233,7 @@ impl ManifestService {
                     scope.tell(tx, now, Action::Delete, target)?;
                 }
                 forget_references(tx, id, &canonical, &record)?;
+                crate::metadata::signatures::remove_all(tx, id, &canonical)?;
                 manifests::remove(tx, id, &canonical)?;
                 let target = events::gone(TargetKind::Manifest, &scope.name, Some(named), None);
                 scope.tell(tx, now, Action::Delete, target)?;
@@ -214,6 +247,7 @@ impl ManifestService {
 struct Push {
     record: ManifestRecord,
     payload: Bytes,
+    signatures: Arc<[Signature]>,
     manifest: Manifest,
     digest: Digest,
     canonical: Digest,
@@ -224,14 +258,24 @@ impl Push {
     fn apply(&self, tx: &WriteTx<'_>, scope: &Scope) -> Result<(), Error> {
         let kind = self.index_names();
         let children = self.known_children(tx, scope, kind)?;
-        let former = match repositories::id_of(tx, &scope.name)? {
+        let known = repositories::id_of(tx, &scope.name)?;
+        let former = match known {
             Some(id) => manifests::get(tx, id, &self.canonical)?,
             None => None,
         };
+        let limit = scope.inner.policy.max_manifest_bytes;
+        let signed = MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED;
+        let has_signatures = former.as_ref().is_some_and(|former| former.media_type == signed);
+        let known = known.filter(|_| has_signatures);
+        let merge = signatures::merge(tx, known, &self.canonical, &self.payload, &self.signatures, limit)?;
         // Everything is checked; from here on rows are written.
         let now = Timestamp::from_millis(self.record.pushed_at);
         let id = repositories::ensure(tx, &scope.name, now, &self.record.actor)?;
         let mut record = self.record.clone();
+        if merge.is_signed() {
+            // Whoever pushes the payload alone takes no signature away.
+            record.media_type = signed;
+        }
         if let Some(former) = former {
             if former.media_type != record.media_type {
                 // The same bytes under another type may name other things.
@@ -240,6 +284,7 @@ impl Push {
             record.pushed_as = former.pushed_as;
         }
         manifests::insert(tx, id, &self.canonical, &record, &self.payload)?;
+        merge.write(tx, id, &self.canonical, record.pushed_at, &record.actor)?;
         blobs::insert_alias(tx, self.digest, &self.canonical)?;
         for (child, kind) in &children {
             manifests::insert_reference(tx, id, child, &self.canonical, *kind)?;
@@ -324,12 +369,12 @@ impl Push {
     }
 }
 
-/// The manifest under a reference.
+/// The manifest under a reference, with its bytes if they had to be put together from its signatures.
 fn resolve(
     tx: &impl Read,
     id: RepositoryId,
     reference: &Reference,
-) -> Result<Option<ManifestDescriptor>, metadata::Error> {
+) -> Result<Option<(ManifestDescriptor, Option<Bytes>)>, metadata::Error> {
     let (digest, canonical) = match reference {
         Reference::Tag(tag) => match tags::get(tx, id, tag)? {
             Some(record) => (record.named, record.digest),
@@ -340,17 +385,33 @@ fn resolve(
             None => return Ok(None),
         },
     };
-    Ok(manifests::get(tx, id, &canonical)?.map(|record| descriptor(digest, canonical, record)))
+    match manifests::get(tx, id, &canonical)? {
+        Some(record) => describe(tx, id, digest, canonical, record).map(Some),
+        None => Ok(None),
+    }
 }
 
-fn descriptor(digest: Digest, canonical: Digest, record: ManifestRecord) -> ManifestDescriptor {
-    ManifestDescriptor {
+fn describe(
+    tx: &impl Read,
+    id: RepositoryId,
+    digest: Digest,
+    canonical: Digest,
+    record: ManifestRecord,
+) -> Result<(ManifestDescriptor, Option<Bytes>), metadata::Error> {
+    let merged = if record.media_type == MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED {
+        signatures::merged(tx, id, &canonical)?
+    } else {
+        None
+    };
+    let descriptor = ManifestDescriptor {
         digest,
         canonical,
         media_type: record.media_type,
-        size: record.size,
+        size: merged.as_ref().map_or(record.size, |merged| merged.document.len() as u64),
         pushed_at: Timestamp::from_millis(record.pushed_at),
-    }
+        signatures: merged.as_ref().map(|merged| merged.signatures),
+    };
+    Ok((descriptor, merged.map(|merged| merged.document)))
 }
 
 /// Refuses where a manifest of the repository names the content, by whichever of its digests.

@@ -21,6 +21,8 @@ mod referrer_service;
 mod repository;
 mod scroll;
 mod sessions;
+mod signature_service;
+mod signatures;
 mod tag_service;
 mod verify;
 
@@ -41,6 +43,7 @@ pub use origin::Origin;
 pub use referrer_service::{ReferrerPage, ReferrerService};
 pub use repository::{Namespace, Page, Repository};
 pub use scroll::Scroll;
+pub use signature_service::{ManifestSignature, SignatureService, Verified};
 pub use tag_service::{TagRevision, TagService};
 pub use verify::{Depth, VerifyReport};
 
@@ -52,6 +55,7 @@ use crate::blobs::BlobStore;
 use crate::clock::{Clock, SystemClock};
 use crate::fsio::{DirectoryLock, Disk, RealDisk};
 use crate::metadata::{self, Metadata};
+use crate::oci::schema1::TrustRoots;
 use crate::telemetry::StorageMetrics;
 use events::Events;
 use sessions::Sessions;
@@ -71,6 +75,8 @@ pub struct Options {
     pub policy: Policy,
     /// Who hears of what happens.
     pub events: EventOptions,
+    /// The certificate authorities that signers of manifests may have their certificates from; none are needed.
+    pub trust_roots: TrustRoots,
     /// Where commits and syncs are counted.
     pub metrics: StorageMetrics,
 }
@@ -85,6 +91,7 @@ impl Options {
             database: metadata::Options::default(),
             policy: Policy::default(),
             events: EventOptions::default(),
+            trust_roots: TrustRoots::default(),
             metrics: StorageMetrics::default(),
         }
     }
@@ -147,6 +154,7 @@ struct Inner {
     events: Events,
     clock: Arc<dyn Clock>,
     policy: Policy,
+    trust_roots: TrustRoots,
     /// The directory belongs to this process until the last handle is gone. Dropped last.
     _lock: DirectoryLock,
 }
@@ -155,7 +163,7 @@ impl Registry {
     /// Opens the data directory, creating or migrating it where needed, and locks it for this process. Blocks; takes no
     /// longer for a large store than for a small one, also after a crash.
     pub fn open(options: Options) -> Result<Registry, OpenError> {
-        let Options { disk, data, clock, database, policy, events, metrics } = options;
+        let Options { disk, data, clock, database, policy, events, trust_roots, metrics } = options;
         disk.create_dir(&data)?;
         let lock = disk.lock(&data)?.ok_or_else(|| OpenError::Locked(data.clone()))?;
         let blobs = BlobStore::open(disk.clone(), data.clone(), metrics.clone())?;
@@ -166,7 +174,16 @@ impl Registry {
         let events = Events::new(events, metrics.clone());
         events.register(&metadata).map_err(metadata::OpenError::from)?;
         let sessions = Sessions::new(metrics);
-        Ok(Registry(Arc::new(Inner { metadata, blobs, sessions, events, clock, policy, _lock: lock })))
+        Ok(Registry(Arc::new(Inner {
+            metadata,
+            blobs,
+            sessions,
+            events,
+            clock,
+            policy,
+            trust_roots,
+            _lock: lock,
+        })))
     }
 
     /// The repositories.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Actor, BlobService, Error, Inner, ManifestService, Origin, ReferrerService, TagService};
+use super::{
+    Actor, BlobService, Error, Inner, ManifestService, Origin, ReferrerService, SignatureService, TagService,
+};
 use crate::clock::Timestamp;
 use crate::metadata::events::{Action, EventTarget};
 use crate::metadata::repositories::{self, RepositoryId};
@@ -193,6 +195,11 @@ impl Repository {
     /// Its tags.
     pub fn tags(&self) -> TagService {
         TagService::new(self.scope.clone())
+    }
+
+    /// Who has signed its schema 1 manifests.
+    pub fn signatures(&self) -> SignatureService {
+        SignatureService::new(self.scope.clone())
     }
 
     /// What refers to its manifests.

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Error, Inner};
 use crate::metadata::manifests::ManifestRecord;
 use crate::metadata::repositories::RepositoryId;
-use crate::metadata::{ReadTx, blobs, events, manifests, repositories, signatures, tags, uploads};
-use crate::oci::{Digest, DigestAlgorithm, Hasher, Manifest, ProvisionalDigest};
+use crate::metadata::{self, ReadTx, blobs, events, manifests, repositories, signatures, tags, uploads};
+use crate::oci::schema1::SignedManifest;
+use crate::oci::{Digest, DigestAlgorithm, Hasher, Manifest, MediaType, ProvisionalDigest};
 
 /// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +57,7 @@ struct Tables {
     links_by_blob: BTreeSet<(RepositoryId, Digest)>,
     manifests: BTreeMap<(RepositoryId, Digest), ManifestRecord>,
     repositories_by_manifest: BTreeSet<(RepositoryId, Digest)>,
-    signatures: Vec<(RepositoryId, Digest, String)>,
+    signatures: BTreeSet<(RepositoryId, Digest)>,
     references: BTreeMap<(RepositoryId, Digest, Digest), manifests::Reference>,
     referrers: BTreeSet<(RepositoryId, Digest, Digest)>,
     tags: BTreeMap<(RepositoryId, String), Digest>,
@@ -85,6 +86,7 @@ pub(super) fn verify(inner: &Inner, depth: Depth) -> Result<VerifyReport, Error>
     check_blobs(inner, &tables, depth, &mut report)?;
     check_links(&tables, &mut report);
     check_manifests(inner, &tables, &mut report)?;
+    check_signatures(inner, &tables, depth, &mut report)?;
     check_tags(&tables, &mut report);
     check_uploads(inner, &tables, &mut report)?;
     check_events(inner, &mut report)?;
@@ -135,8 +137,8 @@ fn read_tables(tx: &ReadTx) -> Result<Tables, Error> {
         tables.repositories_by_manifest.insert((repository, digest));
         Ok(())
     })?;
-    signatures::each(tx, |repository, manifest, key_id, _, _| {
-        tables.signatures.push((repository, manifest, key_id.to_owned()));
+    signatures::each(tx, |repository, manifest, _, _, _| {
+        tables.signatures.insert((repository, manifest));
         Ok(())
     })?;
     manifests::each(tx, |repository, digest, record| {
@@ -247,12 +249,41 @@ fn check_links(tables: &Tables, report: &mut VerifyReport) {
         let name = tables.name(*repository);
         report.problem(format!("the manifest {digest} of {name} and its index disagree"));
     }
-    for (repository, manifest, key_id) in &tables.signatures {
-        if !tables.manifests.contains_key(&(*repository, *manifest)) {
-            let name = tables.name(*repository);
-            report.problem(format!("a signature by {key_id} is of {manifest}, which {name} doesn't have"));
+}
+
+/// Holds signatures against the manifests that they are of: with [`Depth::Full`] each is verified.
+fn check_signatures(
+    inner: &Inner,
+    tables: &Tables,
+    depth: Depth,
+    report: &mut VerifyReport,
+) -> Result<(), Error> {
+    for (repository, manifest) in &tables.signatures {
+        let name = tables.name(*repository);
+        match tables.manifests.get(&(*repository, *manifest)) {
+            None => {
+                report.problem(format!("signatures are of {manifest}, which {name} doesn't have"));
+                continue;
+            }
+            Some(record) if record.media_type != MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED => {
+                let media_type = &record.media_type;
+                report.problem(format!("signatures are of {manifest} of {name}, which is {media_type}"));
+            }
+            Some(_) => {}
+        }
+        let merged = inner.metadata.read(|tx| super::signatures::merged(tx, *repository, manifest));
+        match merged {
+            Ok(Some(merged)) if depth == Depth::Full => {
+                if let Err(error) = SignedManifest::parse(&merged.document) {
+                    report.problem(format!("the signatures of {manifest} of {name}: {error}"));
+                }
+            }
+            Ok(_) => {}
+            Err(error @ metadata::Error::Damaged { .. }) => report.problem(error.to_string()),
+            Err(error) => return Err(error.into()),
         }
     }
+    Ok(())
 }
 
 fn check_manifests(inner: &Inner, tables: &Tables, report: &mut VerifyReport) -> Result<(), Error> {

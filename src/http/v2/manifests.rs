@@ -10,7 +10,7 @@ use crate::oci::{MediaType, Reference, RepositoryName, Tag, detect_media_type};
 use crate::registry::{self, ManifestDescriptor, ManifestPut};
 
 use super::super::errors::{ApiError, ErrorCode};
-use super::super::headers::{CONTENT_DIGEST, SUBJECT, TAG, entity_tag, is_unchanged, value};
+use super::super::headers::{CONTENT_DIGEST, SUBJECT, TAG, is_unchanged, value};
 use super::super::incoming::Incoming;
 use super::{Answer, Call, empty};
 
@@ -22,7 +22,7 @@ pub(super) fn get_manifest(call: &Call<'_>, name: &RepositoryName, reference: &R
     let manifests = call.repository(name).manifests();
     if call.headers().contains_key(IF_NONE_MATCH)
         && let Some(manifest) = manifests.stat(reference)?
-        && is_unchanged(call.headers(), &entity_tag(&manifest.digest))
+        && is_unchanged(call.headers(), &value(format!("\"{}\"", manifest.etag())))
     {
         // Nothing is pulled.
         return Ok(described(call.headers(), &manifest, Bytes::new()));
@@ -89,7 +89,7 @@ fn unknown(call: &Call<'_>, name: &RepositoryName) -> ApiError {
 
 /// The answer with a manifest, or that the client has it already.
 fn described(asked: &HeaderMap, manifest: &ManifestDescriptor, payload: Bytes) -> Response {
-    let entity_tag = entity_tag(&manifest.digest);
+    let entity_tag = value(format!("\"{}\"", manifest.etag()));
     let mut response = if is_unchanged(asked, &entity_tag) {
         empty(StatusCode::NOT_MODIFIED)
     } else {

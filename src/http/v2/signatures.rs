@@ -1,0 +1,152 @@
+//! Who has signed a manifest, by whichever means.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::HeaderValue;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use serde::Serialize;
+
+use crate::oci::{Descriptor, Digest, DigestAlgorithm, MediaType, Reference, RepositoryName, Tag};
+use crate::registry::{self, Repository, Verified};
+
+use super::super::errors::ApiError;
+use super::super::headers::APPLICATION_JSON;
+use super::{Answer, Call};
+
+/// What cosign puts behind the digest of what it signs, in a tag of its own.
+const COSIGN_TAGS: [&str; 3] = ["sig", "att", "sbom"];
+
+/// The artifact types of referrers that are signatures: those of sigstore, in all their versions, and of notation.
+const SIGNATURE_TYPES: [&str; 3] = [
+    "application/vnd.dev.sigstore.bundle",
+    "application/vnd.dev.cosign.",
+    "application/vnd.cncf.notary.signature",
+];
+
+/// The most referrers that one answer lists, and the most pages of referrers that are searched for them.
+const MAX_REFERRERS: usize = 1_000;
+const MAX_PAGES: usize = 4;
+
+#[derive(Serialize)]
+struct SignatureList<'a> {
+    name: &'a RepositoryName,
+    digest: &'a Digest,
+    signatures: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    kind: &'static str,
+    #[serde(rename = "type")]
+    media_type: String,
+    digest: Digest,
+    at: String,
+    verified: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    algorithm: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<Tag>,
+}
+
+/// Answers with everybody who has signed a manifest: the signatures of schema 1, then cosign's tags, then referrers.
+pub(super) fn list_signatures(call: &Call<'_>, name: &RepositoryName, digest: &Digest) -> Answer {
+    let repository = call.repository(name);
+    let Some(manifest) = repository.manifests().stat(&Reference::Digest(*digest))? else {
+        let known = repository.exists()?;
+        let unknown =
+            if known { registry::Error::ManifestUnknown } else { registry::Error::RepositoryUnknown };
+        return Err(unknown.into());
+    };
+    let mut signatures = of_schema1(&repository, digest)?;
+    signatures.extend(of_cosign(&repository, digest, &manifest.canonical)?);
+    signatures.extend(of_referrers(&repository, digest)?);
+    let list = SignatureList { name, digest, signatures };
+    let body = serde_json::to_vec(&list).expect("strings can always be written as JSON");
+    let length = HeaderValue::from(body.len());
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, APPLICATION_JSON);
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+    Ok(response)
+}
+
+fn of_schema1(repository: &Repository, digest: &Digest) -> Result<Vec<Entry>, ApiError> {
+    let signatures = repository.signatures().get(digest)?.unwrap_or_default();
+    let entry = |found: registry::ManifestSignature| Entry {
+        kind: "schema 1",
+        media_type: MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED.to_string(),
+        digest: Digest::of(DigestAlgorithm::CANONICAL, &found.signature.to_json()),
+        at: found.created_at.to_rfc3339(),
+        verified: found.verified.as_str(),
+        key_id: Some(found.signature.key_id().to_string()),
+        algorithm: Some(found.signature.algorithm().as_str()),
+        signed_at: found.signature.signed_at().map(str::to_owned),
+        tag: None,
+    };
+    Ok(signatures.into_iter().map(entry).collect())
+}
+
+fn of_cosign(repository: &Repository, named: &Digest, canonical: &Digest) -> Result<Vec<Entry>, ApiError> {
+    let mut entries = Vec::new();
+    let other = (named != canonical).then_some(named);
+    for digest in [Some(canonical), other].into_iter().flatten() {
+        for ending in COSIGN_TAGS {
+            let text = format!("{}-{}.{ending}", digest.algorithm(), digest.hex());
+            // The name of a longer digest is no tag.
+            let Ok(tag) = text.parse::<Tag>() else { continue };
+            let Some(manifest) = repository.tags().get(&tag)? else { continue };
+            entries.push(Entry {
+                kind: "cosign",
+                media_type: manifest.media_type.to_string(),
+                digest: manifest.digest,
+                at: manifest.pushed_at.to_rfc3339(),
+                verified: Verified::NotChecked.as_str(),
+                key_id: None,
+                algorithm: None,
+                signed_at: None,
+                tag: Some(tag),
+            });
+        }
+    }
+    Ok(entries)
+}
+
+fn of_referrers(repository: &Repository, subject: &Digest) -> Result<Vec<Entry>, ApiError> {
+    let mut entries = Vec::new();
+    let mut after = None;
+    for _ in 0..MAX_PAGES {
+        let page = repository.referrers().list(subject, None, after.as_deref())?;
+        for json in &page.descriptors {
+            let Ok(descriptor) = serde_json::from_slice::<Descriptor>(json) else { continue };
+            let Some(artifact_type) = descriptor.artifact_type else { continue };
+            if !SIGNATURE_TYPES.iter().any(|known| artifact_type.starts_with(known)) {
+                continue;
+            }
+            let digest = descriptor.digest;
+            let Some(manifest) = repository.manifests().stat(&Reference::Digest(digest))? else { continue };
+            if entries.len() == MAX_REFERRERS {
+                return Ok(entries);
+            }
+            entries.push(Entry {
+                kind: "referrer",
+                media_type: artifact_type,
+                digest,
+                at: manifest.pushed_at.to_rfc3339(),
+                verified: Verified::NotChecked.as_str(),
+                key_id: None,
+                algorithm: None,
+                signed_at: None,
+                tag: None,
+            });
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(entries)
+}

@@ -1,0 +1,166 @@
+//! The signatures of schema 1 manifests: taken off at a push, merged with those that are there, put back on at a pull.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::sessions::blocking;
+use super::{Error, ManifestPut};
+use crate::metadata::repositories::RepositoryId;
+use crate::metadata::signatures::{self, SignatureRecord};
+use crate::metadata::{self, Read, Scan, Table, WriteTx, manifests};
+use crate::oci::schema1::{
+    MergeReport, Schema1Manifest, Signature, SignatureSet, SignedManifest, SignedManifestError,
+};
+use crate::oci::{Digest, ManifestKind, MediaType, ProvisionalDigest, Reference, RepositoryName};
+
+/// What a push brings: the bytes that the digest is of, and who has signed them.
+pub(super) struct TakenApart {
+    pub(super) payload: Bytes,
+    pub(super) signatures: Arc<[Signature]>,
+}
+
+/// Takes a schema 1 manifest apart, verifies its signatures, and holds its name and tag against where it is pushed to.
+/// Any other manifest is its own payload.
+pub(super) async fn take_apart(name: &RepositoryName, put: &ManifestPut) -> Result<TakenApart, Error> {
+    let bytes = put.payload.clone();
+    if ManifestKind::of(&put.media_type) != ManifestKind::Schema1 {
+        return Ok(TakenApart { payload: bytes, signatures: Arc::new([]) });
+    }
+    let (payload, manifest, signatures) = if put.media_type == MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED {
+        let signed = blocking(move || Ok(SignedManifest::parse(&bytes)?)).await?;
+        let (payload, manifest, signatures) = signed.into_parts();
+        (payload.into(), manifest, signatures)
+    } else {
+        let manifest = Schema1Manifest::parse(&bytes)?;
+        (bytes, manifest, Vec::new())
+    };
+    let own = match &put.reference {
+        Reference::Tag(tag) => Some(tag),
+        Reference::Digest(_) => None,
+    };
+    manifest.matches(name, own)?;
+    for tag in &put.tags {
+        manifest.matches(name, Some(tag))?;
+    }
+    if manifest.layers.iter().any(|layer| matches!(layer, ProvisionalDigest::TarSum(_))) {
+        let reason = "it names a layer by its tarsum; name it by its sha256";
+        return Err(SignedManifestError::Invalid(reason.to_owned()).into());
+    }
+    Ok(TakenApart { payload, signatures: signatures.into() })
+}
+
+/// One signature as it is stored.
+pub(super) struct StoredSignature {
+    pub(super) signature: Signature,
+    pub(super) record: SignatureRecord,
+}
+
+/// The signatures of a manifest, in the order of their keys.
+pub(super) fn stored(
+    tx: &impl Read,
+    id: RepositoryId,
+    manifest: &Digest,
+) -> Result<Vec<StoredSignature>, metadata::Error> {
+    let mut found = Vec::new();
+    signatures::each_of(tx, id, manifest, |_, _, record| {
+        let signature = Signature::from_json(&record.signature).map_err(|error| damaged(manifest, &error))?;
+        found.push(StoredSignature { signature, record });
+        Ok(Scan::Continue)
+    })?;
+    Ok(found)
+}
+
+/// The same as a set.
+fn stored_set(tx: &impl Read, id: RepositoryId, manifest: &Digest) -> Result<SignatureSet, metadata::Error> {
+    let mut set = SignatureSet::new();
+    let stored = stored(tx, id, manifest)?.into_iter().map(|stored| stored.signature);
+    set.merge(stored).map_err(|error| damaged(manifest, &error))?;
+    Ok(set)
+}
+
+/// A manifest with all its signatures.
+pub(super) struct MergedManifest {
+    /// The pretty JWS, the same as long as nobody adds a signature.
+    pub(super) document: Bytes,
+    /// The digest of the set of signatures.
+    pub(super) signatures: Digest,
+}
+
+/// The manifest with all its signatures; `None` where it has none and is served as it is.
+pub(super) fn merged(
+    tx: &impl Read,
+    id: RepositoryId,
+    manifest: &Digest,
+) -> Result<Option<MergedManifest>, metadata::Error> {
+    let set = stored_set(tx, id, manifest)?;
+    if set.is_empty() {
+        return Ok(None);
+    }
+    let assembled = manifests::payload(tx, manifest, |payload| set.assemble(payload, usize::MAX))?;
+    let document = match assembled {
+        Some(assembled) => assembled.map_err(|error| damaged(manifest, &error))?.into(),
+        None => return Ok(None),
+    };
+    Ok(Some(MergedManifest { document, signatures: set.digest() }))
+}
+
+/// Signatures that are to be written.
+pub(super) struct Merge {
+    set: SignatureSet,
+    /// What changes.
+    pub(super) report: MergeReport,
+}
+
+/// Merges verified signatures with those that are there, and writes nothing yet. Refused where the manifest with all of
+/// them would be longer than `limit`.
+pub(super) fn merge(
+    tx: &impl Read,
+    id: Option<RepositoryId>,
+    manifest: &Digest,
+    payload: &[u8],
+    incoming: &[Signature],
+    limit: usize,
+) -> Result<Merge, Error> {
+    let mut set = match id {
+        Some(id) => stored_set(tx, id, manifest)?,
+        None => SignatureSet::new(),
+    };
+    let report = set.merge(incoming.iter().cloned())?;
+    if !report.is_unchanged() {
+        set.assemble(payload, limit)?;
+    }
+    Ok(Merge { set, report })
+}
+
+impl Merge {
+    /// Whether the manifest has any signature afterwards.
+    pub(super) fn is_signed(&self) -> bool {
+        !self.set.is_empty()
+    }
+
+    /// Writes the signatures that are new.
+    pub(super) fn write(
+        &self,
+        tx: &WriteTx<'_>,
+        id: RepositoryId,
+        manifest: &Digest,
+        now: u64,
+        actor: &str,
+    ) -> Result<(), metadata::Error> {
+        for (key_id, algorithm) in self.report.added.iter().chain(&self.report.replaced) {
+            let Some(signature) = self.set.get(*key_id, *algorithm) else { continue };
+            let record =
+                SignatureRecord { signature: signature.to_json(), created_at: now, actor: actor.to_owned() };
+            signatures::put(tx, id, manifest, &key_id.to_string(), algorithm.as_str(), &record)?;
+        }
+        Ok(())
+    }
+}
+
+fn damaged(manifest: &Digest, error: &SignedManifestError) -> metadata::Error {
+    metadata::Error::Damaged {
+        table: Table::Signatures.name(),
+        reason: format!("the signatures of {manifest}: {error}"),
+    }
+}

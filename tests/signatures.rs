@@ -1,0 +1,295 @@
+//! Schema 1 manifests that are signed on many hosts, through the library.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and tells its figures"
+)]
+
+use bytes::Bytes;
+use orlop::clock::monotonic;
+use orlop::oci::schema1::{Signature, SignedManifest, SignedManifestError, TrustRoots};
+use orlop::oci::{Digest, DigestAlgorithm, MediaType, Reference, RepositoryName};
+use orlop::registry::{Actor, Depth, Error, ManifestPut, Options, Registry, Repository, Verified};
+use tempfile::TempDir;
+
+#[path = "schema1/signer.rs"]
+mod signer;
+
+use signer::{Signer, pretty_jws};
+
+const TIME: &str = "2015-04-08T18:52:59Z";
+const LATER: &str = "2016-04-08T18:52:59Z";
+const LAYER: &[u8] = b"a layer";
+
+/// A registry with one layer, which has to verify clean at the end of its test.
+struct Store {
+    registry: Registry,
+    _dir: TempDir,
+}
+
+impl Store {
+    async fn open() -> Store {
+        Store::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Options)) -> Store {
+        let dir = TempDir::new().unwrap();
+        let mut options = Options::new(dir.path().join("data"));
+        change(&mut options);
+        let store = Store { registry: Registry::open(options).unwrap(), _dir: dir };
+        store.repository().blobs().put(Bytes::from_static(LAYER), None, &Actor::anonymous()).await.unwrap();
+        store
+    }
+
+    fn repository(&self) -> Repository {
+        self.registry.namespace().repository(&"team/box".parse::<RepositoryName>().unwrap())
+    }
+
+    async fn push(&self, document: &[u8], reference: &str) -> Result<Digest, Error> {
+        self.push_as(MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED, document, reference).await
+    }
+
+    async fn push_as(
+        &self,
+        media_type: MediaType,
+        document: &[u8],
+        reference: &str,
+    ) -> Result<Digest, Error> {
+        let put = ManifestPut {
+            payload: Bytes::copy_from_slice(document),
+            media_type,
+            reference: reference.parse().unwrap(),
+            tags: Vec::new(),
+            actor: Actor::anonymous(),
+        };
+        Ok(self.repository().manifests().put(put).await?.digest)
+    }
+
+    /// What is served, the same by tag and by digest, with a length that HEAD knows too.
+    fn pull(&self) -> Bytes {
+        let manifests = self.repository().manifests();
+        let (tagged, document) = manifests.get(&reference("1")).unwrap().unwrap();
+        let (named, again) = manifests.get(&Reference::Digest(tagged.digest)).unwrap().unwrap();
+        assert_eq!((&document, &tagged), (&again, &named));
+        assert_eq!(manifests.stat(&reference("1")).unwrap().unwrap(), tagged);
+        assert_eq!(manifests.all(None, 10).unwrap().items, [tagged.clone()]);
+        assert_eq!(tagged.size, document.len() as u64);
+        assert_eq!(tagged.media_type, MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED);
+        document
+    }
+
+    fn etag(&self) -> String {
+        self.repository().manifests().stat(&reference("1")).unwrap().unwrap().etag()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let report = self.registry.verify(Depth::Full).unwrap();
+            assert_eq!((report.problems, report.orphans), (vec![], vec![]));
+        }
+    }
+}
+
+fn reference(text: &str) -> Reference {
+    text.parse().unwrap()
+}
+
+fn sha256(content: &[u8]) -> Digest {
+    Digest::of(DigestAlgorithm::Sha256, content)
+}
+
+fn payload() -> Vec<u8> {
+    payload_of("team/box", "1", &sha256(LAYER))
+}
+
+fn payload_of(name: &str, tag: &str, layer: &Digest) -> Vec<u8> {
+    format!(
+        "{{\n   \"schemaVersion\": 1,\n   \"name\": \"{name}\",\n   \"tag\": \"{tag}\",\n   \"architecture\": \"amd64\",\n   \
+         \"fsLayers\": [{{\"blobSum\": \"{layer}\"}}],\n   \"history\": [{{\"v1Compatibility\": \"{{}}\"}}]\n}}"
+    )
+    .into_bytes()
+}
+
+fn signed(signers: &[&Signer], time: &str) -> Vec<u8> {
+    let blocks: Vec<String> = signers.iter().map(|signer| signer.sign(&payload(), time)).collect();
+    pretty_jws(&payload(), &blocks)
+}
+
+fn key_ids(document: &[u8]) -> Vec<String> {
+    let manifest = SignedManifest::parse(document).unwrap();
+    assert_eq!(manifest.payload(), payload());
+    manifest.signatures().iter().map(|signature| signature.key_id().to_string()).collect()
+}
+
+fn sorted(signers: &[&Signer]) -> Vec<String> {
+    let mut ids: Vec<String> = signers.iter().map(|signer| signer.key_id()).collect();
+    ids.sort();
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_from_two_hosts_end_in_one_revision() {
+    let store = Store::open().await;
+    let (one, two) = (Signer::generate(), Signer::generate());
+    let digest = store.push(&signed(&[&one], TIME), "1").await.unwrap();
+    assert_eq!(digest, sha256(&payload()), "the digest is the payload's, whoever signed");
+    assert_eq!(key_ids(&store.pull()), sorted(&[&one]));
+    let etag = store.etag();
+    assert_eq!(store.push(&signed(&[&two], TIME), &digest.to_string()).await.unwrap(), digest);
+    let merged = store.pull();
+    assert_eq!(key_ids(&merged), sorted(&[&one, &two]));
+    assert_ne!(store.etag(), etag);
+
+    // Who pushes again adds nothing; the newest counts, and an old copy replaces nothing.
+    let etag = store.etag();
+    store.push(&merged, "1").await.unwrap();
+    assert_eq!((store.pull(), store.etag()), (merged.clone(), etag.clone()));
+    store.push(&signed(&[&one], LATER), "1").await.unwrap();
+    store.push(&signed(&[&one], TIME), "1").await.unwrap();
+    assert_eq!(key_ids(&store.pull()), sorted(&[&one, &two]));
+    assert!(store.pull() != merged && store.etag() != etag);
+
+    // The payload alone takes no signature away.
+    store.push_as(MediaType::DOCKER_MANIFEST_SCHEMA1, &payload(), "1").await.unwrap();
+    assert_eq!(key_ids(&store.pull()), sorted(&[&one, &two]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsigned_manifest_is_served_as_it_is_until_somebody_signs() {
+    let store = Store::open().await;
+    let unsigned = MediaType::DOCKER_MANIFEST_SCHEMA1;
+    let digest = store.push_as(unsigned.clone(), &payload(), "1").await.unwrap();
+    let manifests = store.repository().manifests();
+    let (descriptor, bytes) = manifests.get(&reference("1")).unwrap().unwrap();
+    assert_eq!((descriptor.media_type.clone(), bytes), (unsigned, payload().into()));
+    assert_eq!(descriptor.etag(), digest.to_string());
+    assert!(store.repository().signatures().get(&digest).unwrap().unwrap().is_empty());
+
+    let signer = Signer::generate();
+    let signature = |payload: &[u8]| Signature::from_json(signer.sign(payload, TIME).as_bytes()).unwrap();
+    let service = store.repository().signatures();
+    let other = vec![signature(&payload_of("team/fox", "1", &digest))];
+    let other = service.put(&digest, other, &Actor::anonymous()).await;
+    assert!(matches!(other, Err(Error::SignedManifest(SignedManifestError::Unverified(_)))));
+    let report = service.put(&digest, vec![signature(&payload())], &Actor::anonymous()).await.unwrap();
+    assert_eq!(report.added.len(), 1);
+    assert_eq!(key_ids(&store.pull()), sorted(&[&signer]));
+    let listed = service.get(&digest).unwrap().unwrap();
+    assert_eq!((listed.len(), listed[0].verified), (1, Verified::ByKey));
+    let unknown = service.put(&sha256(b"unknown"), Vec::new(), &Actor::anonymous()).await;
+    assert!(matches!(unknown, Err(Error::ManifestUnknown)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_true_is_refused_and_changes_nothing() {
+    let store = Store::open().await;
+    let signer = Signer::generate();
+    let good = signed(&[&signer], TIME);
+    let about = |payload: Vec<u8>| pretty_jws(&payload, &[signer.sign(&payload, TIME)]);
+    let changed = String::from_utf8(good.clone()).unwrap().replace("amd64", "arm64");
+    type Is = fn(&Error) -> bool;
+    let cases: [(Vec<u8>, Is); 5] = [
+        (changed.into(), |error| matches!(error, Error::SignedManifest(SignedManifestError::Unverified(_)))),
+        (about(payload_of("team/fox", "1", &sha256(LAYER))), |error| {
+            matches!(error, Error::SignedManifest(SignedManifestError::NameMismatch { .. }))
+        }),
+        (about(payload_of("team/box", "2", &sha256(LAYER))), |error| {
+            matches!(error, Error::SignedManifest(SignedManifestError::TagMismatch { .. }))
+        }),
+        (about(payload_of("team/box", "1", &sha256(b"absent"))), |error| {
+            matches!(error, Error::ManifestReferencesUnknown(_))
+        }),
+        (payload(), |error| matches!(error, Error::SignedManifest(SignedManifestError::Unverified(_)))),
+    ];
+    for (document, is_refused) in cases {
+        let error = store.push(&document, "1").await.unwrap_err();
+        assert!(is_refused(&error), "{error}");
+    }
+    assert!(store.repository().manifests().stat(&reference("1")).unwrap().is_none());
+
+    // Another end of the payload can't be served together with this one.
+    let digest = store.push(&good, "1").await.unwrap();
+    let whole = payload();
+    let body = whole.strip_suffix(b"}").unwrap();
+    let protected = format!(r#"{{"formatLength":{},"formatTail":"fQ"}}"#, body.len());
+    let block = Signer::generate().sign_protected(&payload(), &protected);
+    let other = [body, b", \"signatures\": [", block.as_bytes(), b"]}"].concat();
+    let refused = store.push(&other, &digest.to_string()).await;
+    assert!(matches!(refused, Err(Error::SignedManifest(SignedManifestError::OtherFormat))), "{refused:?}");
+    assert_eq!(key_ids(&store.pull()), sorted(&[&signer]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_manifest_takes_its_signatures_along() {
+    let store = Store::open().await;
+    let (one, two) = (Signer::generate(), Signer::generate());
+    let digest = store.push(&signed(&[&one], TIME), "1").await.unwrap();
+    let blob = store.repository().blobs().delete(&sha256(LAYER)).await;
+    assert!(matches!(blob, Err(Error::StillReferenced { .. })), "the manifest needs its layers");
+    store.repository().manifests().delete(&digest).await.unwrap().unwrap();
+    assert!(store.repository().signatures().get(&digest).unwrap().is_none());
+    store.push(&signed(&[&two], TIME), "1").await.unwrap();
+    assert_eq!(key_ids(&store.pull()), sorted(&[&two]));
+    store.repository().manifests().delete(&digest).await.unwrap().unwrap();
+    assert!(store.repository().blobs().delete(&sha256(LAYER)).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_merged_manifest_stays_within_the_limit() {
+    let one = signed(&[&Signer::generate()], TIME);
+    let limit = one.len() + 600;
+    let store = Store::with(|options| options.policy.max_manifest_bytes = limit).await;
+    store.push(&one, "1").await.unwrap();
+    let mut refused = None;
+    for _ in 0..3 {
+        refused = store.push(&signed(&[&Signer::generate()], TIME), "1").await.err();
+    }
+    assert!(
+        matches!(refused, Some(Error::SignedManifest(SignedManifestError::TooLarge { .. }))),
+        "{refused:?}"
+    );
+    assert!(store.pull().len() <= limit);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_hosts_sign_at_once_and_all_are_served() {
+    let store = Store::open().await;
+    let signers: Vec<Signer> = (0..100).map(|_| Signer::generate()).collect();
+    let documents: Vec<Vec<u8>> = signers.iter().map(|signer| signed(&[signer], TIME)).collect();
+    let begin = monotonic();
+    let pushes = documents.iter().map(|document| store.push(document, "1"));
+    for pushed in futures_util::future::join_all(pushes).await {
+        assert_eq!(pushed.unwrap(), sha256(&payload()));
+    }
+    let pushed = begin.elapsed();
+    let begin = monotonic();
+    let document = store.pull();
+    eprintln!(
+        "100 signatures: pushed in {pushed:?}, {} bytes, 4 reads in {:?}",
+        document.len(),
+        begin.elapsed()
+    );
+    assert_eq!(key_ids(&document), sorted(&signers.iter().collect::<Vec<_>>()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_counts_only_against_configured_roots() {
+    let document = include_bytes!("vectors/schema1/x5c.json");
+    let root: &[u8] = include_bytes!("vectors/schema1/root.der");
+    for (roots, verified) in [(vec![], Verified::ByKey), (vec![root], Verified::ByChain)] {
+        let store = Store::with(|options| options.trust_roots = TrustRoots::from_der(roots).unwrap()).await;
+        for layer in [&b"one"[..], b"two"] {
+            store
+                .repository()
+                .blobs()
+                .put(Bytes::from_static(layer), None, &Actor::anonymous())
+                .await
+                .unwrap();
+        }
+        let digest = store.push(document, "1").await.unwrap();
+        let listed = store.repository().signatures().get(&digest).unwrap().unwrap();
+        assert_eq!(listed.iter().map(|signature| signature.verified).collect::<Vec<_>>(), [verified]);
+    }
+}
