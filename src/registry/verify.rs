@@ -111,7 +111,9 @@ fn check_events(inner: &Inner, report: &mut VerifyReport) -> Result<(), Error> {
         }
         Ok(problems)
     })?;
-    problems.into_iter().for_each(|problem| report.problem(problem));
+    for problem in problems {
+        report.problem(problem);
+    }
     Ok(())
 }
 
