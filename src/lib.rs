@@ -23,3 +23,8 @@ pub mod http;
 pub mod cli;
 pub mod config;
 pub mod server;
+
+/// The examples of the documents, which the tests compile.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/services.md")]
+mod documents {}

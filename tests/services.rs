@@ -670,3 +670,16 @@ async fn readers_see_each_write_from_its_answer_on_and_never_an_older_one_again(
     }
     store.verify();
 }
+
+#[path = "../examples/services.rs"]
+#[allow(dead_code, unreachable_pub, reason = "its main is for running it by hand")]
+mod example;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_uses_every_service() {
+    let store = Store::open();
+    example::use_services(&store.registry).await.unwrap();
+    let stable = store.repository("team/hello").tags().get(&tag("stable")).unwrap().unwrap();
+    assert_eq!(stable.canonical, sha256(b"two"));
+    store.verify();
+}
