@@ -15,17 +15,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
+use super::publishing::{check, publish};
 use super::repository::Scope;
 use super::sessions::{self, Held, Session, blocking};
-use super::{BlobDescriptor, Error, Inner, ProvisionalDescriptor, events};
-use crate::blobs::{DigestGuard, StagedBlob, UploadId};
+use super::{BlobDescriptor, Error, Inner, ProvisionalDescriptor};
+use crate::blobs::{StagedBlob, UploadId};
 use crate::clock::Timestamp;
 use crate::fsio::AlignedBuffer;
-use crate::metadata::blobs::{BlobRecord, LinkRecord};
-use crate::metadata::events::Action;
-use crate::metadata::{blobs, repositories, uploads};
-use crate::oci::tarsum::{TarSum, TarSumVersion, TarSummer};
-use crate::oci::{Digest, DigestAlgorithm, MediaType, ProvisionalDigest};
+use crate::oci::MediaType;
 
 /// A blob up to this size is written in one go when it is complete.
 const SMALL: usize = 256 << 10;
@@ -415,7 +412,7 @@ fn write_piece(inner: &Inner, held: &mut Held, piece: &[u8]) -> Result<(), Error
     Ok(staged.write(piece)?)
 }
 
-fn keep_or_discard(
+pub(super) fn keep_or_discard(
     inner: &Inner,
     session: &Session,
     held: Held,
@@ -505,171 +502,5 @@ impl Step {
 
     fn finish(self, inner: &Inner, session: &Session) -> Result<Held, Error> {
         if self.gathered.as_slice().is_empty() { Ok(self.held) } else { Ok(self.write(inner, session)?.held) }
-    }
-}
-
-/// A blob whose bytes are durable at their final path, and whose rows are not written yet.
-struct Published {
-    canonical: Digest,
-    size: u64,
-    /// Whether this upload put the file there.
-    fresh: bool,
-    recorded: bool,
-    lock: DigestGuard,
-    /// The session, until its end.
-    held: Held,
-}
-
-/// An upload whose bytes are those of the digest that was claimed.
-struct Checked {
-    canonical: Digest,
-    size: u64,
-    held: Held,
-}
-
-/// The tarsum of an archive, which costs reading it once more: only clients of ten years ago name one.
-fn tarsum(staged: &StagedBlob, version: TarSumVersion) -> Result<TarSum, Error> {
-    let mut summer = TarSummer::new(version);
-    staged.each_piece(|piece| Ok::<_, Error>(summer.update(piece)?))?;
-    Ok(summer.finish()?)
-}
-
-/// Checks the digest. Blocks.
-fn check(
-    inner: &Inner,
-    session: &Session,
-    mut held: Held,
-    claimed: ProvisionalDigest,
-) -> Result<Checked, Error> {
-    if held.staged.is_none() {
-        return Err(Error::UploadUnknown);
-    }
-    let checked = (|| {
-        let staged = held.staged.as_mut().ok_or(Error::UploadUnknown)?;
-        let computed = match claimed {
-            ProvisionalDigest::Digest(digest) => staged.digest(digest.algorithm())?.into(),
-            ProvisionalDigest::TarSum(sum) => tarsum(staged, sum.version())?.into(),
-        };
-        if computed != claimed {
-            return Err(Error::DigestMismatch { claimed, computed });
-        }
-        let checked = (staged.digest(DigestAlgorithm::CANONICAL)?, staged.len());
-        if held.recorded.is_some() {
-            // What was acknowledged of the upload has to survive a crash before the commit: see `sessions::load`.
-            sessions::checkpoint(inner, session, &mut held)?;
-        }
-        Ok(checked)
-    })();
-    match checked {
-        Ok((canonical, size)) => Ok(Checked { canonical, size, held }),
-        Err(error) => keep_or_discard(inner, session, held, Err(error)).and(Err(Error::UploadUnknown)),
-    }
-}
-
-/// Puts the bytes at their final path, unless the blob is there already. Blocks.
-fn publish(
-    inner: &Inner,
-    session: &Session,
-    checked: Checked,
-    lock: DigestGuard,
-) -> Result<Published, Error> {
-    let Checked { canonical, size, mut held } = checked;
-    let result = (|| {
-        let known = inner.metadata.read(|tx| blobs::get(tx, &canonical))?.is_some();
-        let fresh = !(known && inner.blobs.blob_len(&canonical)? == Some(size));
-        let staged = held.staged.take().ok_or(Error::UploadUnknown)?;
-        if fresh {
-            inner.blobs.publish(&lock, staged, &canonical)?;
-        } else if held.recorded.is_none() {
-            staged.discard()?;
-        }
-        Ok(fresh && !known)
-    })();
-    match result {
-        Ok(fresh) => Ok(Published { canonical, size, fresh, recorded: held.recorded.is_some(), lock, held }),
-        Err(error) => keep_or_discard(inner, session, held, Err(error)).and(Err(Error::UploadUnknown)),
-    }
-}
-
-impl Published {
-    /// Names the blob in one commit, which also ends the upload.
-    async fn link(
-        self,
-        scope: &Scope,
-        session: &Session,
-        named: ProvisionalDigest,
-        media_type: MediaType,
-    ) -> Result<BlobDescriptor, Error> {
-        let Published { canonical, size, fresh, recorded, lock, held } = self;
-        let (inner, teller) = (&scope.inner, scope.clone());
-        let now = inner.clock.now();
-        let (id, name, actor) = (*session.id.as_bytes(), session.repository.clone(), session.actor.clone());
-        let link = LinkRecord { media_type: media_type.clone(), created_at: now.millis(), actor };
-        let linked = scope
-            .write(move |tx| {
-                let repository = repositories::ensure(tx, &name, now, &link.actor)?;
-                let blob = if let Some(blob) = blobs::get(tx, &canonical)? {
-                    blob
-                } else {
-                    let blob = BlobRecord { size, created_at: now.millis() };
-                    blobs::insert(tx, &canonical, &blob)?;
-                    blob
-                };
-                match blobs::resolve(tx, &named)? {
-                    // Two archives of the same tarsum may have different bytes. Whoever has one of them may read what the
-                    // tarsum stands for here, the first that came.
-                    Some(first) if first != canonical && blobs::get(tx, &first)?.is_some() => {
-                        blobs::insert_link(tx, repository, &first, &link)?;
-                    }
-                    Some(_) | None => blobs::insert_alias(tx, named, &canonical)?,
-                }
-                blobs::insert_link(tx, repository, &canonical, &link)?;
-                if recorded {
-                    uploads::remove(tx, &id)?;
-                }
-                let named = *named.digest().unwrap_or(&canonical);
-                let target = events::blob(&name, named, &link.media_type, blob.size);
-                teller.tell(tx, now, Action::Push, target)?;
-                Ok(blob)
-            })
-            .await;
-        inner.sessions.forget(&session.id);
-        if linked.is_err() && fresh {
-            remove_unnamed(inner.clone(), lock, canonical).await;
-        } else {
-            drop(lock);
-        }
-        if linked.is_ok() && recorded {
-            remove_duplicate(inner.clone(), session.id).await;
-        }
-        drop(held);
-        let blob = linked?;
-        Ok(BlobDescriptor {
-            digest: canonical,
-            size: blob.size,
-            media_type,
-            created_at: Timestamp::from_millis(blob.created_at),
-        })
-    }
-}
-
-/// Takes the bytes of an upload away that turned out to be a known blob; a recorded upload keeps them until its commit.
-async fn remove_duplicate(inner: Arc<Inner>, id: UploadId) {
-    if let Err(error) = blocking(move || Ok(inner.blobs.discard(id)?)).await {
-        tracing::warn!(upload = %id, %error, "the bytes of a finished upload are left behind until the next sweep");
-    }
-}
-
-/// Takes a file away whose commit failed, unless the database, asked again, names it after all.
-async fn remove_unnamed(inner: Arc<Inner>, lock: DigestGuard, canonical: Digest) {
-    let removed = blocking(move || {
-        if inner.metadata.read(|tx| blobs::get(tx, &canonical))?.is_none() {
-            inner.blobs.remove(&lock, &canonical)?;
-        }
-        Ok(())
-    })
-    .await;
-    if let Err(error) = removed {
-        tracing::warn!(digest = %canonical, %error, "the file of a blob that was not committed is left behind");
     }
 }

@@ -17,6 +17,7 @@ mod events;
 mod manifest_service;
 mod name_scope;
 mod origin;
+mod publishing;
 mod referrer_service;
 mod repository;
 mod scroll;
