@@ -140,7 +140,7 @@ impl Registry {
         if !Metadata::is_there(disk.as_ref(), &data)? && blobs.has_blobs()? {
             return Err(OpenError::MetadataMissing(data));
         }
-        let metadata = Metadata::open(disk, data, database, metrics.clone())?;
+        let metadata = Metadata::open(&disk, data, database, metrics.clone())?;
         let sessions = Sessions::new(metrics);
         Ok(Registry(Arc::new(Inner { metadata, blobs, sessions, clock, policy, _lock: lock })))
     }
