@@ -5,7 +5,8 @@
 //! `push`, `memory`.
 //!
 //! Rounds of the things compared alternate, since machines change their speed from minute to minute; a figure is the
-//! median of its rounds. CPU time is the server's alone, from `/proc/PID/task/*/schedstat`, which counts nanoseconds.
+//! median of its rounds. CPU time is the server's, from `/proc/PID/task/*/schedstat`, which counts nanoseconds; with pushes,
+//! whose threads come and go, from `/proc/PID/stat`.
 
 #![expect(clippy::print_stdout, reason = "the report is what this program is for")]
 

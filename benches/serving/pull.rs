@@ -7,7 +7,7 @@ use orlop::clock::monotonic;
 use tempfile::TempDir;
 
 use crate::exchange::request;
-use crate::program::Program;
+use crate::program::{Program, cpu_of_this_thread};
 use crate::push::Body;
 use crate::sample::{HEAD, Sample, Samples};
 use crate::{BLOB, ROUNDS};
@@ -55,13 +55,17 @@ pub(crate) fn report() {
 fn pull(server: &Program, target: &str, clients: usize) -> Sample {
     let before = server.cpu();
     let started = monotonic();
-    thread::scope(|scope| {
-        for _ in 0..clients {
-            scope.spawn(|| get(server.address(), target));
-        }
+    let client_cpu = thread::scope(|scope| {
+        let get = || {
+            get(server.address(), target);
+            cpu_of_this_thread()
+        };
+        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(get)).collect();
+        clients.into_iter().map(|client| client.join().expect("the client ends well")).sum()
     });
     let elapsed = started.elapsed();
-    Sample::new(BLOB * clients as u64, elapsed, server.cpu().saturating_sub(before))
+    let cpu = server.cpu().saturating_sub(before);
+    Sample::new(BLOB * clients as u64, elapsed, cpu).with_client(client_cpu)
 }
 
 /// Pulls and throws away; fails when it isn't all of it.

@@ -70,10 +70,11 @@ pub(crate) fn report() {
         let body = Body::new(round as u64, BLOB);
         let mark_first = round % 2 == 0;
         let mark = if mark_first { Some(hash_alone(&body)) } else { None };
-        let before = orlop.cpu();
+        let (before, client_before) = (orlop.cpu_of_all_threads(), cpu_of_this_thread());
         let started = monotonic();
         body.push_to(orlop.address());
-        let sample = Sample::new(BLOB, started.elapsed(), orlop.cpu().saturating_sub(before));
+        let sample = Sample::new(BLOB, started.elapsed(), orlop.cpu_of_all_threads().saturating_sub(before))
+            .with_client(cpu_of_this_thread().saturating_sub(client_before));
         let mark = mark.unwrap_or_else(|| hash_alone(&body));
         assert_eq!(
             request(orlop.address(), "DELETE", &format!("/v2/bench/blobs/{}", body.digest())).status(),
@@ -118,12 +119,14 @@ fn hash_alone(body: &Body) -> Sample {
         stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").expect("the client reads");
         (digest, cpu_of_this_thread().saturating_sub(before))
     });
+    let client_before = cpu_of_this_thread();
     let started = monotonic();
     assert_eq!(body.send(address, "/"), 201);
     let elapsed = started.elapsed();
+    let client_cpu = cpu_of_this_thread().saturating_sub(client_before);
     let (digest, cpu) = receiver.join().expect("the receiver ends well");
     assert_eq!(digest, body.digest());
-    Sample::new(BLOB, elapsed, cpu)
+    Sample::new(BLOB, elapsed, cpu).with_client(client_cpu)
 }
 
 /// Prints what is in memory at rest, and the most that ever was with 64 pulls and 16 pushes of 1 GiB at once.

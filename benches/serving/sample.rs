@@ -8,12 +8,18 @@ pub(crate) struct Sample {
     bytes: u64,
     elapsed: Duration,
     cpu: Duration,
+    client_cpu: Duration,
 }
 
 impl Sample {
     /// So many bytes in this time, with so much of the processor.
     pub(crate) fn new(bytes: u64, elapsed: Duration, cpu: Duration) -> Sample {
-        Sample { bytes, elapsed, cpu }
+        Sample { bytes, elapsed, cpu, client_cpu: Duration::ZERO }
+    }
+
+    /// The same, with what the client used of the processor.
+    pub(crate) fn with_client(self, client_cpu: Duration) -> Sample {
+        Sample { client_cpu, ..self }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "three digits are read")]
@@ -42,12 +48,12 @@ impl Samples {
         self.quantile(0.5, |sample| sample.cpu.as_secs_f64() / sample.gibibytes())
     }
 
-    /// A row: name, throughput and CPU with their quartiles, both as multiples of `mark`'s.
+    /// A row: throughput and CPU with their quartiles, CPU of client and server together, each as a multiple of `mark`'s.
     pub(crate) fn row(&self, name: &str, mark: &Samples) -> String {
         let rate = |sample: &Sample| sample.gibibytes() / sample.elapsed.as_secs_f64();
         let cost = |sample: &Sample| sample.cpu.as_secs_f64() / sample.gibibytes();
         format!(
-            "| {name} | {:.2} ({:.2} to {:.2}) | {:.2} | {:.3} ({:.3} to {:.3}) | {:.2} |",
+            "| {name} | {:.2} ({:.2} to {:.2}) | {:.2} | {:.3} ({:.3} to {:.3}) | {:.2} | {:.3} | {:.2} |",
             self.throughput(),
             self.quantile(0.25, rate),
             self.quantile(0.75, rate),
@@ -56,7 +62,14 @@ impl Samples {
             self.quantile(0.25, cost),
             self.quantile(0.75, cost),
             self.cpu() / mark.cpu(),
+            self.total_cpu(),
+            self.total_cpu() / mark.total_cpu(),
         )
+    }
+
+    /// The median of seconds of processor time per GiB of server and client together.
+    fn total_cpu(&self) -> f64 {
+        self.quantile(0.5, |sample| (sample.cpu + sample.client_cpu).as_secs_f64() / sample.gibibytes())
     }
 
     #[expect(
@@ -74,5 +87,5 @@ impl Samples {
 }
 
 /// The head of a table of [`Samples::row`]s.
-pub(crate) const HEAD: &str =
-    "| | GiB/s (quartiles) | × | CPU s/GiB (quartiles) | × |\n| --- | --- | --- | --- | --- |";
+pub(crate) const HEAD: &str = "| | GiB/s (quartiles) | × | CPU s/GiB (quartiles) | × | with the client's | × |\n\
+    | --- | --- | --- | --- | --- | --- | --- |";

@@ -260,9 +260,9 @@ mod tests {
     use crate::telemetry::StorageMetrics;
 
     fn metadata() -> Metadata {
-        let disk = Arc::new(SimulatedDisk::new());
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new());
         disk.create_dir("/data".as_ref()).unwrap();
-        Metadata::open(disk, "/data", Options::default(), StorageMetrics::default()).unwrap()
+        Metadata::open(&disk, "/data", Options::default(), StorageMetrics::default()).unwrap()
     }
 
     fn event(actor: &str) -> EventRecord {

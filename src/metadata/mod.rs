@@ -84,7 +84,7 @@ impl Metadata {
     /// Opens the database in the directory `data`, creating or migrating it where needed. The caller holds the
     /// directory's lock. Blocks; takes no longer for a large database than for a small one.
     pub fn open(
-        disk: Arc<dyn Disk>,
+        disk: &Arc<dyn Disk>,
         data: impl Into<PathBuf>,
         options: Options,
         metrics: StorageMetrics,

@@ -224,9 +224,9 @@ mod tests {
     use crate::metadata::{Metadata, Options, Read, Table};
 
     fn metadata(metrics: &StorageMetrics) -> Metadata {
-        let disk = Arc::new(SimulatedDisk::new());
-        crate::fsio::Disk::create_dir(disk.as_ref(), "/data".as_ref()).unwrap();
-        Metadata::open(disk, "/data", Options::default(), metrics.clone()).unwrap()
+        let disk: Arc<dyn crate::fsio::Disk> = Arc::new(SimulatedDisk::new());
+        disk.create_dir("/data".as_ref()).unwrap();
+        Metadata::open(&disk, "/data", Options::default(), metrics.clone()).unwrap()
     }
 
     /// Keeps the writer thread busy until the returned sender is used or dropped, so that later writes share one batch.

@@ -171,7 +171,7 @@ impl Registry {
         if !Metadata::is_there(disk.as_ref(), &data)? && blobs.has_blobs()? {
             return Err(OpenError::MetadataMissing(data));
         }
-        let metadata = Metadata::open(disk, data, database, metrics.clone())?;
+        let metadata = Metadata::open(&disk, data, database, metrics.clone())?;
         let events = Events::new(events, metrics.clone());
         events.register(&metadata).map_err(metadata::OpenError::from)?;
         let sessions = Sessions::new(metrics);
