@@ -63,7 +63,7 @@ pub async fn push_and_pull(data: &str) -> Result<(), Box<dyn Error>> {
     // Pulling: the manifest by its tag, a blob by its digest.
     let (descriptor, payload) = repository.manifests().get(&Reference::Tag(tag))?.ok_or("the tag is gone")?;
     println!("pulled {} ({} bytes of {})", descriptor.digest, payload.len(), descriptor.media_type);
-    let reader = repository.blobs().open(&layer.digest)?.ok_or("the layer is gone")?;
+    let reader = repository.blobs().open(layer.digest)?.ok_or("the layer is gone")?;
     let mut first = [0; 9];
     reader.read_at(&mut first, 0)?;
     println!("the layer begins with {:?}", String::from_utf8_lossy(&first));

@@ -134,8 +134,8 @@ async fn a_pull_makes_no_commit_and_many_are_written_in_one() {
         one.manifests().get(&by_tag).unwrap().unwrap();
         one.manifests().get(&by_digest).unwrap().unwrap();
         one.manifests().stat(&by_tag).unwrap().unwrap();
-        one.blobs().open(&blob).unwrap().unwrap();
-        one.blobs().stat(&blob).unwrap().unwrap();
+        one.blobs().open(blob).unwrap().unwrap();
+        one.blobs().stat(blob).unwrap().unwrap();
     }
     assert_eq!(metrics.commits(), before, "no pull waits for a commit");
     assert_eq!(shorts(&registry).len(), 2);
@@ -333,8 +333,8 @@ async fn names_outside_of_the_scope_are_refused() {
     unserved(outside.manifests().stat(&"1".parse().unwrap()).map(drop));
     unserved(outside.manifests().get(&"1".parse().unwrap()).map(drop));
     unserved(outside.manifests().all(None, 1).map(drop));
-    unserved(outside.blobs().stat(&sha256(b"other/a")).map(drop));
-    unserved(outside.blobs().open(&sha256(b"other/a")).map(drop));
+    unserved(outside.blobs().stat(sha256(b"other/a")).map(drop));
+    unserved(outside.blobs().open(sha256(b"other/a")).map(drop));
     unserved(outside.tags().list(None, 1).map(drop));
     unserved(outside.tags().history(&"1".parse().unwrap(), None, 1).map(drop));
     unserved(outside.referrers().list(&sha256(b"{}"), None, None).map(drop));

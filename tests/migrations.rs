@@ -62,7 +62,7 @@ async fn directories_of_every_schema_open_with_all_that_is_in_them() {
         let other = repository(&registry, "other");
         assert_eq!(other.blobs().get(&first).await.unwrap().unwrap(), Bytes::from_static(b"first layer"));
         let named = Digest::of(DigestAlgorithm::Sha512, b"named by sha512");
-        assert_eq!(other.blobs().stat(&named).unwrap().unwrap().size, 15);
+        assert_eq!(other.blobs().stat(named).unwrap().unwrap().size, 15);
         let opaque = other.manifests().stat(&tag("opaque")).unwrap().unwrap();
         assert_eq!(opaque.digest.algorithm(), DigestAlgorithm::Sha512);
 

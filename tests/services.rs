@@ -247,7 +247,7 @@ async fn an_open_blob_is_a_stream_that_can_be_sought_in() {
     let blobs = store.repository("box").blobs();
     let content: Vec<u8> = (0..700_000_u32).flat_map(u32::to_le_bytes).collect();
     let put = blobs.put(content.clone().into(), None, &anonymous()).await.unwrap();
-    let mut reader = blobs.open(&put.digest).unwrap().unwrap();
+    let mut reader = blobs.open(put.digest).unwrap().unwrap();
     assert_eq!((*reader.digest(), reader.size()), (sha256(&content), content.len() as u64));
     assert_eq!(reader.created_at().millis(), 7_000);
     tokio::task::spawn_blocking(move || {
@@ -373,8 +373,8 @@ async fn a_commit_checks_what_a_provisional_descriptor_says_and_returns_the_cano
     let stored = writer.commit(provisional).await.unwrap();
     assert_eq!((stored.digest, stored.size, &stored.media_type), (sha256(&content), 5, &media_type));
     for digest in [named, sha256(&content)] {
-        assert_eq!(blobs.stat(&digest).unwrap(), Some(stored.clone()));
-        assert_eq!(blobs.get(&digest).await.unwrap(), Some(content.clone()));
+        assert_eq!(blobs.stat(digest).unwrap(), Some(stored.clone()));
+        assert_eq!(blobs.get(digest).await.unwrap(), Some(content.clone()));
     }
     let descriptor = Descriptor {
         media_type,
@@ -422,13 +422,13 @@ async fn what_is_global_and_what_a_repository_may_read_are_kept_apart() {
     let store = Store::open();
     let (one, two) = (store.repository("one"), store.repository("two"));
     let put = one.blobs().put(Bytes::from_static(b"x"), None, &anonymous()).await.unwrap();
-    assert_eq!(two.blobs().stat(&put.digest).unwrap(), None);
+    assert_eq!(two.blobs().stat(put.digest).unwrap(), None);
     let mounted = two.blobs().mount(&put.digest, Some(one.name()), &anonymous()).await.unwrap().unwrap();
     assert_eq!(mounted, put);
     assert!(one.blobs().delete(&put.digest).await.unwrap());
     assert!(!one.blobs().delete(&put.digest).await.unwrap());
     assert_eq!(
-        (one.blobs().stat(&put.digest).unwrap(), two.blobs().stat(&put.digest).unwrap()),
+        (one.blobs().stat(put.digest).unwrap(), two.blobs().stat(put.digest).unwrap()),
         (None, Some(put))
     );
     store.verify();
@@ -445,14 +445,14 @@ async fn a_descriptor_can_be_set_for_a_digest_of_another_domain() {
     let (sha512, sha384) =
         (Digest::of(DigestAlgorithm::Sha512, &content), Digest::of(DigestAlgorithm::Sha384, &content));
     let put = blobs.put(content.clone(), None, &anonymous()).await.unwrap();
-    assert_eq!(blobs.stat(&sha512).unwrap(), None);
+    assert_eq!(blobs.stat(sha512).unwrap(), None);
     assert_eq!(blobs.set_descriptor(&sha512, &put.digest).await.unwrap(), put.digest);
-    assert_eq!(blobs.stat(&sha512).unwrap(), Some(put.clone()));
+    assert_eq!(blobs.stat(sha512).unwrap(), Some(put.clone()));
     // By what has just become known, and again.
     for _ in 0..2 {
         assert_eq!(blobs.set_descriptor(&sha384, &sha512).await.unwrap(), put.digest);
     }
-    assert_eq!(blobs.get(&sha384).await.unwrap(), Some(content));
+    assert_eq!(blobs.get(sha384).await.unwrap(), Some(content));
 
     let other = blobs.put(Bytes::from_static(b"y"), None, &anonymous()).await.unwrap();
     let taken = blobs.set_descriptor(&sha512, &other.digest).await;
@@ -557,13 +557,13 @@ async fn a_hot_pull_needs_no_database_and_is_counted() {
     repository.manifests().put(by_tag("x", "v1")).await.unwrap();
     let blob = repository.blobs().put(Bytes::from_static(b"b"), None, &anonymous()).await.unwrap();
     pulled(&repository, &tag("v1")).unwrap();
-    repository.blobs().stat(&blob.digest).unwrap().unwrap();
+    repository.blobs().stat(blob.digest).unwrap().unwrap();
     let (hits, misses) = metrics.descriptor_cache();
     let (found, read) = metrics.manifest_cache();
     for _ in 0..10 {
         assert_eq!(pulled(&repository, &tag("v1")).unwrap(), "x");
         repository.manifests().stat(&Reference::Digest(sha256(b"x"))).unwrap().unwrap();
-        repository.blobs().stat(&blob.digest).unwrap().unwrap();
+        repository.blobs().stat(blob.digest).unwrap().unwrap();
     }
     assert_eq!(metrics.descriptor_cache(), (hits + 30, misses));
     assert_eq!(metrics.manifest_cache(), (found + 10, read));
@@ -572,7 +572,7 @@ async fn a_hot_pull_needs_no_database_and_is_counted() {
     assert_eq!(pulled(&repository, &tag("v1")), None);
     assert_eq!(metrics.descriptor_cache(), (hits + 30, misses + 1));
     store.registry.close().await;
-    let closed = repository.blobs().stat(&blob.digest);
+    let closed = repository.blobs().stat(blob.digest);
     assert!(matches!(closed, Err(Error::Unavailable)), "{closed:?}");
 }
 

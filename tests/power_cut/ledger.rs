@@ -162,7 +162,7 @@ impl Ledger {
             let failed = |error| format!("a promised upload can't go on: {error}");
             let repository = registry.namespace().repository(&promise.repository);
             // The request that finishes it may have done so.
-            if repository.blobs().stat(&digest).map_err(failed)?.is_some() {
+            if repository.blobs().stat(digest).map_err(failed)?.is_some() {
                 continue;
             }
             let resumed = repository.blobs().resume(&promise.id).await.map_err(failed)?;
