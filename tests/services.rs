@@ -374,7 +374,7 @@ async fn a_commit_checks_what_a_provisional_descriptor_says_and_returns_the_cano
     assert_eq!((stored.digest, stored.size, &stored.media_type), (sha256(&content), 5, &media_type));
     for digest in [named, sha256(&content)] {
         assert_eq!(blobs.stat(digest).unwrap(), Some(stored.clone()));
-        assert_eq!(blobs.get(&digest).await.unwrap(), Some(content.clone()));
+        assert_eq!(blobs.get(digest).await.unwrap(), Some(content.clone()));
     }
     let descriptor = Descriptor {
         media_type,
@@ -452,7 +452,7 @@ async fn a_descriptor_can_be_set_for_a_digest_of_another_domain() {
     for _ in 0..2 {
         assert_eq!(blobs.set_descriptor(&sha384, &sha512).await.unwrap(), put.digest);
     }
-    assert_eq!(blobs.get(&sha384).await.unwrap(), Some(content));
+    assert_eq!(blobs.get(sha384).await.unwrap(), Some(content));
 
     let other = blobs.put(Bytes::from_static(b"y"), None, &anonymous()).await.unwrap();
     let taken = blobs.set_descriptor(&sha512, &other.digest).await;

@@ -72,7 +72,7 @@ impl Store {
         let (named, again) = manifests.get(&Reference::Digest(tagged.digest)).unwrap().unwrap();
         assert_eq!((&document, &tagged), (&again, &named));
         assert_eq!(manifests.stat(&reference("1")).unwrap().unwrap(), tagged);
-        assert_eq!(manifests.all(None, 10).unwrap().items, [tagged.clone()]);
+        assert_eq!(manifests.all(None, 10).unwrap().items, std::slice::from_ref(&tagged));
         assert_eq!(tagged.size, document.len() as u64);
         assert_eq!(tagged.media_type, MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED);
         document
@@ -182,6 +182,9 @@ async fn an_unsigned_manifest_is_served_as_it_is_until_somebody_signs() {
     assert!(matches!(unknown, Err(Error::ManifestUnknown)));
 }
 
+/// Tells one error from the others.
+type Is = fn(&Error) -> bool;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_true_is_refused_and_changes_nothing() {
     let store = Store::open().await;
@@ -189,7 +192,6 @@ async fn what_is_not_true_is_refused_and_changes_nothing() {
     let good = signed(&[&signer], TIME);
     let about = |payload: Vec<u8>| pretty_jws(&payload, &[signer.sign(&payload, TIME)]);
     let changed = String::from_utf8(good.clone()).unwrap().replace("amd64", "arm64");
-    type Is = fn(&Error) -> bool;
     let cases: [(Vec<u8>, Is); 5] = [
         (changed.into(), |error| matches!(error, Error::SignedManifest(SignedManifestError::Unverified(_)))),
         (about(payload_of("team/fox", "1", &sha256(LAYER))), |error| {
@@ -263,11 +265,11 @@ async fn a_hundred_hosts_sign_at_once_and_all_are_served() {
     for pushed in futures_util::future::join_all(pushes).await {
         assert_eq!(pushed.unwrap(), sha256(&payload()));
     }
-    let pushed = begin.elapsed();
+    let took = begin.elapsed();
     let begin = monotonic();
     let document = store.pull();
     eprintln!(
-        "100 signatures: pushed in {pushed:?}, {} bytes, 4 reads in {:?}",
+        "100 signatures: pushed in {took:?}, {} bytes, 4 reads in {:?}",
         document.len(),
         begin.elapsed()
     );

@@ -334,7 +334,9 @@ impl StagedBlob {
     /// Feeds the bytes from `offset` to the end to `hashers`.
     fn read_back(&self, hashers: &mut [Hasher], offset: u64) -> Result<(), FileError> {
         self.read_from(offset, |piece| {
-            hashers.iter_mut().for_each(|hasher| hasher.update(piece));
+            for hasher in &mut *hashers {
+                hasher.update(piece);
+            }
             self.metrics.rehashed(piece.len() as u64);
             Ok(())
         })

@@ -223,7 +223,9 @@ fn hash_blob(
         match file.read_at(&mut buffer, offset).map_err(Error::Io)? {
             0 => return Ok(hashers.into_iter().map(Hasher::finish).collect()),
             read => {
-                hashers.iter_mut().for_each(|hasher| hasher.update(&buffer[..read]));
+                for hasher in &mut hashers {
+                    hasher.update(&buffer[..read]);
+                }
                 offset += read as u64;
             }
         }
