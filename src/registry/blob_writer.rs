@@ -1,7 +1,7 @@
 //! Writing a blob.
 //!
 //! A small blob is kept in memory and written, hashed, synced and renamed in one visit to a blocking thread. A larger one
-//! goes through a channel, bounded in bytes, to a thread that hashes and writes each piece while it is in the cache.
+//! goes through a channel, bounded in bytes, to a thread that gathers steps of 1 MiB and hashes each while another writes it.
 //!
 //! Blocking threads are few, and clients may be many and slow: a thread that waits for its client gives the upload back,
 //! and nobody waits for a digest's lock on a thread that the lock's holder may need.
