@@ -164,6 +164,27 @@ async fn the_example_pushes_and_pulls() {
     assert!(repository(&registry, "team/hello").tags().get(&tag).unwrap().is_some());
 }
 
+#[path = "../examples/merge_signatures.rs"]
+#[allow(dead_code, unreachable_pub, reason = "its main is for running it by hand")]
+mod merge_signatures;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_example_signs_on_two_hosts_and_reads_both_signatures_back() {
+    let dir = TempDir::new().unwrap();
+    let registry = open(&dir);
+    // The second time the hosts have other keys, whose signatures come to those that are there.
+    for hosts in [&["builder", "tester"][..], &["builder", "builder", "tester", "tester"]] {
+        merge_signatures::sign_on_two_hosts(&registry).await.unwrap();
+        let repository = repository(&registry, "team/hello");
+        let signed = repository.manifests().stat(&"signed".parse().unwrap()).unwrap().unwrap();
+        let signatures = repository.signatures().get(&signed.canonical).unwrap().unwrap();
+        let mut actors: Vec<_> = signatures.iter().map(|signature| signature.actor.as_str()).collect();
+        actors.sort_unstable();
+        assert_eq!(actors, hosts);
+    }
+    assert!(registry.verify(Depth::Full).unwrap().is_clean());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn syncs_and_bytes_read_back_are_counted() {
     let dir = TempDir::new().unwrap();
