@@ -23,6 +23,7 @@ mod platforms;
 mod podman;
 mod process;
 mod server;
+mod signed;
 mod skopeo;
 mod wire;
 
