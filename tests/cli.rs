@@ -226,6 +226,25 @@ fn a_data_directory_that_cannot_be_used_is_named_with_the_flag_for_another() {
 }
 
 #[test]
+fn a_file_of_certificate_authorities_that_cannot_be_used_is_named_with_its_key() {
+    let directory = tempdir().unwrap();
+    fs::write(directory.path().join("empty.pem"), "").unwrap();
+    let garbage = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    fs::write(directory.path().join("garbage.pem"), garbage).unwrap();
+    for (file, reason) in [
+        ("absent.pem", "No such file"),
+        ("empty.pem", "no certificate in it"),
+        ("garbage.pem", "certificate number 1"),
+    ] {
+        let set = format!("signatures.trust_roots={file}");
+        let message = failure(directory.path(), &["serve", "--listen", "127.0.0.1:0", "--set", &set]);
+        assert!(message.contains(&format!("signatures.trust_roots: cannot use {file}")), "{message}");
+        assert!(message.contains(reason) && message.contains("Name PEM files"), "{message}");
+    }
+    assert!(!directory.path().join("data").exists(), "nothing was begun");
+}
+
+#[test]
 fn a_second_server_on_the_same_data_is_refused_and_the_first_goes_on() {
     let directory = tempdir().unwrap();
     let first = Running::start(directory.path(), &[]);

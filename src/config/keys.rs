@@ -218,6 +218,16 @@ pub const KEYS: &[Key] = &[
         |config, value| switch(value).map(|on| config.manifests.sparse_indexes = on),
         "Whether an index (a multi-platform image) may name manifests that have not been pushed.",
     ),
+    Key::words(
+        "signatures.trust_roots",
+        "",
+        |config, value| {
+            config.signatures.trust_roots = words(value).map(PathBuf::from).collect();
+            Ok(())
+        },
+        "PEM files with the certificates of authorities. A signature of a schema 1 manifest whose certificates (x5c) lead to \
+         one of them is listed as verified by chain, and any other by key; neither is refused.",
+    ),
     Key::bare(
         "delete.tags",
         "true",
@@ -381,7 +391,7 @@ mod tests {
             let nonsense = match key.name {
                 "data" => "",
                 // Any text is a path.
-                "client.root_certificates" => continue,
+                "client.root_certificates" | "signatures.trust_roots" => continue,
                 _ => "non sense",
             };
             let message = key.apply(&mut Config::default(), nonsense).expect_err(key.name);

@@ -19,6 +19,7 @@ pub use error::{ConfigError, ConfigErrors, Source};
 pub use keys::{KEYS, Key, RENAMED};
 pub use load::{DEFAULT_FILE, Effective, FILE_VARIABLE, Input, Loaded, VARIABLE_PREFIX};
 pub use settings::{
-    Cache, Config, Database, Delete, DescriptorCache, Limits, Log, Manifests, Notifications, Storage, Uploads,
+    Cache, Config, Database, Delete, DescriptorCache, Limits, Log, Manifests, Notifications, Signatures,
+    Storage, Uploads,
 };
 pub use template::{example, reference};

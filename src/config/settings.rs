@@ -28,6 +28,8 @@ pub struct Config {
     pub uploads: Uploads,
     /// `manifests.*`.
     pub manifests: Manifests,
+    /// `signatures.*`.
+    pub signatures: Signatures,
     /// `delete.*`.
     pub delete: Delete,
     /// `limits.*`.
@@ -71,6 +73,13 @@ pub struct Manifests {
     pub max_size: usize,
     /// `manifests.sparse_indexes`: whether an index may name manifests that are not there.
     pub sparse_indexes: bool,
+}
+
+/// Signatures of manifests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signatures {
+    /// `signatures.trust_roots`: PEM files of the certificate authorities that are believed.
+    pub trust_roots: Vec<PathBuf>,
 }
 
 /// What clients may delete.
@@ -178,6 +187,7 @@ impl Config {
             log: Log { level: LogLevel::Off, format: LogFormat::Text },
             uploads: Uploads { expire_after: Duration::ZERO, max_open: 0, chunk_min_length: 0 },
             manifests: Manifests { max_size: 0, sparse_indexes: false },
+            signatures: Signatures { trust_roots: Vec::new() },
             delete: Delete { tags: false, manifests: false, blobs: false },
             limits: Limits {
                 connections: 0,

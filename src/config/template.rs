@@ -16,6 +16,7 @@ fn heading(table: &str) -> &'static str {
         "log" => "The log, on standard error.",
         "uploads" => "Uploads of blobs.",
         "manifests" => "Manifests.",
+        "signatures" => "Who has signed manifests.",
         "delete" => "What clients may delete.",
         "limits" => "Limits on what clients can use up.",
         "storage" => "The disk.",

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,6 +13,7 @@ use crate::config::{Config, DescriptorCache, Limits};
 use crate::http;
 use crate::metadata::{self, CacheOptions};
 use crate::notifications::{self, Notifications, Source};
+use crate::oci::schema1::TrustRoots;
 use crate::registry::{self, DeletePolicy, EventOptions, OpenError, Policy, Registry};
 use crate::telemetry::Metrics;
 
@@ -37,6 +39,17 @@ pub enum StartError {
         /// Why.
         #[from]
         source: client::Error,
+    },
+    /// A file of certificate authorities can't be used.
+    #[error(
+        "signatures.trust_roots: cannot use {}: {reason}. Name PEM files with the certificates of authorities, or none",
+        path.display()
+    )]
+    TrustRoots {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
     },
     /// The data directory can't be used.
     #[error("{source}{}", advice_about_directory(source))]
@@ -89,7 +102,7 @@ fn advice_about_directory(error: &OpenError) -> &'static str {
     }
 }
 
-/// What `config` means for the registry.
+/// What `config` means for the registry, but for what stands in other files.
 pub fn registry_options(config: &Config) -> registry::Options {
     let mut options = registry::Options::new(&config.data);
     options.database.cache_bytes = config.database.cache;
@@ -122,6 +135,17 @@ pub fn registry_options(config: &Config) -> registry::Options {
     options
 }
 
+/// The certificate authorities of all files. Blocks.
+fn read_trust_roots(files: &[PathBuf]) -> Result<TrustRoots, StartError> {
+    let mut roots = TrustRoots::default();
+    for path in files {
+        let failed = |reason: String| StartError::TrustRoots { path: path.clone(), reason };
+        let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+        roots.extend(TrustRoots::from_pem(&pem).map_err(|error| failed(error.to_string()))?);
+    }
+    Ok(roots)
+}
+
 /// How this process is called in events: by its host and port, and by an id of its own.
 fn source(address: SocketAddr) -> Source {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -150,7 +174,8 @@ impl Server {
         let endpoints = config.notifications.endpoints.clone();
         // Reads the system's certificates, which is not for nothing.
         let client = if endpoints.is_empty() { None } else { Some(Client::new(&config.client)?) };
-        let options = registry_options(config);
+        let mut options = registry_options(config);
+        options.trust_roots = read_trust_roots(&config.signatures.trust_roots)?;
         let metrics = Metrics::new(&options.metrics);
         let registry = Registry::open(options)?;
         let router = http::router(http::Service {

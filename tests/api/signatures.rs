@@ -1,5 +1,7 @@
 //! Signed schema 1 manifests over the wire, and the list of who has signed.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::signer::{Signer, pretty_jws};
@@ -76,6 +78,49 @@ fn signatures_of_two_hosts_are_served_together_and_the_entity_tag_covers_them() 
     server.delete(&format!("/v2/team/box/manifests/{digest}")).send().expect(202);
     let path = format!("/v2/_orlop/repositories/team/box/signatures/{digest}");
     server.get(&path).send().expect_error(404, "MANIFEST_UNKNOWN");
+}
+
+#[test]
+fn a_chain_of_certificates_counts_only_while_its_root_is_configured() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, der: &[u8]| {
+        let path = directory.path().join(name);
+        let text = STANDARD.encode(der);
+        std::fs::write(&path, format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"))
+            .unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let root = file("root.pem", include_bytes!("../vectors/schema1/root.der"));
+    let stranger = file("stranger.pem", include_bytes!("../vectors/schema1/stranger.der"));
+    let mut server = Server::start();
+    for layer in [&b"one"[..], b"two"] {
+        server.push_blob("team/box", layer);
+    }
+    let chained = include_bytes!("../vectors/schema1/x5c.json").to_vec();
+    let by_key = include_bytes!("../vectors/schema1/rs256.json").to_vec();
+    for bytes in [chained, by_key] {
+        server.put_manifest("team/box", "1", &Content { media_type: SIGNED.into(), bytes }).expect(201);
+    }
+    let digest = sha256(include_bytes!("../vectors/schema1/payload.json"));
+    for (roots, verified) in
+        [("", "key"), (&stranger, "key"), (&format!("{stranger},{root}"), "chain"), ("", "key")]
+    {
+        server.stop();
+        server.set("signatures.trust_roots", roots);
+        server.run_again();
+        let mut found: Vec<(String, String)> = signatures(&server, "team/box", &digest)
+            .iter()
+            .map(|entry| {
+                ["algorithm", "verified"].map(|field| entry[field].as_str().unwrap().to_owned()).into()
+            })
+            .collect();
+        found.sort();
+        assert_eq!(
+            found,
+            [("ES256", verified), ("RS256", "key")].map(|(a, v)| (a.to_owned(), v.to_owned())),
+            "{roots}"
+        );
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use serde_json::value::RawValue;
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert};
@@ -124,10 +125,43 @@ impl TrustRoots {
         anchors.collect::<Result<_, _>>().map(TrustRoots)
     }
 
+    /// Reads the root certificates of a PEM file; what else is in it is passed over.
+    pub fn from_pem(pem: &[u8]) -> Result<TrustRoots, TrustRootsError> {
+        let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+        let certificates = certificates.map_err(|error| TrustRootsError::NotPem(error.to_string()))?;
+        if certificates.is_empty() {
+            return Err(TrustRootsError::Empty);
+        }
+        TrustRoots::from_der(certificates.iter().map(AsRef::as_ref))
+            .map_err(|position| TrustRootsError::NoCertificate { number: position + 1 })
+    }
+
+    /// Adds the roots of another file.
+    pub fn extend(&mut self, others: TrustRoots) {
+        self.0.extend(others.0);
+    }
+
     /// Whether no root is configured, so that no chain can be verified.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// Why a file of root certificates can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrustRootsError {
+    /// It is damaged.
+    #[error("it is not in the form of PEM: {0}")]
+    NotPem(String),
+    /// It has no certificates.
+    #[error("there is no certificate in it")]
+    Empty,
+    /// One of its certificates is none.
+    #[error("its certificate number {number} can't be read as one")]
+    NoCertificate {
+        /// Which, counted from 1.
+        number: usize,
+    },
 }
 
 #[cfg(test)]
@@ -217,5 +251,36 @@ mod tests {
     fn a_root_that_is_no_certificate_is_pointed_out() {
         assert_eq!(TrustRoots::from_der([ROOT, b"garbage"]).unwrap_err(), 1);
         assert!(TrustRoots::from_der([]).unwrap().is_empty());
+    }
+
+    fn pem(label: &str, der: &[u8]) -> String {
+        format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+    }
+
+    #[test]
+    fn roots_are_read_from_pem_files_and_from_several_together() {
+        let signed = SignedManifest::parse(DOCUMENT.as_bytes()).unwrap();
+        let verifies = |roots: &TrustRoots| signed.signatures()[0].verify_chain(roots, VALID).is_ok();
+        let key = pem("PRIVATE KEY", b"passed over");
+        let both = [key, pem("CERTIFICATE", STRANGER), pem("CERTIFICATE", ROOT)].concat();
+        assert!(verifies(&TrustRoots::from_pem(both.as_bytes()).unwrap()));
+        let mut roots = TrustRoots::from_pem(pem("CERTIFICATE", STRANGER).as_bytes()).unwrap();
+        assert!(!verifies(&roots));
+        roots.extend(TrustRoots::from_pem(pem("CERTIFICATE", ROOT).as_bytes()).unwrap());
+        assert!(verifies(&roots));
+    }
+
+    #[test]
+    fn a_file_without_roots_or_with_damaged_ones_is_refused() {
+        let refused = |pem: &str| TrustRoots::from_pem(pem.as_bytes()).unwrap_err();
+        assert_eq!(refused(""), TrustRootsError::Empty);
+        assert_eq!(refused("text"), TrustRootsError::Empty);
+        assert_eq!(refused(&pem("PRIVATE KEY", ROOT)), TrustRootsError::Empty);
+        let whole = pem("CERTIFICATE", ROOT);
+        let second = whole.clone() + &pem("CERTIFICATE", &ROOT[..ROOT.len() - 9]);
+        assert_eq!(refused(&second), TrustRootsError::NoCertificate { number: 2 });
+        for damaged in [&whole[..whole.len() / 2], &whole.replace("MII", "M!I")] {
+            assert!(matches!(refused(damaged), TrustRootsError::NotPem(_)), "{damaged}");
+        }
     }
 }

@@ -29,7 +29,7 @@ mod signed_manifest;
 mod signer;
 
 pub use algorithm::{SignatureAlgorithm, UnknownAlgorithm};
-pub use certificate_chain::TrustRoots;
+pub use certificate_chain::{TrustRoots, TrustRootsError};
 pub use error::SignedManifestError;
 pub use key_id::{KeyId, KeyIdError};
 pub use manifest::Schema1Manifest;
