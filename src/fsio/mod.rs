@@ -20,5 +20,5 @@ pub use disk::{Access, Disk, DiskFile, Entry, ReadNow};
 pub use error::FileError;
 pub use lock::DirectoryLock;
 pub use real::RealDisk;
-pub use replace::replace_file;
+pub use replace::{read_small, replace_file, replace_small};
 pub use simulated::{Fault, Replay, SimulatedDisk};

@@ -1,10 +1,10 @@
 //! Small files that are either old or new.
 
-use super::FileError;
 use super::disk::parent_of;
 use super::error::Context;
+use super::{Access, Disk, FileError};
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Replaces the content of a small file of this machine, durably: after a crash it has the old bytes or the new ones.
@@ -17,9 +17,57 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     File::open(dir).and_then(|dir| dir.sync_all()).context("sync directory", dir)
 }
 
+/// Replaces the content of a small file of `disk`, durably: after a crash it has the old bytes or the new ones. The
+/// directory has one writer at a time.
+pub fn replace_small(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let temporary = path.with_extension("new");
+    // A crash may have left one.
+    disk.remove(&temporary)?;
+    let file = disk.create(&temporary)?;
+    file.write_at(bytes, 0).context("write", &temporary)?;
+    file.sync().context("sync", &temporary)?;
+    drop(file);
+    disk.rename(&temporary, path)?;
+    disk.sync_dir(parent_of(path))
+}
+
+/// The content of a small file of `disk`; `None` if there is none. One of more than `limit` bytes is an error.
+pub fn read_small(disk: &dyn Disk, path: &Path, limit: usize) -> Result<Option<Vec<u8>>, FileError> {
+    let Some(file) = disk.open(path, Access::Read)? else { return Ok(None) };
+    let mut bytes = vec![0; limit + 1];
+    let mut filled = 0;
+    loop {
+        match file.read_at(&mut bytes[filled..], filled as u64).context("read", path)? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    if filled > limit {
+        let error = io::Error::new(io::ErrorKind::InvalidData, format!("it has more than {limit} bytes"));
+        return Err(FileError::new("read", path, error));
+    }
+    bytes.truncate(filled);
+    Ok(Some(bytes))
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::RealDisk;
     use super::*;
+
+    #[test]
+    fn a_small_file_is_replaced_and_read_up_to_its_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file.json");
+        assert_eq!(read_small(&RealDisk, &path, 3).unwrap(), None);
+        std::fs::write(dir.path().join("file.new"), b"left by a crash").unwrap();
+        for bytes in [b"one", b"two"] {
+            replace_small(&RealDisk, &path, bytes).unwrap();
+            assert_eq!(read_small(&RealDisk, &path, 3).unwrap().unwrap(), bytes);
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(read_small(&RealDisk, &path, 2).unwrap_err().to_string().contains("more than 2 bytes"));
+    }
 
     #[test]
     fn a_replaced_file_has_the_new_bytes_and_no_leftovers_beside_it() {

@@ -321,6 +321,8 @@ impl From<registry::Error> for ApiError {
             )
             .with_header(ALLOW, HeaderValue::from_static("GET, HEAD"))
             .with_detail(json!({ "digest": digest, "parents": parents })),
+            Error::VerifyRunning => Self::new(ErrorCode::TooManyRequests, error.to_string()),
+            Error::VerifyStopped => Self::new(ErrorCode::Unavailable, error.to_string()),
             Error::DiskFull => Self::storage_full(),
             Error::Disk(error) if error.is_full() => Self::storage_full(),
             Error::Unavailable => retry_after(Self::new(

@@ -69,6 +69,24 @@ pub fn each(
     })
 }
 
+/// Up to `limit` blobs in the order of their digests, behind `after`.
+pub fn page(
+    tx: &impl Read,
+    after: Option<&Digest>,
+    limit: usize,
+) -> Result<Vec<(Digest, BlobRecord)>, Error> {
+    let mut page = Vec::new();
+    let after = after.map(|digest| Key::new().digest(digest));
+    tx.scan(Table::Blobs, b"", after.as_ref().map(Key::as_ref), |key, value| {
+        if page.len() == limit {
+            return Ok(Scan::Stop);
+        }
+        page.push((digest_of(Table::Blobs, &mut Parts(key))?, codec::decode(value)?));
+        Ok(Scan::Continue)
+    })?;
+    Ok(page)
+}
+
 /// The link of a blob in a repository.
 pub fn link(tx: &impl Read, repository: RepositoryId, digest: &Digest) -> Result<Option<LinkRecord>, Error> {
     links::get(tx, Place::of(repository, digest))

@@ -101,6 +101,12 @@ pub enum Error {
         /// Some of those that name it.
         parents: Vec<Digest>,
     },
+    /// Another check of the store is under way.
+    #[error("another check of the store is under way; wait for its end, or stop it")]
+    VerifyRunning,
+    /// Whoever wanted to know doesn't any more, or the server stops.
+    #[error("the check was stopped before its end; a full one can be resumed")]
+    VerifyStopped,
     /// The disk has no room.
     #[error("the registry's disk is full; what was sent is not kept")]
     DiskFull,

@@ -21,14 +21,16 @@ mod publishing;
 mod referrer_service;
 mod repository;
 mod scroll;
+mod scrub;
 mod sessions;
 mod signature_service;
 mod signatures;
 mod tag_service;
 mod verify;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use actor::Actor;
@@ -44,6 +46,7 @@ pub use origin::Origin;
 pub use referrer_service::{ReferrerPage, ReferrerService};
 pub use repository::{Namespace, Page, Repository};
 pub use scroll::Scroll;
+pub use scrub::{VerifyOptions, VerifyProgress};
 pub use signature_service::{ManifestSignature, SignatureService, Verified};
 pub use tag_service::{TagRevision, TagService};
 pub use verify::{Depth, VerifyReport};
@@ -156,6 +159,10 @@ struct Inner {
     clock: Arc<dyn Clock>,
     policy: Policy,
     trust_roots: TrustRoots,
+    disk: Arc<dyn Disk>,
+    data: PathBuf,
+    /// Held by the one check that may be under way.
+    verifying: Mutex<()>,
     /// The directory belongs to this process until the last handle is gone. Dropped last.
     _lock: DirectoryLock,
 }
@@ -171,7 +178,7 @@ impl Registry {
         if !Metadata::is_there(disk.as_ref(), &data)? && blobs.has_blobs()? {
             return Err(OpenError::MetadataMissing(data));
         }
-        let metadata = Metadata::open(&disk, data, database, metrics.clone())?;
+        let metadata = Metadata::open(&disk, data.clone(), database, metrics.clone())?;
         let events = Events::new(events, metrics.clone());
         events.register(&metadata).map_err(metadata::OpenError::from)?;
         let sessions = Sessions::new(metrics);
@@ -183,6 +190,9 @@ impl Registry {
             clock,
             policy,
             trust_roots,
+            disk,
+            data,
+            verifying: Mutex::new(()),
             _lock: lock,
         })))
     }
@@ -236,9 +246,21 @@ impl Registry {
         let _ = tokio::task::spawn_blocking(move || inner.metadata.close()).await;
     }
 
-    /// Checks that rows, references and files agree. Blocks, and reads everything: with [`Depth::Full`] every byte.
+    /// Checks that rows, references and files agree. Blocks, and reads everything: with [`Depth::Full`] every byte. Nobody
+    /// else may be at work on the store; see [`verify_with`](Registry::verify_with).
     pub fn verify(&self, depth: Depth) -> Result<VerifyReport, Error> {
-        verify::verify(&self.0, depth)
+        let options = VerifyOptions { is_alone: true, ..VerifyOptions::new(depth) };
+        self.verify_with(&options, |_| ControlFlow::Continue(()))
+    }
+
+    /// The same beside pushes, pulls and deletions, unless `options` say that there are none. Tells `progress` from time
+    /// to time how far it has come, which may stop it. Blocks.
+    pub fn verify_with(
+        &self,
+        options: &VerifyOptions,
+        mut progress: impl FnMut(VerifyProgress) -> ControlFlow<()>,
+    ) -> Result<VerifyReport, Error> {
+        verify::verify(&self.0, options, &mut progress)
     }
 }
 

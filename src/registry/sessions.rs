@@ -322,11 +322,8 @@ pub(super) async fn sweep(inner: &Arc<Inner>) -> Result<usize, Error> {
                 .write_blocking(move |tx| uploads::remove(tx, id.as_bytes()).map_err(Error::from))?;
             swept += 1;
         }
-        // A file is made after its session is in the map, so a listed file without one was left by a crash.
-        for id in inner.blobs.staged_ids()? {
-            let known = inner.sessions.get(&id).is_some()
-                || inner.metadata.read(|tx| uploads::get(tx, id.as_bytes()))?.is_some();
-            if !known && inner.blobs.discard(id)? {
+        for id in orphans(inner)? {
+            if inner.blobs.discard(id)? {
                 tracing::info!(upload = %id, "removed the bytes of an upload that a crash had left behind");
             }
         }
@@ -337,6 +334,21 @@ pub(super) async fn sweep(inner: &Arc<Inner>) -> Result<usize, Error> {
         inner.sessions.metrics.uploads_expired(swept as u64);
     }
     Ok(swept)
+}
+
+/// The upload files that no upload has.
+pub(super) fn orphans(inner: &Inner) -> Result<Vec<UploadId>, Error> {
+    let mut orphans = Vec::new();
+    // A file is made after its session is in the map, so a listed file without one was left by a crash.
+    for id in inner.blobs.staged_ids()? {
+        let known = inner.sessions.get(&id).is_some()
+            || inner.metadata.read(|tx| uploads::get(tx, id.as_bytes()))?.is_some();
+        // Its end may have come between the list and the look.
+        if !known && inner.blobs.is_staged(id)? {
+            orphans.push(id);
+        }
+    }
+    Ok(orphans)
 }
 
 /// The recorded uploads that are expired and not open.

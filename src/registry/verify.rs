@@ -1,13 +1,19 @@
-//! The check that rows, references and files agree.
+//! The check that rows agree with each other, all as of one transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::TryLockError;
 
-use super::{Error, Inner};
+use super::scrub::{self, VerifyOptions, VerifyProgress};
+use super::{Error, Inner, Policy};
 use crate::metadata::manifests::ManifestRecord;
 use crate::metadata::repositories::RepositoryId;
-use crate::metadata::{self, ReadTx, blobs, events, manifests, repositories, signatures, tags, uploads};
+use crate::metadata::{self, ReadTx, blobs, events, manifests, repositories, signatures, tags};
 use crate::oci::schema1::SignedManifest;
-use crate::oci::{Digest, DigestAlgorithm, Hasher, Manifest, MediaType, ProvisionalDigest};
+use crate::oci::{Digest, DigestAlgorithm, Manifest, MediaType, ProvisionalDigest};
+
+/// The most problems, and the most left-over files, that a report lists; further ones are counted.
+const MAX_LISTED: usize = 1000;
 
 /// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +29,12 @@ pub enum Depth {
 pub struct VerifyReport {
     /// What is wrong, each a sentence.
     pub problems: Vec<String>,
+    /// How many problems there are beyond those that are listed.
+    pub unlisted_problems: u64,
     /// Files that nothing names: left by a crash, harmless.
     pub orphans: Vec<String>,
+    /// How many such files there are beyond those that are listed.
+    pub unlisted_orphans: u64,
     /// How many repositories there are.
     pub repositories: u64,
     /// How many blobs there are.
@@ -43,8 +53,20 @@ impl VerifyReport {
         self.problems.is_empty()
     }
 
-    fn problem(&mut self, problem: impl Into<String>) {
-        self.problems.push(problem.into());
+    pub(super) fn problem(&mut self, problem: impl Into<String>) {
+        if self.problems.len() < MAX_LISTED {
+            self.problems.push(problem.into());
+        } else {
+            self.unlisted_problems += 1;
+        }
+    }
+
+    pub(super) fn orphan(&mut self, orphan: impl Into<String>) {
+        if self.orphans.len() < MAX_LISTED {
+            self.orphans.push(orphan.into());
+        } else {
+            self.unlisted_orphans += 1;
+        }
     }
 }
 
@@ -52,7 +74,7 @@ impl VerifyReport {
 #[derive(Default)]
 struct Tables {
     names: BTreeMap<RepositoryId, String>,
-    blobs: BTreeMap<Digest, u64>,
+    blobs: BTreeSet<Digest>,
     links: BTreeSet<(RepositoryId, Digest)>,
     links_by_blob: BTreeSet<(RepositoryId, Digest)>,
     manifests: BTreeMap<(RepositoryId, Digest), ManifestRecord>,
@@ -62,57 +84,66 @@ struct Tables {
     referrers: BTreeSet<(RepositoryId, Digest, Digest)>,
     tags: BTreeMap<(RepositoryId, String), Digest>,
     tags_by_manifest: BTreeSet<(RepositoryId, Digest, String)>,
-    uploads: BTreeMap<[u8; 16], u64>,
     /// Canonical digest, digest of another domain: as the aliases say, and as their index says.
     aliases: BTreeSet<(Digest, ProvisionalDigest)>,
     aliases_by_digest: BTreeSet<(Digest, ProvisionalDigest)>,
 }
 
-/// Checks the whole store.
-pub(super) fn verify(inner: &Inner, depth: Depth) -> Result<VerifyReport, Error> {
-    let mut report = VerifyReport::default();
-    if depth == Depth::Full
+/// Checks the whole store: first the rows, then the files.
+pub(super) fn verify(
+    inner: &Inner,
+    options: &VerifyOptions,
+    progress: &mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
+) -> Result<VerifyReport, Error> {
+    let _only = match inner.verifying.try_lock() {
+        Ok(only) => only,
+        // Nothing is behind the lock that a panic could have left half done.
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return Err(Error::VerifyRunning),
+    };
+    if options.depth == Depth::Full
+        && options.is_alone
         && let Some(damage) = inner.metadata.damage()?
     {
+        let mut report = VerifyReport::default();
         report.problem(format!("metadata.redb is damaged ({damage}); put it back from a backup"));
         return Ok(report);
     }
-    let tables = inner.metadata.read(|tx| Ok(read_tables(tx)))??;
-    report.repositories = tables.names.len() as u64;
-    report.blobs = tables.blobs.len() as u64;
-    report.manifests = tables.manifests.len() as u64;
-    report.tags = tables.tags.len() as u64;
-    report.bytes = tables.blobs.values().sum();
-    check_blobs(inner, &tables, depth, &mut report)?;
+    let mut report = inner.metadata.read(|tx| Ok(check_rows(tx, &inner.policy, options.depth)))??;
+    scrub::check_files(inner, options, progress, &mut report)?;
+    Ok(report)
+}
+
+/// Checks everything that can be said of the rows alone.
+fn check_rows(tx: &ReadTx, policy: &Policy, depth: Depth) -> Result<VerifyReport, Error> {
+    let tables = read_tables(tx)?;
+    let mut report = VerifyReport {
+        repositories: tables.names.len() as u64,
+        manifests: tables.manifests.len() as u64,
+        tags: tables.tags.len() as u64,
+        ..VerifyReport::default()
+    };
     check_links(&tables, &mut report);
-    check_manifests(inner, &tables, &mut report)?;
-    check_signatures(inner, &tables, depth, &mut report)?;
+    check_manifests(tx, policy, &tables, &mut report)?;
+    check_signatures(tx, &tables, depth, &mut report)?;
     check_tags(&tables, &mut report);
-    check_uploads(inner, &tables, &mut report)?;
-    check_events(inner, &mut report)?;
+    check_events(tx, &mut report)?;
     Ok(report)
 }
 
 /// Checks that the log of events has no gap, and that nobody has taken what never was.
-fn check_events(inner: &Inner, report: &mut VerifyReport) -> Result<(), Error> {
-    let problems = inner.metadata.read(|tx| {
-        let (mut problems, mut former) = (Vec::new(), None);
-        events::each(tx, |number, _| {
-            if former.is_some_and(|former| former + 1 != number) {
-                problems.push(format!("the log of events has a gap before the number {number}"));
-            }
-            former = Some(number);
-            Ok(())
-        })?;
-        let last = events::last(tx)?;
-        for (listener, taken) in events::cursors(tx)?.into_iter().filter(|(_, taken)| *taken > last) {
-            problems
-                .push(format!("the endpoint {listener} has taken event {taken}, and there are only {last}"));
+fn check_events(tx: &ReadTx, report: &mut VerifyReport) -> Result<(), Error> {
+    let mut former = None;
+    events::each(tx, |number, _| {
+        if former.is_some_and(|former| former + 1 != number) {
+            report.problem(format!("the log of events has a gap before the number {number}"));
         }
-        Ok(problems)
+        former = Some(number);
+        Ok(())
     })?;
-    for problem in problems {
-        report.problem(problem);
+    let last = events::last(tx)?;
+    for (listener, taken) in events::cursors(tx)?.into_iter().filter(|(_, taken)| *taken > last) {
+        report.problem(format!("the endpoint {listener} has taken event {taken}, and there are only {last}"));
     }
     Ok(())
 }
@@ -123,8 +154,8 @@ fn read_tables(tx: &ReadTx) -> Result<Tables, Error> {
         let id = repositories::id_of(tx, &name)?.ok_or(Error::RepositoryUnknown)?;
         tables.names.insert(id, name.to_string());
     }
-    blobs::each(tx, |digest, record| {
-        tables.blobs.insert(digest, record.size);
+    blobs::each(tx, |digest, _| {
+        tables.blobs.insert(digest);
         Ok(())
     })?;
     blobs::each_link(tx, |repository, digest, _| {
@@ -171,65 +202,7 @@ fn read_tables(tx: &ReadTx) -> Result<Tables, Error> {
         tables.aliases_by_digest.insert((canonical, alias));
         Ok(())
     })?;
-    uploads::each(tx, |id, record| {
-        tables.uploads.insert(id, record.durable_len);
-        Ok(())
-    })?;
     Ok(tables)
-}
-
-fn check_blobs(inner: &Inner, tables: &Tables, depth: Depth, report: &mut VerifyReport) -> Result<(), Error> {
-    for (digest, &size) in &tables.blobs {
-        match inner.blobs.blob_len(digest)? {
-            None => report.problem(format!("the file of the blob {digest} is missing")),
-            Some(len) if len != size => {
-                report.problem(format!("the file of the blob {digest} has {len} bytes instead of {size}"));
-            }
-            Some(_) if depth == Depth::Full => {
-                let named = tables.aliases_of(digest);
-                let algorithms = named.iter().map(Digest::algorithm);
-                let computed = hash_blob(inner, digest, algorithms)?;
-                if !computed.contains(digest) {
-                    report.problem(format!("the bytes of the blob {digest} are damaged"));
-                }
-                for wrong in named.iter().filter(|name| !computed.contains(name)) {
-                    report.problem(format!("the blob {digest} is known as {wrong}, which it is not"));
-                }
-            }
-            Some(_) => {}
-        }
-    }
-    for entry in inner.blobs.walk() {
-        let (digest, _) = entry?;
-        if !tables.blobs.contains_key(&digest) {
-            report.orphans.push(format!("the file of {digest}, which no row names"));
-        }
-    }
-    Ok(())
-}
-
-/// The digests of a blob's bytes by the canonical algorithm and by `others`; none where there is no file.
-fn hash_blob(
-    inner: &Inner,
-    digest: &Digest,
-    others: impl Iterator<Item = DigestAlgorithm>,
-) -> Result<Vec<Digest>, Error> {
-    let Some(file) = inner.blobs.open_blob(digest)? else { return Ok(Vec::new()) };
-    let algorithms: BTreeSet<_> = others.chain([DigestAlgorithm::CANONICAL]).collect();
-    let mut hashers: Vec<Hasher> = algorithms.into_iter().map(Hasher::new).collect();
-    let mut buffer = vec![0; 1 << 20];
-    let mut offset = 0;
-    loop {
-        match file.read_at(&mut buffer, offset).map_err(Error::Io)? {
-            0 => return Ok(hashers.into_iter().map(Hasher::finish).collect()),
-            read => {
-                for hasher in &mut hashers {
-                    hasher.update(&buffer[..read]);
-                }
-                offset += read as u64;
-            }
-        }
-    }
 }
 
 fn check_links(tables: &Tables, report: &mut VerifyReport) {
@@ -237,7 +210,7 @@ fn check_links(tables: &Tables, report: &mut VerifyReport) {
         if !tables.names.contains_key(repository) {
             report.problem(format!("the blob {digest} is linked into a repository that doesn't exist"));
         }
-        if !tables.blobs.contains_key(digest) {
+        if !tables.blobs.contains(digest) {
             report.problem(format!("{} links the unknown blob {digest}", tables.name(*repository)));
         }
     }
@@ -257,7 +230,7 @@ fn check_links(tables: &Tables, report: &mut VerifyReport) {
 
 /// Holds signatures against the manifests that they are of: with [`Depth::Full`] each is verified.
 fn check_signatures(
-    inner: &Inner,
+    tx: &ReadTx,
     tables: &Tables,
     depth: Depth,
     report: &mut VerifyReport,
@@ -275,8 +248,7 @@ fn check_signatures(
             }
             Some(_) => {}
         }
-        let merged = inner.metadata.read(|tx| super::signatures::merged(tx, *repository, manifest));
-        match merged {
+        match super::signatures::merged(tx, *repository, manifest) {
             Ok(Some(merged)) if depth == Depth::Full => {
                 if let Err(error) = SignedManifest::parse(&merged.document) {
                     report.problem(format!("the signatures of {manifest} of {name}: {error}"));
@@ -290,13 +262,17 @@ fn check_signatures(
     Ok(())
 }
 
-fn check_manifests(inner: &Inner, tables: &Tables, report: &mut VerifyReport) -> Result<(), Error> {
+fn check_manifests(
+    tx: &ReadTx,
+    policy: &Policy,
+    tables: &Tables,
+    report: &mut VerifyReport,
+) -> Result<(), Error> {
     let mut expected_references = BTreeSet::new();
     let mut expected_referrers = BTreeSet::new();
     for ((repository, digest), record) in &tables.manifests {
         let name = tables.name(*repository);
-        let found = inner.metadata.read(|tx| manifests::payload(tx, digest, <[u8]>::to_vec))?;
-        let Some(payload) = found else {
+        let Some(payload) = manifests::payload(tx, digest, <[u8]>::to_vec)? else {
             report.problem(format!("the payload of the manifest {digest} of {name} is missing"));
             continue;
         };
@@ -317,8 +293,7 @@ fn check_manifests(inner: &Inner, tables: &Tables, report: &mut VerifyReport) ->
         };
         for child in &manifest.children {
             let named = child.descriptor.digest;
-            let canonical = inner.metadata.read(|tx| blobs::canonical(tx, &named))?;
-            let key = canonical.unwrap_or(named);
+            let key = blobs::canonical(tx, &named)?.unwrap_or(named);
             let present = tables.manifests.contains_key(&(*repository, key))
                 || tables.links.contains(&(*repository, key));
             let mut kind = None;
@@ -327,7 +302,7 @@ fn check_manifests(inner: &Inner, tables: &Tables, report: &mut VerifyReport) ->
                 kind = kind.max(tables.references.get(&(*repository, name, *digest)).copied());
             }
             let may_miss = !child.is_distributable()
-                || inner.policy.allow_sparse_indexes
+                || policy.allow_sparse_indexes
                 || kind == Some(manifests::Reference::Lists);
             if !present && !may_miss {
                 report.problem(format!("the manifest {digest} of {name} names {named}, which is not there"));
@@ -370,15 +345,6 @@ fn check_tags(tables: &Tables, report: &mut VerifyReport) {
             report.problem(format!("the index says without reason that {name}:{tag} points to {digest}"));
         }
     }
-}
-
-fn check_uploads(inner: &Inner, tables: &Tables, report: &mut VerifyReport) -> Result<(), Error> {
-    for id in inner.blobs.staged_ids()? {
-        if !tables.uploads.contains_key(id.as_bytes()) {
-            report.orphans.push(format!("the file of the upload {id}, which no row names"));
-        }
-    }
-    Ok(())
 }
 
 impl Tables {
