@@ -239,6 +239,46 @@ async fn a_deleted_manifest_takes_its_signatures_along() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_signature_that_races_with_a_deletion_comes_before_it_or_after_it() {
+    let store = Store::open().await;
+    let [old, pushed, added] = [(); 3].map(|()| Signer::generate());
+    let (first, second) = (signed(&[&old], TIME), signed(&[&pushed], TIME));
+    let third = Signature::from_json(added.sign(&payload(), TIME).as_bytes()).unwrap();
+    let mut found = [0, 0, 0];
+    for round in 0..150 {
+        let digest = store.push(&first, "1").await.unwrap();
+        let (manifests, signatures) = (store.repository().manifests(), store.repository().signatures());
+        let deletion = async {
+            // The two others take a while to verify what they bring.
+            for _ in 0..round * 4 {
+                tokio::task::yield_now().await;
+            }
+            manifests.delete(&digest).await
+        };
+        let actor = Actor::anonymous();
+        let (deleted, push, put) = tokio::join!(
+            deletion,
+            store.push(&second, "1"),
+            signatures.put(&digest, vec![third.clone()], &actor),
+        );
+        assert!(deleted.unwrap().is_some(), "it was there throughout");
+        assert_eq!(push.unwrap(), digest);
+        assert!(matches!(put, Ok(_) | Err(Error::ManifestUnknown)), "{put:?}");
+        if manifests.exists(&digest).unwrap() {
+            let keys = key_ids(&store.pull());
+            assert!(keys == sorted(&[&pushed]) || keys == sorted(&[&pushed, &added]), "{keys:?}");
+            found[keys.len()] += 1;
+            manifests.delete(&digest).await.unwrap().unwrap();
+        } else {
+            assert!(manifests.stat(&reference("1")).unwrap().is_none());
+            found[0] += 1;
+        }
+        assert!(signatures.get(&digest).unwrap().is_none());
+    }
+    eprintln!("after the deletion: {} gone, {} by one key, {} by two", found[0], found[1], found[2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_merged_manifest_stays_within_the_limit() {
     let one = signed(&[&Signer::generate()], TIME);
     let limit = one.len() + 600;

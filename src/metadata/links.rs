@@ -119,6 +119,20 @@ pub(super) fn each<L: Link>(
     })
 }
 
+/// Hands the place of every link of every repository to `row`: repository, digest and name, whether or not the link itself
+/// can be read.
+pub(super) fn each_place<L: Link>(
+    tx: &impl Read,
+    mut row: impl FnMut(RepositoryId, Digest, &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    tx.scan(L::TABLE, b"", None, |key, _| {
+        let mut parts = Parts(key);
+        let repository = repository_of(L::TABLE, &mut parts)?;
+        row(repository, digest_of(L::TABLE, &mut parts)?, parts.0)?;
+        Ok(Scan::Continue)
+    })
+}
+
 /// Some repository that links the digest, by the index.
 pub(super) fn any_repository<L: Link>(
     tx: &impl Read,

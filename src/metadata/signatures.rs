@@ -46,15 +46,12 @@ pub fn each_of(
     })
 }
 
-/// Hands every signature of every repository to `row`: repository, manifest, key id, algorithm, record.
-pub fn each(
+/// Hands repository and manifest of every signature to `row`, also of those that can't be read.
+pub fn each_manifest(
     tx: &impl Read,
-    mut row: impl FnMut(RepositoryId, Digest, &str, &str, SignatureRecord) -> Result<(), Error>,
+    mut row: impl FnMut(RepositoryId, Digest) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    links::each(tx, |repository, manifest, name, record| {
-        let (key_id, algorithm) = parts(name)?;
-        row(repository, manifest, key_id, algorithm, record)
-    })
+    links::each_place::<SignatureRecord>(tx, |repository, manifest, _| row(repository, manifest))
 }
 
 fn parts(name: &[u8]) -> Result<(&str, &str), Error> {

@@ -1,5 +1,6 @@
 //! The signatures of schema 1 manifests: taken off at a push, merged with those that are there, put back on at a pull.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -63,8 +64,14 @@ pub(super) fn stored(
     manifest: &Digest,
 ) -> Result<Vec<StoredSignature>, metadata::Error> {
     let mut found = Vec::new();
-    signatures::each_of(tx, id, manifest, |_, _, record| {
+    signatures::each_of(tx, id, manifest, |key_id, algorithm, record| {
         let signature = Signature::from_json(&record.signature).map_err(|error| damaged(manifest, &error))?;
+        if signature.key_id().to_string() != key_id || signature.algorithm().as_str() != algorithm {
+            return Err(damaged(
+                manifest,
+                &format!("one lies under {key_id} and {algorithm}, which it is not by"),
+            ));
+        }
         found.push(StoredSignature { signature, record });
         Ok(Scan::Continue)
     })?;
@@ -158,9 +165,9 @@ impl Merge {
     }
 }
 
-fn damaged(manifest: &Digest, error: &SignedManifestError) -> metadata::Error {
+fn damaged(manifest: &Digest, reason: &dyn Display) -> metadata::Error {
     metadata::Error::Damaged {
         table: Table::Signatures.name(),
-        reason: format!("the signatures of {manifest}: {error}"),
+        reason: format!("the signatures of {manifest}: {reason}"),
     }
 }

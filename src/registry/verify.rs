@@ -109,7 +109,15 @@ pub(super) fn verify(
         report.problem(format!("metadata.redb is damaged ({damage}); put it back from a backup"));
         return Ok(report);
     }
-    let mut report = inner.metadata.read(|tx| Ok(check_rows(tx, &inner.policy, options.depth)))??;
+    let mut report = match inner.metadata.read(|tx| Ok(check_rows(tx, &inner.policy, options.depth)))? {
+        // The files can be held against the rows of blobs all the same.
+        Err(Error::Metadata(damage @ metadata::Error::Damaged { .. })) => {
+            let mut report = VerifyReport::default();
+            report.problem(format!("{damage}; not all rows were checked"));
+            report
+        }
+        report => report?,
+    };
     scrub::check_files(inner, options, progress, &mut report)?;
     Ok(report)
 }
@@ -170,7 +178,7 @@ fn read_tables(tx: &ReadTx) -> Result<Tables, Error> {
         tables.repositories_by_manifest.insert((repository, digest));
         Ok(())
     })?;
-    signatures::each(tx, |repository, manifest, _, _, _| {
+    signatures::each_manifest(tx, |repository, manifest| {
         tables.signatures.insert((repository, manifest));
         Ok(())
     })?;

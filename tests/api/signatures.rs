@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use redb::ReadableTable as _;
 use serde_json::{Value, json};
 
 use crate::signer::{Signer, pretty_jws};
@@ -139,6 +140,185 @@ fn what_a_signed_manifest_gets_wrong_has_its_own_code() {
         (Content { media_type: SIGNED.into(), bytes: b"{".repeat(100_000) }, 400, "MANIFEST_INVALID"),
     ] {
         server.put_manifest("team/box", "1", &document).expect_error(status, code);
+    }
+}
+
+#[test]
+fn every_algorithm_is_taken_served_and_listed() {
+    let server = Server::start();
+    for layer in [&b"one"[..], b"two"] {
+        server.push_blob("team/box", layer);
+    }
+    // What openssl signed by RSA comes back byte for byte.
+    let rs256 = include_bytes!("../vectors/schema1/rs256.json");
+    let push = |bytes: &[u8]| {
+        let document = Content { media_type: SIGNED.into(), bytes: bytes.to_vec() };
+        server.put_manifest("team/box", "1", &document).expect(201);
+    };
+    push(rs256);
+    let path = "/v2/team/box/manifests/1";
+    let digest = sha256(include_bytes!("../vectors/schema1/payload.json"));
+    server.get(path).send().expect(200).expect_header("docker-content-digest", &digest).expect_body(rs256);
+
+    for other in [
+        &include_bytes!("../vectors/schema1/es512.json")[..],
+        include_bytes!("../vectors/schema1/rs512.json"),
+        include_bytes!("../vectors/schema1/es256.json"),
+        include_bytes!("../vectors/schema1/x5c.json"),
+        include_bytes!("../vectors/schema1/es384.json"),
+        include_bytes!("../vectors/schema1/rs384.json"),
+    ] {
+        push(other);
+    }
+    // The keys as openssl computes their ids, in their order.
+    let listed: Vec<String> = signatures(&server, "team/box", &digest)
+        .iter()
+        .map(|entry| {
+            format!("{} {}\n", entry["keyId"].as_str().unwrap(), entry["algorithm"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(listed.concat(), include_str!("../vectors/schema1/several.txt"));
+    assert_eq!(server.get(path).send().expect(200).json()["signatures"].as_array().unwrap().len(), 7);
+}
+
+/// The entity tag and the bytes of a manifest.
+fn served(server: &Server, path: &str) -> (String, Vec<u8>) {
+    let reply = server.get(path).send().expect(200);
+    (reply.header("etag").to_owned(), reply.text_whole().into_bytes())
+}
+
+#[test]
+fn a_thousand_keys_may_sign_and_one_more_is_refused_and_changes_nothing() {
+    let server = Server::start();
+    let layer = server.push_blob("team/box", b"layer");
+    let payload = payload("team/box", "1", &layer);
+    let signers: Vec<Signer> = (0..1_001).map(|_| Signer::generate()).collect();
+    let [thousand @ .., last] = &signers[..] else { panic!("there are some") };
+    let all: Vec<&Signer> = signers.iter().collect();
+    let path = "/v2/team/box/manifests/1";
+    let refused = |document: &Content| {
+        let reply = server.put_manifest("team/box", "1", document);
+        let reply = reply.expect_error(400, "MANIFEST_INVALID");
+        assert!(reply.text_whole().contains("1000"), "{}", reply.text_whole());
+    };
+    refused(&signed(&payload, &all));
+    server.get(path).send().expect_error(404, "MANIFEST_UNKNOWN");
+
+    let (half, others) = thousand.split_at(500);
+    for signers in [half, others] {
+        let document = signed(&payload, &signers.iter().collect::<Vec<_>>());
+        server.put_manifest("team/box", "1", &document).expect(201);
+    }
+    let full = served(&server, path);
+    refused(&signed(&payload, &[last]));
+    // All or nothing: the newer signature beside it isn't taken either.
+    let newer = signers[0].sign(&payload, "2016-04-08T18:52:59Z");
+    let bytes = pretty_jws(&payload, &[newer.clone(), last.sign(&payload, TIME)]);
+    refused(&Content { media_type: SIGNED.into(), bytes });
+    assert!(served(&server, path) == full, "nothing has changed");
+    let listed = signatures(&server, "team/box", &sha256(&payload));
+    assert_eq!(listed.len(), 1_000);
+    assert!(listed.iter().all(|entry| entry["keyId"] != json!(last.key_id())));
+
+    let newer = Content { media_type: SIGNED.into(), bytes: pretty_jws(&payload, &[newer]) };
+    server.put_manifest("team/box", "1", &newer).expect(201);
+    assert!(served(&server, path) != full, "who has signed already may sign again");
+    assert_eq!(signatures(&server, "team/box", &sha256(&payload)).len(), 1_000);
+}
+
+#[test]
+fn a_signature_that_would_make_the_manifest_too_long_is_refused_and_changes_nothing() {
+    let server = Server::with(&[("manifests.max_size", "2 KiB")]);
+    let layer = server.push_blob("team/box", b"layer");
+    let payload = payload("team/box", "1", &layer);
+    let path = "/v2/team/box/manifests/1";
+    let push = |signer: &Signer| server.put_manifest("team/box", "1", &signed(&payload, &[signer]));
+    push(&Signer::generate()).expect(201);
+    let (mut taken, mut before) = (1, served(&server, path));
+    let refused = loop {
+        let reply = push(&Signer::generate());
+        if reply.status != 201 {
+            break reply;
+        }
+        taken += 1;
+        before = served(&server, path);
+    };
+    let message = refused.expect_error(400, "MANIFEST_INVALID").text_whole();
+    assert!(message.contains("at most 2048 are allowed"), "{message}");
+    assert!(served(&server, path) == before, "nothing has changed");
+    assert_eq!(signatures(&server, "team/box", &sha256(&payload)).len(), taken);
+    assert!(before.1.len() <= 2_048, "{}", before.1.len());
+}
+
+/// Changes the rows of the signatures of a stopped server.
+fn change_signatures(
+    server: &Server,
+    change: impl Fn(&[u8], &[u8]) -> (Vec<u8>, Vec<u8>),
+) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let database = redb::Database::open(server.data().join(orlop::metadata::FILE_NAME)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let mut former = Vec::new();
+    {
+        let definition = redb::TableDefinition::<&[u8], &[u8]>::new("signatures");
+        let mut table = transaction.open_table(definition).unwrap();
+        for row in table.iter().unwrap() {
+            let (key, value) = row.unwrap();
+            former.push((key.value().to_vec(), value.value().to_vec()));
+        }
+        for (key, value) in &former {
+            table.remove(key.as_slice()).unwrap();
+            let (key, value) = change(key, value);
+            table.insert(key.as_slice(), value.as_slice()).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+    former
+}
+
+#[test]
+fn damaged_signatures_are_reported_and_fail_their_manifest_only() {
+    type Change = fn(&[u8], &[u8]) -> (Vec<u8>, Vec<u8>);
+    let changes: [(&str, Change); 5] = [
+        ("no record", |key, _| (key.to_vec(), b"garbage".to_vec())),
+        ("nothing", |key, _| (key.to_vec(), Vec::new())),
+        ("cut short", |key, value| (key.to_vec(), value[..value.len() / 2].to_vec())),
+        ("no JSON", |key, value| {
+            let text = value.iter().map(|byte| if *byte == b'{' { b'[' } else { *byte });
+            (key.to_vec(), text.collect())
+        }),
+        ("another key", |key, value| {
+            let mut key = key.to_vec();
+            let last = key.len() - "ABCD\0ES256".len();
+            key[last] = if key[last] == b'A' { b'B' } else { b'A' };
+            (key, value.to_vec())
+        }),
+    ];
+    let mut server = Server::start();
+    let layer = server.push_blob("team/box", b"layer");
+    let payload = payload("team/box", "1", &layer);
+    server.put_manifest("team/box", "1", &signed(&payload, &[&Signer::generate()])).expect(201);
+    server.push_image("team/box", "other", 1);
+    let path = "/v2/team/box/manifests/1";
+    let list = format!("/v2/_orlop/repositories/team/box/signatures/{}", sha256(&payload));
+    let sound = served(&server, path);
+    for (what, change) in changes {
+        server.stop();
+        let former = change_signatures(&server, change);
+        let problems = server.problems();
+        assert!(problems.iter().any(|problem| problem.contains("signatures")), "{what}: {problems:?}");
+        server.run_again();
+        for path in [path, list.as_str()] {
+            server.get(path).send().expect_error(500, "UNKNOWN");
+        }
+        server
+            .put_manifest("team/box", "1", &signed(&payload, &[&Signer::generate()]))
+            .expect_error(500, "UNKNOWN");
+        server.get("/v2/team/box/manifests/other").send().expect(200);
+        server.stop();
+        assert!(!server.log().contains("panicked"), "{what}: {}", server.log());
+        change_signatures(&server, |_, _| former[0].clone());
+        server.run_again();
+        assert!(served(&server, path) == sound, "{what}");
     }
 }
 
