@@ -514,16 +514,26 @@ async fn a_tarsum_is_verified_and_mapped_to_the_canonical_digest_of_the_archive(
     assert_eq!(one.get(sum).await.unwrap(), Some(layer.clone()));
     assert_eq!(store.repository("none").blobs().stat(sum).unwrap(), None);
 
-    // The same files in another order are other bytes of the same tarsum: each repository finds what it may read.
+    // The same files in another order are other bytes of the same tarsum. Who has some archive of it gets nobody else's.
     let turned = archive(&[("b", "second"), ("a", "first")]);
     assert_eq!((tarsum(&turned), turned == layer), (sum, false));
     let two = store.repository("two").blobs();
     let mut writer = two.create(DigestAlgorithm::CANONICAL, &anonymous()).unwrap();
     writer.write(turned.clone()).await.unwrap();
     assert_eq!(writer.commit(sum).await.unwrap().digest, sha256(&turned));
-    for (blobs, own) in [(&one, &layer), (&two, &turned)] {
-        assert_eq!(blobs.get(sum).await.unwrap(), Some(layer.clone()));
+    for (blobs, own, other) in [(&one, &layer, &turned), (&two, &turned, &layer)] {
+        assert_eq!(blobs.get(sum).await.unwrap(), Some(own.clone()));
         assert_eq!(blobs.get(sha256(own)).await.unwrap(), Some(own.clone()));
+        assert_eq!(blobs.stat(sha256(other)).unwrap(), None);
+    }
+
+    // Of its own, a repository finds the one that came last.
+    let both = store.repository("both").blobs();
+    for archive in [&turned, &layer] {
+        let mut writer = both.create(DigestAlgorithm::CANONICAL, &anonymous()).unwrap();
+        writer.write(archive.clone()).await.unwrap();
+        writer.commit(sum).await.unwrap();
+        assert_eq!(both.get(sum).await.unwrap(), Some(archive.clone()));
     }
 
     // Other files, and what is no archive at all.
@@ -535,10 +545,16 @@ async fn a_tarsum_is_verified_and_mapped_to_the_canonical_digest_of_the_archive(
         assert!(matches!(refused, Err(Error::DigestMismatch { .. } | Error::TarSum(_))), "{refused:?}");
         assert!(two.resume(&id).await.unwrap().is_none());
     }
-    let mounted = store.repository("three").blobs().mount(sum, None, &anonymous()).await.unwrap();
-    assert_eq!(mounted.unwrap().digest, sha256(&layer));
+    let three = store.repository("three").blobs();
+    for (from, archive) in [(None, &layer), (Some("two"), &turned)] {
+        let from = from.map(|from| from.parse::<RepositoryName>().unwrap());
+        let mounted = three.mount(sum, from.as_ref(), &anonymous()).await.unwrap();
+        assert_eq!(mounted.unwrap().digest, sha256(archive));
+        assert_eq!(three.get(sum).await.unwrap(), Some(archive.clone()));
+    }
     assert!(one.delete(sum).await.unwrap());
     assert_eq!(one.stat(sum).unwrap(), None);
+    assert_eq!(two.get(sum).await.unwrap(), Some(turned));
     store.verify();
 }
 

@@ -1,5 +1,7 @@
 //! Blobs: global descriptors, the links that say who may read them where, and the other digests that they are known by.
 
+use std::fmt;
+
 use bincode::{Decode, Encode};
 
 use super::codec::{self, Record};
@@ -7,6 +9,7 @@ use super::key::{Key, Parts};
 use super::links::{self, Link, Place};
 use super::repositories::RepositoryId;
 use super::{Error, Read, Scan, Table, WriteTx};
+use crate::oci::tarsum::TarSum;
 use crate::oci::{Digest, DigestAlgorithm, MediaType, ProvisionalDigest};
 
 /// The global descriptor of a blob whose bytes lie in the blob directory.
@@ -137,40 +140,103 @@ pub fn canonical(tx: &impl Read, digest: &Digest) -> Result<Option<Digest>, Erro
     tx.get(Table::DigestAliases, Key::new().digest(digest), codec::decode)
 }
 
-/// The same for a digest of any domain.
-pub fn resolve(tx: &impl Read, digest: &ProvisionalDigest) -> Result<Option<Digest>, Error> {
+/// The canonical digest that content of the repository has under a digest of any domain. Whether the repository has it is
+/// for the caller to see.
+///
+/// A tarsum stands for what is in an archive, and archives of different bytes may have the same one. So it is known in the
+/// repository that it came to, and says nothing of anybody else's archives.
+pub fn resolve(
+    tx: &impl Read,
+    repository: RepositoryId,
+    digest: &ProvisionalDigest,
+) -> Result<Option<Digest>, Error> {
     match digest {
         ProvisionalDigest::Digest(digest) => canonical(tx, digest),
         ProvisionalDigest::TarSum(sum) => {
-            tx.get(Table::DigestAliases, Key::new().bytes(&sum.to_key()), codec::decode)
+            let alias = Alias::TarSum(*sum, repository);
+            tx.get(Table::DigestAliases, alias.key(), codec::decode)
         }
     }
 }
 
-/// Records that content is also known as `alias`; nothing where `alias` is the canonical digest itself.
-pub fn insert_alias(
-    tx: &WriteTx<'_>,
-    alias: impl Into<ProvisionalDigest>,
-    canonical: &Digest,
-) -> Result<(), Error> {
-    let alias = alias.into();
-    if alias.digest() == Some(canonical) {
+/// Some repository that a tarsum is known in; it need not have the archive any more.
+pub fn repository_of_tarsum(tx: &impl Read, sum: &TarSum) -> Result<Option<RepositoryId>, Error> {
+    let mut found = None;
+    tx.scan(Table::DigestAliases, &sum.to_key(), None, |key, _| {
+        found = Some(repository_of(Table::DigestAliases, &mut Parts(key))?);
+        Ok(Scan::Stop)
+    })?;
+    Ok(found)
+}
+
+/// What content is known by beside its canonical digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Alias {
+    /// A digest of the bytes, of another algorithm.
+    Digest(Digest),
+    /// A tarsum, in one repository.
+    TarSum(TarSum, RepositoryId),
+}
+
+impl Alias {
+    /// What the repository knows content by.
+    pub fn of(digest: ProvisionalDigest, repository: RepositoryId) -> Alias {
+        match digest {
+            ProvisionalDigest::Digest(digest) => Alias::Digest(digest),
+            ProvisionalDigest::TarSum(sum) => Alias::TarSum(sum, repository),
+        }
+    }
+
+    fn key(&self) -> Key {
+        match self {
+            Alias::Digest(digest) => Key::new().digest(digest),
+            Alias::TarSum(sum, repository) => Key::new().bytes(&sum.to_key()).number(repository.number()),
+        }
+    }
+
+    /// Reads the whole rest of a key of `table`.
+    fn read(table: Table, rest: &[u8]) -> Result<Alias, Error> {
+        if let Some(digest) = Digest::from_key(rest) {
+            return Ok(Alias::Digest(digest));
+        }
+        let sum = rest.split_at_checked(TarSum::KEY_LEN);
+        let sum = sum.and_then(|(sum, repository)| Some((TarSum::from_key(sum)?, repository)));
+        let (sum, repository) = sum.ok_or_else(|| damaged_key(table, "digest"))?;
+        Ok(Alias::TarSum(sum, repository_of(table, &mut Parts(repository))?))
+    }
+}
+
+impl fmt::Display for Alias {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Alias::Digest(digest) => fmt::Display::fmt(digest, f),
+            Alias::TarSum(sum, _) => fmt::Display::fmt(sum, f),
+        }
+    }
+}
+
+/// Records what content is also known by, in place of what that stood for; nothing where it is the canonical digest itself.
+pub fn insert_alias(tx: &WriteTx<'_>, alias: Alias, canonical: &Digest) -> Result<(), Error> {
+    if alias == Alias::Digest(*canonical) {
         return Ok(());
     }
-    let former = resolve(tx, &alias)?;
-    let alias = alias.to_key();
-    if let Some(former) = former.filter(|former| former != canonical) {
-        tx.remove(Table::AliasesByDigest, Key::new().digest(&former).bytes(&alias))?;
+    let key = alias.key();
+    let former: Option<Digest> = tx.get(Table::DigestAliases, &key, codec::decode)?;
+    if former == Some(*canonical) {
+        return Ok(());
     }
-    tx.insert(Table::DigestAliases, Key::new().bytes(&alias), &codec::encode(canonical))?;
-    tx.insert(Table::AliasesByDigest, Key::new().digest(canonical).bytes(&alias), &[])
+    if let Some(former) = former {
+        tx.remove(Table::AliasesByDigest, Key::new().digest(&former).bytes(key.as_ref()))?;
+    }
+    tx.insert(Table::DigestAliases, &key, &codec::encode(canonical))?;
+    tx.insert(Table::AliasesByDigest, Key::new().digest(canonical).bytes(key.as_ref()), &[])
 }
 
 /// The digests of other algorithms under which the content with the canonical digest is known.
 pub fn aliases(tx: &impl Read, canonical: &Digest) -> Result<Vec<Digest>, Error> {
     let mut aliases = Vec::new();
     tx.scan(Table::AliasesByDigest, Key::new().digest(canonical).as_ref(), None, |key, _| {
-        if let ProvisionalDigest::Digest(alias) = provisional_of(Table::AliasesByDigest, key)? {
+        if let Alias::Digest(alias) = Alias::read(Table::AliasesByDigest, key)? {
             aliases.push(alias);
         }
         Ok(Scan::Continue)
@@ -178,31 +244,26 @@ pub fn aliases(tx: &impl Read, canonical: &Digest) -> Result<Vec<Digest>, Error>
     Ok(aliases)
 }
 
-/// The whole rest of a key of `table` as a digest of any domain.
-fn provisional_of(table: Table, rest: &[u8]) -> Result<ProvisionalDigest, Error> {
-    ProvisionalDigest::from_key(rest).ok_or_else(|| damaged_key(table, "digest"))
-}
-
-/// Hands every digest of another domain to `row`, with the canonical one.
+/// Hands everything that content is also known by to `row`, with the canonical digest.
 pub fn each_alias(
     tx: &impl Read,
-    mut row: impl FnMut(ProvisionalDigest, Digest) -> Result<(), Error>,
+    mut row: impl FnMut(Alias, Digest) -> Result<(), Error>,
 ) -> Result<(), Error> {
     tx.scan(Table::DigestAliases, b"", None, |key, value| {
-        row(provisional_of(Table::DigestAliases, key)?, codec::decode(value)?)?;
+        row(Alias::read(Table::DigestAliases, key)?, codec::decode(value)?)?;
         Ok(Scan::Continue)
     })
 }
 
-/// Hands every row of the index from canonical digests to the others to `row`.
+/// Hands every row of the index from canonical digests to what their content is also known by to `row`.
 pub fn each_alias_by_digest(
     tx: &impl Read,
-    mut row: impl FnMut(Digest, ProvisionalDigest) -> Result<(), Error>,
+    mut row: impl FnMut(Digest, Alias) -> Result<(), Error>,
 ) -> Result<(), Error> {
     tx.scan(Table::AliasesByDigest, b"", None, |key, _| {
         let mut parts = Parts(key);
         let canonical = digest_of(Table::AliasesByDigest, &mut parts)?;
-        row(canonical, provisional_of(Table::AliasesByDigest, parts.0)?)?;
+        row(canonical, Alias::read(Table::AliasesByDigest, parts.0)?)?;
         Ok(Scan::Continue)
     })
 }

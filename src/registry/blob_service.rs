@@ -8,7 +8,7 @@ use super::repository::Scope;
 use super::{Actor, BlobDescriptor, BlobReader, Error, events, sessions};
 use crate::blobs::UploadId;
 use crate::clock::Timestamp;
-use crate::metadata::blobs::{self, LinkRecord};
+use crate::metadata::blobs::{self, Alias, LinkRecord};
 use crate::metadata::events::{Action, EventTarget, TargetKind};
 use crate::metadata::{manifests, repositories};
 use crate::oci::{Digest, DigestAlgorithm, ProvisionalDigest, RepositoryName};
@@ -28,7 +28,7 @@ impl BlobService {
     pub fn stat(&self, digest: impl Into<ProvisionalDigest>) -> Result<Option<BlobDescriptor>, Error> {
         let digest = digest.into();
         let found = self.scope.look_up(|tx, id| {
-            let Some(canonical) = blobs::resolve(tx, &digest)? else { return Ok(None) };
+            let Some(canonical) = blobs::resolve(tx, id, &digest)? else { return Ok(None) };
             let Some(link) = blobs::link(tx, id, &canonical)? else { return Ok(None) };
             let Some(blob) = blobs::get(tx, &canonical)? else { return Ok(None) };
             Ok(Some(BlobDescriptor {
@@ -99,14 +99,17 @@ impl BlobService {
         let now = scope.inner.clock.now();
         self.scope
             .write(move |tx| {
-                let Some(canonical) = blobs::resolve(tx, &named)? else { return Ok(None) };
-                let named = *named.digest().unwrap_or(&canonical);
-                let Some(blob) = blobs::get(tx, &canonical)? else { return Ok(None) };
-                let source = match &from {
-                    Some(from) => repositories::id_of(tx, from)?,
-                    None => blobs::any_repository(tx, &canonical)?,
+                let source = match (&from, named) {
+                    (Some(from), _) => repositories::id_of(tx, from)?,
+                    (None, ProvisionalDigest::TarSum(sum)) => blobs::repository_of_tarsum(tx, &sum)?,
+                    (None, ProvisionalDigest::Digest(digest)) => match blobs::canonical(tx, &digest)? {
+                        Some(canonical) => blobs::any_repository(tx, &canonical)?,
+                        None => None,
+                    },
                 };
                 let Some(source) = source else { return Ok(None) };
+                let Some(canonical) = blobs::resolve(tx, source, &named)? else { return Ok(None) };
+                let Some(blob) = blobs::get(tx, &canonical)? else { return Ok(None) };
                 let Some(link) = blobs::link(tx, source, &canonical)? else { return Ok(None) };
                 let from = repositories::get(tx, source)?.map(|source| source.name);
                 // What isn't served can't be had by a mount either.
@@ -116,6 +119,8 @@ impl BlobService {
                 let id = repositories::ensure(tx, &scope.name, now, actor.as_str())?;
                 let link = LinkRecord { created_at: now.millis(), actor: actor.as_str().into(), ..link };
                 blobs::insert_link(tx, id, &canonical, &link)?;
+                blobs::insert_alias(tx, Alias::of(named, id), &canonical)?;
+                let named = *named.digest().unwrap_or(&canonical);
                 let target = events::blob(&scope.name, named, &link.media_type, blob.size);
                 scope.tell(tx, now, Action::Mount, EventTarget { from, ..target })?;
                 Ok(Some(BlobDescriptor {
@@ -164,7 +169,7 @@ impl BlobService {
         self.scope
             .write(move |tx| {
                 let id = scope.id(tx)?;
-                let Some(canonical) = blobs::resolve(tx, &named)? else { return Ok(false) };
+                let Some(canonical) = blobs::resolve(tx, id, &named)? else { return Ok(false) };
                 let named = *named.digest().unwrap_or(&canonical);
                 if blobs::link(tx, id, &canonical)?.is_none() {
                     return Ok(false);
@@ -193,16 +198,16 @@ impl BlobService {
         self.scope
             .write(move |tx| {
                 let id = scope.id(tx)?;
-                let canonical = blobs::resolve(tx, &known)?.ok_or(Error::BlobUnknown(known))?;
+                let canonical = blobs::resolve(tx, id, &known)?.ok_or(Error::BlobUnknown(known))?;
                 if blobs::link(tx, id, &canonical)?.is_none() && !manifests::exists(tx, id, &canonical)? {
                     return Err(Error::BlobUnknown(known));
                 }
-                match blobs::resolve(tx, &alias)? {
+                match blobs::resolve(tx, id, &alias)? {
                     Some(taken) if taken == canonical => {}
                     Some(taken) => {
                         return Err(Error::DigestMismatch { claimed: alias, computed: taken.into() });
                     }
-                    None => blobs::insert_alias(tx, alias, &canonical)?,
+                    None => blobs::insert_alias(tx, Alias::of(alias, id), &canonical)?,
                 }
                 Ok(canonical)
             })

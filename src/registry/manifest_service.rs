@@ -285,7 +285,7 @@ impl Push {
         }
         manifests::insert(tx, id, &self.canonical, &record, &self.payload)?;
         merge.write(tx, id, &self.canonical, record.pushed_at, &record.actor)?;
-        blobs::insert_alias(tx, self.digest, &self.canonical)?;
+        blobs::insert_alias(tx, blobs::Alias::Digest(self.digest), &self.canonical)?;
         for (child, kind) in &children {
             manifests::insert_reference(tx, id, child, &self.canonical, *kind)?;
         }

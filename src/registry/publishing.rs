@@ -8,7 +8,7 @@ use super::sessions::{self, Held, Session, blocking};
 use super::{BlobDescriptor, Error, Inner, events};
 use crate::blobs::{DigestGuard, StagedBlob, UploadId};
 use crate::clock::Timestamp;
-use crate::metadata::blobs::{BlobRecord, LinkRecord};
+use crate::metadata::blobs::{Alias, BlobRecord, LinkRecord};
 use crate::metadata::events::Action;
 use crate::metadata::{blobs, repositories, uploads};
 use crate::oci::tarsum::{TarSum, TarSumVersion, TarSummer};
@@ -121,14 +121,7 @@ impl Published {
                     blobs::insert(tx, &canonical, &blob)?;
                     blob
                 };
-                match blobs::resolve(tx, &named)? {
-                    // Two archives of the same tarsum may have different bytes. Whoever has one of them may read what the
-                    // tarsum stands for here, the first that came.
-                    Some(first) if first != canonical && blobs::get(tx, &first)?.is_some() => {
-                        blobs::insert_link(tx, repository, &first, &link)?;
-                    }
-                    Some(_) | None => blobs::insert_alias(tx, named, &canonical)?,
-                }
+                blobs::insert_alias(tx, Alias::of(named, repository), &canonical)?;
                 blobs::insert_link(tx, repository, &canonical, &link)?;
                 if recorded {
                     uploads::remove(tx, &id)?;

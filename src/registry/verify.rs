@@ -10,7 +10,7 @@ use crate::metadata::manifests::ManifestRecord;
 use crate::metadata::repositories::RepositoryId;
 use crate::metadata::{self, ReadTx, blobs, events, manifests, repositories, signatures, tags};
 use crate::oci::schema1::SignedManifest;
-use crate::oci::{Digest, DigestAlgorithm, Manifest, MediaType, ProvisionalDigest};
+use crate::oci::{Digest, DigestAlgorithm, Manifest, MediaType};
 
 /// The most problems, and the most left-over files, that a report lists; further ones are counted.
 const MAX_LISTED: usize = 1000;
@@ -84,9 +84,9 @@ struct Tables {
     referrers: BTreeSet<(RepositoryId, Digest, Digest)>,
     tags: BTreeMap<(RepositoryId, String), Digest>,
     tags_by_manifest: BTreeSet<(RepositoryId, Digest, String)>,
-    /// Canonical digest, digest of another domain: as the aliases say, and as their index says.
-    aliases: BTreeSet<(Digest, ProvisionalDigest)>,
-    aliases_by_digest: BTreeSet<(Digest, ProvisionalDigest)>,
+    /// Canonical digest, and what its content is also known by: as the aliases say, and as their index says.
+    aliases: BTreeSet<(Digest, blobs::Alias)>,
+    aliases_by_digest: BTreeSet<(Digest, blobs::Alias)>,
 }
 
 /// Checks the whole store: first the rows, then the files.
@@ -359,8 +359,12 @@ impl Tables {
     /// The digests of other algorithms under which the content is known.
     fn aliases_of(&self, canonical: &Digest) -> Vec<Digest> {
         // Digests order by algorithm, of which the canonical one is the first.
-        let known = self.aliases_by_digest.range((*canonical, canonical.into())..);
-        known.take_while(|(of, _)| of == canonical).filter_map(|(_, alias)| alias.digest().copied()).collect()
+        let known = self.aliases_by_digest.range((*canonical, blobs::Alias::Digest(*canonical))..);
+        let digests = known.take_while(|(of, _)| of == canonical).filter_map(|(_, alias)| match alias {
+            blobs::Alias::Digest(digest) => Some(*digest),
+            blobs::Alias::TarSum(..) => None,
+        });
+        digests.collect()
     }
 
     fn name(&self, repository: RepositoryId) -> &str {

@@ -5,8 +5,8 @@ use axum::response::Response;
 use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, RANGE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::oci::{ProvisionalDigest, RepositoryName};
-use crate::registry::{self, BlobReader};
+use crate::oci::{Digest, ProvisionalDigest, RepositoryName};
+use crate::registry::{self, BlobReader, BlobService};
 
 use super::super::body::BlobBodies;
 use super::super::errors::{ApiError, ErrorCode};
@@ -20,21 +20,24 @@ const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 
 /// Answers with a blob, or with the parts of it that are asked for.
 pub(super) fn get_blob(call: &Call<'_>, name: &RepositoryName, digest: &ProvisionalDigest) -> Answer {
-    let entity_tag = entity_tag(digest);
     let blobs = call.repository(name).blobs();
+    let bytes = digest_of_bytes(&blobs, digest)?;
+    let entity_tag = entity_tag(&bytes);
     if is_unchanged(call.headers(), &entity_tag) {
-        let Some(blob) = blobs.stat(digest)? else { return Err(unknown(digest)) };
+        let Some(blob) = blobs.stat(bytes)? else { return Err(unknown(digest)) };
         return Ok(not_modified(digest, entity_tag, blob.size));
     }
-    let Some(blob) = blobs.open(digest)? else { return Err(unknown(digest)) };
+    let Some(blob) = blobs.open(bytes)? else { return Err(unknown(digest)) };
     let selection = selected(call.headers(), &entity_tag, blob.size())?;
     Ok(with_bytes(&call.app.bodies, blob, selection, |status| described(status, digest, entity_tag)))
 }
 
 /// Answers with what is known of a blob, without its bytes.
 pub(super) fn head_blob(call: &Call<'_>, name: &RepositoryName, digest: &ProvisionalDigest) -> Answer {
-    let entity_tag = entity_tag(digest);
-    let Some(blob) = call.repository(name).blobs().stat(digest)? else { return Err(unknown(digest)) };
+    let blobs = call.repository(name).blobs();
+    let bytes = digest_of_bytes(&blobs, digest)?;
+    let entity_tag = entity_tag(&bytes);
+    let Some(blob) = blobs.stat(bytes)? else { return Err(unknown(digest)) };
     if is_unchanged(call.headers(), &entity_tag) {
         return Ok(not_modified(digest, entity_tag, blob.size));
     }
@@ -57,6 +60,17 @@ pub(super) async fn delete_blob(
     }
 }
 
+/// A digest that always stands for the same bytes: of a tarsum, which may lead to another archive tomorrow, the canonical one.
+fn digest_of_bytes(blobs: &BlobService, digest: &ProvisionalDigest) -> Result<Digest, ApiError> {
+    match digest {
+        ProvisionalDigest::Digest(digest) => Ok(*digest),
+        ProvisionalDigest::TarSum(_) => match blobs.stat(digest)? {
+            Some(blob) => Ok(blob.digest),
+            None => Err(unknown(digest)),
+        },
+    }
+}
+
 fn unknown(digest: &ProvisionalDigest) -> ApiError {
     registry::Error::BlobUnknown(*digest).into()
 }
@@ -67,7 +81,9 @@ fn described(status: StatusCode, digest: &ProvisionalDigest, entity_tag: HeaderV
     let headers = response.headers_mut();
     headers.insert(CONTENT_DIGEST.clone(), value(digest.to_string()));
     headers.insert(ETAG, entity_tag);
-    headers.insert(CACHE_CONTROL, FOR_A_YEAR);
+    if digest.digest().is_some() {
+        headers.insert(CACHE_CONTROL, FOR_A_YEAR);
+    }
     headers.insert(ACCEPT_RANGES, BYTES);
     response
 }

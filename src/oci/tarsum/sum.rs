@@ -48,6 +48,9 @@ pub struct TarSum {
 }
 
 impl TarSum {
+    /// The length of the stored form.
+    pub const KEY_LEN: usize = 33;
+
     pub(super) fn new(version: TarSumVersion, digest: &Digest) -> TarSum {
         let bytes = *digest.as_sha256().expect("a tarsum is computed by SHA-256");
         TarSum { version, bytes }
