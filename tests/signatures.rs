@@ -5,11 +5,16 @@
     reason = "a test fails by panicking, and tells its figures"
 )]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
 use bytes::Bytes;
 use orlop::clock::monotonic;
 use orlop::oci::schema1::{Signature, SignedManifest, SignedManifestError, TrustRoots};
 use orlop::oci::{Digest, DigestAlgorithm, MediaType, Reference, RepositoryName};
-use orlop::registry::{Actor, Depth, Error, ManifestPut, Options, Registry, Repository, Verified};
+use orlop::registry::{
+    Actor, Depth, Error, ManifestPut, ManifestService, Options, Registry, Repository, Verified,
+};
 use tempfile::TempDir;
 
 #[path = "schema1/signer.rs"]
@@ -314,6 +319,75 @@ async fn a_hundred_hosts_sign_at_once_and_all_are_served() {
         begin.elapsed()
     );
     assert_eq!(key_ids(&document), sorted(&signers.iter().collect::<Vec<_>>()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_manifest_that_nobody_signs_meanwhile_is_served_from_memory() {
+    let mut metrics = None;
+    let store = Store::with(|options| metrics = Some(options.metrics.clone())).await;
+    let metrics = metrics.unwrap();
+    store.push(&signed(&[&Signer::generate()], TIME), "1").await.unwrap();
+    let manifests = store.repository().manifests();
+    let first = manifests.get(&reference("1")).unwrap().unwrap();
+    let (hits, misses) = metrics.descriptor_cache();
+    for _ in 0..10 {
+        let again = manifests.get(&reference("1")).unwrap().unwrap();
+        assert_eq!(again, first);
+        assert_eq!(again.1.as_ptr(), first.1.as_ptr(), "it was put together once");
+        assert_eq!(manifests.stat(&reference("1")).unwrap().unwrap(), first.0);
+    }
+    assert_eq!(metrics.descriptor_cache(), (hits + 20, misses), "no row was read");
+    store.push(&signed(&[&Signer::generate()], TIME), "1").await.unwrap();
+    assert_eq!(key_ids(&store.pull()).len(), 2);
+}
+
+/// Pulls without end, while `known` has a number of hundreds that is even while nobody deletes, and the number of signatures
+/// that were acknowledged since; checks that a pull has these, and returns how many pulls there were.
+fn pull_and_check(manifests: &ManifestService, known: &AtomicUsize, done: &AtomicBool) -> usize {
+    let mut pulls = 0;
+    while !done.load(Ordering::SeqCst) {
+        let before = known.load(Ordering::SeqCst);
+        let pulled = manifests.get(&reference("1")).unwrap();
+        let after = known.load(Ordering::SeqCst);
+        let found = pulled.map_or(0, |(descriptor, document)| {
+            assert_eq!(descriptor.size, document.len() as u64);
+            key_ids(&document).len()
+        });
+        if before / 100 == after / 100 && before / 100 % 2 == 0 {
+            // The next one may be there before its push is answered.
+            assert!((before % 100..=after % 100 + 1).contains(&found), "{before} to {after}: {found}");
+        }
+        pulls += 1;
+    }
+    pulls
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_has_every_signature_that_was_acknowledged_before_it_and_none_of_a_deleted_manifest() {
+    // With room for the whole manifest in the cache, and for its first signatures only.
+    for manifest_bytes in [8 << 20, 32 << 10] {
+        let store = Store::with(|options| options.database.cache.manifest_bytes = manifest_bytes).await;
+        let documents: Vec<_> = (0..20).map(|_| signed(&[&Signer::generate()], TIME)).collect();
+        let (known, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let readers = [(); 2].map(|()| {
+            let (manifests, known, done) = (store.repository().manifests(), known.clone(), done.clone());
+            std::thread::spawn(move || pull_and_check(&manifests, &known, &done))
+        });
+        for round in (0..6).step_by(2) {
+            for (number, document) in documents.iter().enumerate() {
+                store.push(document, "1").await.unwrap();
+                known.fetch_add(1, Ordering::SeqCst);
+                assert_eq!(key_ids(&store.pull()).len(), number + 1);
+            }
+            known.store(100 * (round + 1), Ordering::SeqCst);
+            store.repository().manifests().delete(&sha256(&payload())).await.unwrap().unwrap();
+            known.store(100 * (round + 2), Ordering::SeqCst);
+        }
+        done.store(true, Ordering::SeqCst);
+        for reader in readers {
+            assert!(reader.join().unwrap() > 0);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

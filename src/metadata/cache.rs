@@ -5,6 +5,9 @@
 //! read that began before the end of a change can't put what it saw back. So a hit is what a transaction begun at that
 //! moment would have found, also between a commit and its answer.
 //!
+//! The signatures of a manifest are the exception: what is cached is the manifest with all of them, under the part of their
+//! keys that they have in common, and a write of any of them takes it out.
+//!
 //! How a late reader is told: every change, at its begin and at its end, takes the next number of one sequence and leaves
 //! it in the shard of its row. A read notes the sequence before its transaction begins; what it saw is taken into a shard
 //! only if no later number stands there, and if nobody is changing the very row.
@@ -24,6 +27,9 @@ const SHARDS: usize = 16;
 const PAYLOAD_SHARDS: usize = 4;
 /// What a row costs besides its bytes.
 const OVERHEAD: usize = 128;
+
+/// How long the beginning is that the keys of a manifest's signatures have in common: its repository and canonical digest.
+const SIGNED_MANIFEST: usize = 8 + 1 + 32;
 
 /// How much is cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +95,15 @@ impl Caches {
         self.is_on.load(Ordering::Relaxed)
     }
 
+    /// Where the cache has a row, or what is made of it: signed manifests lie beside the payloads, whose keys are shorter.
+    pub(super) fn place(table: Table, key: &[u8]) -> (Table, &[u8]) {
+        if table == Table::Signatures {
+            (Table::ManifestPayloads, &key[..key.len().min(SIGNED_MANIFEST)])
+        } else {
+            (table, key)
+        }
+    }
+
     /// Hands the row to `read`, if it is here.
     pub(super) fn get<R>(&self, table: Table, key: &[u8], read: impl FnOnce(&Bytes) -> R) -> Option<R> {
         let rows = self.tables[table as usize].as_ref()?.shard(key).read();
@@ -118,6 +133,7 @@ impl Caches {
 
     /// Takes the row out and keeps it out until the change is dropped, which has to be after the commit.
     pub(super) fn change(self: &Arc<Caches>, table: Table, key: &[u8]) -> Option<Change> {
+        let (table, key) = Caches::place(table, key);
         let cache = self.tables[table as usize].as_ref()?;
         let key: Arc<[u8]> = key.into();
         let mut rows = cache.shard(&key).write();
@@ -472,5 +488,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_change_of_any_signature_takes_out_the_manifest_with_all_of_them() {
+        let caches = caches(8);
+        let (signed, other) = ([7; SIGNED_MANIFEST], [8; SIGNED_MANIFEST]);
+        for manifest in [&signed, &other] {
+            let (table, place) = Caches::place(Table::Signatures, manifest);
+            caches.fill(caches.ticket(), table, place, Bytes::from_static(b"merged"));
+        }
+        let cached = |manifest: &[u8]| {
+            let (table, place) = Caches::place(Table::Signatures, manifest);
+            caches.get(table, place, Bytes::clone).is_some()
+        };
+        let late = caches.ticket();
+        let change = caches.change(Table::Signatures, &[&signed[..], b"key\0ES256"].concat());
+        assert!(!cached(&signed) && cached(&other));
+        drop(change);
+        let (table, place) = Caches::place(Table::Signatures, &signed);
+        caches.fill(late, table, place, Bytes::from_static(b"merged"));
+        assert!(!cached(&signed), "who began before the change can't bring it back");
     }
 }

@@ -1,8 +1,10 @@
 //! Signatures: who has signed a manifest of a repository, one for each key and algorithm.
 
 use bincode::{Decode, Encode};
+use bytes::Bytes;
 
 use super::codec::Record;
+use super::key::Key;
 use super::links::{self, Link, Place};
 use super::repositories::RepositoryId;
 use super::{Error, Read, Scan, Table, WriteTx, blobs};
@@ -58,6 +60,17 @@ fn parts(name: &[u8]) -> Result<(&str, &str), Error> {
     let text = std::str::from_utf8(name).ok();
     text.and_then(|text| text.split_once('\0'))
         .ok_or_else(|| blobs::damaged_key(Table::Signatures, "key id and algorithm"))
+}
+
+/// What `make` makes of a manifest's payload and all its signatures, and of nothing else. Look-ups have it from the cache
+/// until a signature is written or removed.
+pub fn merged<T: Read>(
+    tx: &T,
+    repository: RepositoryId,
+    manifest: &Digest,
+    make: impl FnOnce(&T) -> Result<Option<Bytes>, Error>,
+) -> Result<Option<Bytes>, Error> {
+    tx.made_of(Table::Signatures, Key::new().number(repository.number()).digest(manifest), make)
 }
 
 /// Writes the signature of a key by an algorithm, replacing the one that was there. The key id has at most 128 bytes.

@@ -67,6 +67,18 @@ pub trait Read {
         self.get(table, key, |value| Ok(Bytes::copy_from_slice(value)))
     }
 
+    /// What `make` makes of the rows whose key begins with `prefix`, and of nothing that ever changes besides. Look-ups
+    /// have it from the cache until one of the rows changes, if [`Caches::place`] has a place for it.
+    #[doc(hidden)]
+    fn made_of(
+        &self,
+        _table: Table,
+        _prefix: impl AsRef<[u8]>,
+        make: impl FnOnce(&Self) -> Result<Option<Bytes>, Error>,
+    ) -> Result<Option<Bytes>, Error> {
+        make(self)
+    }
+
     /// Whether there is a value under `key`.
     #[doc(hidden)]
     fn has(&self, table: Table, key: impl AsRef<[u8]>) -> Result<bool, Error> {
@@ -178,6 +190,25 @@ impl Read for ReadTx {
                     self.caches.fill(*ticket, table, key, found.clone());
                 }
                 Ok(found)
+            }
+        }
+    }
+
+    fn made_of(
+        &self,
+        table: Table,
+        prefix: impl AsRef<[u8]>,
+        make: impl FnOnce(&ReadTx) -> Result<Option<Bytes>, Error>,
+    ) -> Result<Option<Bytes>, Error> {
+        let (table, key) = Caches::place(table, prefix.as_ref());
+        match &self.source {
+            Source::Cache => self.bytes(table, key),
+            Source::Tables { ticket, .. } => {
+                let whole = make(self)?;
+                if let (Some(whole), Some(ticket)) = (&whole, ticket) {
+                    self.caches.fill(*ticket, table, key, whole.clone());
+                }
+                Ok(whole)
             }
         }
     }

@@ -399,7 +399,7 @@ fn describe(
     record: ManifestRecord,
 ) -> Result<(ManifestDescriptor, Option<Bytes>), metadata::Error> {
     let merged = if record.media_type == MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED {
-        signatures::merged(tx, id, &canonical)?
+        Some(signatures::merged(tx, id, &canonical)?)
     } else {
         None
     };

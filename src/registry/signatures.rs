@@ -86,6 +86,9 @@ fn stored_set(tx: &impl Read, id: RepositoryId, manifest: &Digest) -> Result<Sig
     Ok(set)
 }
 
+/// The length of the digest of a set of signatures, as a key.
+const SET_DIGEST: usize = 33;
+
 /// A manifest with all its signatures.
 pub(super) struct MergedManifest {
     /// The pretty JWS, the same as long as nobody adds a signature.
@@ -94,22 +97,25 @@ pub(super) struct MergedManifest {
     pub(super) signatures: Digest,
 }
 
-/// The manifest with all its signatures; `None` where it has none and is served as it is.
+/// A signed manifest with all its signatures, which look-ups have from the cache while these stay the same.
 pub(super) fn merged(
     tx: &impl Read,
     id: RepositoryId,
     manifest: &Digest,
-) -> Result<Option<MergedManifest>, metadata::Error> {
-    let set = stored_set(tx, id, manifest)?;
-    if set.is_empty() {
-        return Ok(None);
-    }
-    let assembled = manifests::payload(tx, manifest, |payload| set.assemble(payload, usize::MAX))?;
-    let document = match assembled {
-        Some(assembled) => assembled.map_err(|error| damaged(manifest, &error))?.into(),
-        None => return Ok(None),
-    };
-    Ok(Some(MergedManifest { document, signatures: set.digest() }))
+) -> Result<MergedManifest, metadata::Error> {
+    // The digest of the set in the form of a key, then the document.
+    let merged = signatures::merged(tx, id, manifest, |tx| {
+        let set = stored_set(tx, id, manifest)?;
+        let assembled = manifests::payload(tx, manifest, |payload| set.assemble(payload, usize::MAX))?;
+        let Some(assembled) = assembled else { return Ok(None) };
+        let document = assembled.map_err(|error| damaged(manifest, &error))?;
+        Ok(Some([set.digest().to_key(), document].concat().into()))
+    })?;
+    let mut document = merged.ok_or_else(|| damaged(manifest, &"their payload is missing"))?;
+    let digest = document.split_to(SET_DIGEST);
+    let signatures =
+        Digest::from_key(&digest).expect("the digest stands before the document, also in the cache");
+    Ok(MergedManifest { document, signatures })
 }
 
 /// Signatures that are to be written.

@@ -307,12 +307,10 @@ fn damaged_signatures_are_reported_and_fail_their_manifest_only() {
         let problems = server.problems();
         assert!(problems.iter().any(|problem| problem.contains("signatures")), "{what}: {problems:?}");
         server.run_again();
-        for path in [path, list.as_str()] {
-            server.get(path).send().expect_error(500, "UNKNOWN");
+        server.get(path).send().expect_error(500, "UNKNOWN");
+        if !what.starts_with("nobody") {
+            server.get(&list).send().expect_error(500, "UNKNOWN");
         }
-        server
-            .put_manifest("team/box", "1", &signed(&payload, &[&Signer::generate()]))
-            .expect_error(500, "UNKNOWN");
         server.get("/v2/team/box/manifests/other").send().expect(200);
         server.stop();
         assert!(!server.log().contains("panicked"), "{what}: {}", server.log());
