@@ -18,6 +18,8 @@ pub mod registry;
 
 pub mod notifications;
 
+pub mod maintenance;
+
 pub mod http;
 
 pub mod cli;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use scanner::{Token, declarations, names_crate, names_path, names_under_root, production, tokens};
 
 /// The layers, lowest first; a layer uses itself and those before it.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "oci",
     "clock",
     "telemetry",
@@ -23,6 +23,7 @@ const LAYERS: [&str; 14] = [
     "metadata",
     "registry",
     "notifications",
+    "maintenance",
     "http",
     "config",
     "server",
@@ -45,6 +46,8 @@ const FENCED_CRATES: &[(&str, &[&str])] = &[
     ("axum", &["http", "server"]),
     ("hyper", &["http", "server"]),
     ("hyper_util", &["http", "server"]),
+    ("regex", &["maintenance"]),
+    ("semver", &["maintenance"]),
     ("toml", &["config"]),
     ("strsim", &["config"]),
     ("clap", &["cli", "main"]),

@@ -4,12 +4,12 @@
 use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use orlop::config::{
-    Config, DescriptorCache, ENDPOINT_KEYS, FILE_VARIABLE, Input, KEYS, Source, example, reference,
-};
+use orlop::config::{Config, DescriptorCache, FILE_VARIABLE, Input, KEYS, LISTS, Source, example, reference};
+use orlop::maintenance::retention::{DeleteRules, DeleteTags};
 use orlop::notifications::Version;
 use orlop::oci::MediaType;
 use orlop::registry::Action;
@@ -59,12 +59,24 @@ fn the_example_as_it_is_and_with_every_key_uncommented_means_the_defaults() {
         .fold(String::new(), |text, line| text + line + "\n");
     let loaded = with_file(directory.path(), &example()).load().unwrap();
     assert_eq!(loaded.config, Config::default());
-    let mut loaded = with_file(directory.path(), &uncommented).load().unwrap();
-    let endpoint = loaded.config.notifications.endpoints.pop().expect("the example shows one endpoint");
-    assert_eq!(loaded.config, Config::default());
-    let small = "[[notifications.endpoint]]\nname = \"hook\"\nurl = \"https://hooks.example.org/orlop\"\n";
+    let loaded = with_file(directory.path(), &uncommented).load().unwrap();
+    let small = r#"
+        [[notifications.endpoint]]
+        name = "hook"
+        url = "https://hooks.example.org/orlop"
+        [[retention.policy]]
+        name = "builds"
+        repositories = ["team/**"]
+        keep_last = 10
+        delete_others = true
+        [[immutable]]
+        repositories = ["team/**"]
+        [[quota]]
+        repositories = ["team/**"]
+        max_size = "10 GiB"
+    "#;
     let small = with_file(directory.path(), small).load().unwrap();
-    assert_eq!(small.config.notifications.endpoints, [endpoint], "the example shows the defaults");
+    assert_eq!(loaded.config, small.config, "the example shows one table of each list, and the defaults");
     for effective in loaded.effective {
         assert!(
             matches!(effective.origin, Source::File { .. }),
@@ -216,12 +228,19 @@ fn endpoint(directory: &Path, lines: &str) -> Input {
 }
 
 #[test]
-fn every_key_of_an_endpoint_stands_in_the_example_and_can_be_set() {
+fn every_key_of_a_list_stands_in_the_example() {
     let text = example();
-    for key in ENDPOINT_KEYS {
-        let (_, name) = key.table_and_name();
-        assert!(text.contains(&format!("\n#{name} = ")), "{}", key.name);
+    for list in LISTS {
+        let table = text.split(&format!("\n#[[{}]]\n", list.name)).nth(1).unwrap();
+        let table = table.split("\n#[[").next().unwrap();
+        for row in list.rows() {
+            assert!(table.contains(&format!("\n#{} = {}\n", row.name, row.example)), "{}", row.name);
+        }
     }
+}
+
+#[test]
+fn every_key_of_an_endpoint_can_be_set() {
     let directory = directory();
     let input = endpoint(
         directory.path(),
@@ -269,7 +288,7 @@ fn a_mistake_in_an_endpoint_is_named_with_its_line_and_what_to_write() {
         ("version = \"v3\"", &["line 4", "v1, v2"]),
         ("[[notifications.endpoint]]\nurl = \"http://a\"", &["line 4", "no \"name\""]),
         ("[[notifications.endpoint]]\nname = \"b\"", &["line 4", "no \"url\""]),
-        ("[[notifications.endpoint]]\nname = \"hook\"\nurl = \"http://a\"", &["line 4", "hook", "already"]),
+        ("[[notifications.endpoint]]\nname = \"hook\"\nurl = \"http://a\"", &["line 5", "hook", "already"]),
         ("url.x = 1", &["valid TOML"]),
     ] {
         let message = mistake(&endpoint(directory.path(), lines));
@@ -286,6 +305,125 @@ fn a_mistake_in_an_endpoint_is_named_with_its_line_and_what_to_write() {
     for input in [by_flag, by_variable] {
         assert!(mistake(&input).contains("[[notifications.endpoint]] in the file"));
     }
+}
+
+#[test]
+fn every_key_of_policies_immutable_tags_and_quotas_arrives_in_its_field() {
+    let directory = directory();
+    let text = r#"
+        storage.max_size = "1 TiB"
+        retention.every = "6h"
+        [[retention.policy]]
+        name = "prod"
+        repositories = ["team/prod/**"]
+        keep_matching = ["latest", "release-*"]
+        keep_regex = '^v[0-9]{1,3}$'
+        keep_semver = ">=1.2, <2 || ^3"
+        keep_last = 3
+        keep_last_pulled = 4
+        keep_pushed_within = "7d"
+        keep_pulled_within = "30d"
+        delete_others = true
+        delete_untagged_after = "14d"
+        [[retention.policy]]
+        name = "all"
+        repositories = ["**"]
+        tags = ["dev-*"]
+        except = ["dev-keep"]
+        delete_older_than = "1h30m"
+        [[immutable]]
+        repositories = ["team/**"]
+        tags = ["v*"]
+        except = ["v-next"]
+        [[quota]]
+        repositories = ["team/**", "other"]
+        max_size = "10 GiB"
+    "#;
+    let config = with_file(directory.path(), text).load().unwrap().config;
+    assert_eq!(
+        (config.storage.max_size, config.retention.every),
+        (Some(1 << 40), Duration::from_secs(21_600))
+    );
+    let [prod, all] = &config.retention.policies.policies[..] else { panic!("two policies") };
+    assert_eq!((prod.name.as_str(), all.name.as_str()), ("prod", "all"));
+    assert_eq!(prod.repositories.to_string(), "team/prod/**");
+    let keep = &prod.keep;
+    let patterns: Vec<String> = keep.matching.iter().map(ToString::to_string).collect();
+    assert_eq!(patterns, ["latest", "release-*"]);
+    assert_eq!(keep.regex.as_ref().unwrap().to_string(), "^v[0-9]{1,3}$");
+    assert_eq!(keep.versions.as_ref().unwrap().to_string(), ">=1.2, <2 || ^3");
+    assert_eq!((keep.last, keep.last_pulled), (NonZeroUsize::new(3), NonZeroUsize::new(4)));
+    let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+    assert_eq!((keep.pushed_within, keep.pulled_within), (days(7), days(30)));
+    assert_eq!(prod.delete, DeleteRules { tags: DeleteTags::Others, untagged_after: days(14) });
+    let age = Duration::from_secs(5400);
+    assert_eq!(all.delete, DeleteRules { tags: DeleteTags::OlderThan(age), untagged_after: None });
+    for (tag, is_about) in [("dev-1", true), ("dev-keep", false), ("v1", false)] {
+        assert_eq!(all.is_about(&tag.parse().unwrap()), is_about, "{tag}");
+        assert!(prod.is_about(&tag.parse().unwrap()));
+    }
+    let name = "team/a".parse().unwrap();
+    for (tag, is_immutable) in [("v1", true), ("v-next", false), ("latest", false)] {
+        assert_eq!(config.immutable.contains(&name, &tag.parse().unwrap()), is_immutable, "{tag}");
+    }
+    assert_eq!(config.quotas[0].max_bytes, 10 << 30);
+    assert_eq!(config.quotas[0].repositories.to_string(), "team/**, other");
+}
+
+#[test]
+fn a_mistake_in_a_policy_is_named_with_its_line_and_what_to_write() {
+    let directory = directory();
+    let begin = "[[retention.policy]]\nname = \"a\"\nrepositories = [\"**\"]\n";
+    for (lines, parts) in [
+        ("", &["line 2", "retention.policy.name", "at least one rule"][..]),
+        ("delete_others = true", &["line 4", "retention.policy.delete_others", "keep_last = 10"]),
+        ("delete_others = false", &["line 2", "at least one rule"]),
+        ("keep_last = 1\ndelete_others = true\ndelete_older_than = \"1d\"", &["line 5", "either"]),
+        ("keep_last = -1", &["line 4", "retention.policy.keep_last", "whole number"]),
+        ("keep_last = 100001", &["line 4", "100000 or less"]),
+        ("keep_regex = \"(\"", &["line 4", "retention.policy.keep_regex", "unclosed group"]),
+        ("keep_semver = \"new\"", &["line 4", "retention.policy.keep_semver", ">=1.2, <2"]),
+        ("keep_matching = \"v*\"", &["line 4", "retention.policy.keep_matching", "list of strings"]),
+        ("keep_matching = [\"v/*\"]", &["line 4", "retention.policy.keep_matching", "patterns of tags"]),
+        ("tags = [\"v?\"]", &["line 4", "retention.policy.tags", "patterns of tags"]),
+        ("keep_pushed_within = 7", &["line 4", "retention.policy.keep_pushed_within", "30s"]),
+        ("delete_older_then = \"7d\"", &["line 4", "nearest is \"retention.policy.delete_older_than\""]),
+        (
+            "keep_last = 1\n[[retention.policy]]\nname = \"a\"\nrepositories = [\"b\"]\nkeep_last = 1",
+            &["line 6", "already"],
+        ),
+        ("keep_last = 1\n[[retention.policy]]\nname = \"b\"", &["line 5", "no \"repositories\""]),
+        ("keep_last = 1\n[[retention.policy]]\nrepositories = [\"b\"]", &["line 5", "no \"name\""]),
+        ("keep_last = 1\n[[immutable]]\ntags = [\"v*\"]", &["line 5", "no \"repositories\""]),
+        (
+            "keep_last = 1\n[[immutable]]\nrepositories = [\"A\"]",
+            &["line 6", "immutable.repositories", "team/**"],
+        ),
+        ("keep_last = 1\n[[quota]]\nrepositories = [\"a\"]", &["line 5", "no \"max_size\""]),
+        ("keep_last = 1\n[[quota]]\nmax_size = \"1 GiB\"", &["line 5", "no \"repositories\""]),
+        (
+            "keep_last = 1\n[[quota]]\nrepositories = [\"a\"]\nmax_size = \"much\"",
+            &["line 7", "quota.max_size", "MiB"],
+        ),
+    ] {
+        let message = mistake(&with_file(directory.path(), &format!("{begin}{lines}\n")));
+        for part in parts {
+            assert!(message.contains(part), "{lines}: {part} is not in: {message}");
+        }
+    }
+    for (list, text) in [
+        ("retention.policy", "[retention.policy]\nname = \"a\""),
+        ("immutable", "[immutable]\ntags = [\"v*\"]"),
+        ("quota", "quota = \"1 GiB\""),
+    ] {
+        assert!(
+            mistake(&with_file(directory.path(), text)).contains(&format!("[[{list}]] in the file")),
+            "{text}"
+        );
+    }
+    let by_variable =
+        Input { environment: vec![variable("ORLOP_QUOTA_MAX_SIZE", "1 GiB")], ..Input::default() };
+    assert!(mistake(&by_variable).contains("[[quota]] in the file"));
 }
 
 #[test]

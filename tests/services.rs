@@ -12,7 +12,8 @@ use orlop::metadata::CacheOptions;
 use orlop::oci::tarsum::{TarSum, TarSumVersion, TarSummer};
 use orlop::oci::{Descriptor, Digest, DigestAlgorithm, MediaType, Reference, RepositoryName, Tag};
 use orlop::registry::{
-    Actor, Depth, Error, ManifestPut, Options, ProvisionalDescriptor, Registry, Repository,
+    Actor, Depth, Error, ImmutableRule, ImmutableTags, ManifestPut, NameScope, Options,
+    ProvisionalDescriptor, Registry, Repository, TagSelection,
 };
 use orlop::telemetry::StorageMetrics;
 use tempfile::TempDir;
@@ -208,6 +209,43 @@ async fn a_tag_is_set_moved_and_taken_and_its_history_says_when_and_by_whom() {
     assert!(tags.history(&tag("v"), None, 10).unwrap().items.is_empty());
     let unknown = tags.tag(&two, &tag("v1"), &ann).await;
     assert!(matches!(unknown, Err(Error::ManifestUnknown)), "{unknown:?}");
+    store.verify();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_immutable_tag_is_set_once_however_many_want_it() {
+    let immutable = ImmutableRule { repositories: NameScope::everything(), tags: TagSelection::everything() };
+    let store = Store::with(|options| options.policy.immutable = ImmutableTags::new(vec![immutable]));
+    let repository = store.repository("box");
+    let (manifests, tags) = (repository.manifests(), repository.tags());
+    let mut digests = Vec::new();
+    for at in 0..16 {
+        digests.push(manifests.put(by_digest(&at.to_string())).await.unwrap().canonical);
+    }
+    let actor = Actor::new("ann");
+    let set = |digest: Digest| {
+        let (tags, actor) = (tags.clone(), actor.clone());
+        tokio::spawn(async move { tags.tag(&digest, &tag("v1"), &actor).await.map(|()| digest) })
+    };
+    let mut set_to = Vec::new();
+    for task in digests.iter().map(|digest| set(*digest)).collect::<Vec<_>>() {
+        match task.await.unwrap() {
+            Ok(digest) => set_to.push(digest),
+            Err(error) => assert!(matches!(error, Error::TagImmutable { .. }), "{error}"),
+        }
+    }
+    let [winner] = set_to[..] else { panic!("{set_to:?}") };
+    assert_eq!(tags.get(&tag("v1")).unwrap().unwrap().digest, winner);
+    tags.tag(&winner, &tag("v1"), &actor).await.unwrap();
+    for refused in [tags.untag(&tag("v1")).await.map(|_| ()), manifests.delete(&winner).await.map(|_| ())] {
+        assert!(
+            matches!(refused, Err(Error::TagImmutable { digest, .. }) if digest == winner),
+            "{refused:?}"
+        );
+    }
+    assert!(!tags.untag(&tag("v2")).await.unwrap());
+    let history = tags.history(&tag("v1"), None, 10).unwrap().items;
+    assert_eq!(history.len(), 1, "{history:?}");
     store.verify();
 }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
-use crate::config::{ENDPOINTS, Input, Loaded, Source, example};
+use crate::config::{Input, Loaded, Source, example};
 
 use super::output::Output;
 
@@ -128,7 +128,16 @@ fn check(arguments: &ConfigArguments, output: &mut Output) -> anyhow::Result<()>
         output.line(format!("{name:names$} = {value:values$}{origin}").trim_end())?;
     }
     for endpoint in &loaded.config.notifications.endpoints {
-        output.line(format!("[[{ENDPOINTS}]] {} -> {}", endpoint.listener.name, endpoint.url))?;
+        output.line(format!("[[notifications.endpoint]] {} -> {}", endpoint.listener.name, endpoint.url))?;
+    }
+    for policy in &loaded.config.retention.policies.policies {
+        output.line(format!("[[retention.policy]] {} for {}", policy.name, policy.repositories))?;
+    }
+    for rule in loaded.config.immutable.rules() {
+        output.line(format!("[[immutable]] in {}", rule.repositories))?;
+    }
+    for quota in &loaded.config.quotas {
+        output.line(format!("[[quota]] {} bytes for {}", quota.max_bytes, quota.repositories))?;
     }
     output.line("")?;
     for warning in &loaded.warnings {

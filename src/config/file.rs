@@ -39,6 +39,17 @@ pub(super) enum Value {
     Other(String),
 }
 
+impl Value {
+    /// The value as a message shows it.
+    pub(super) fn shown(self) -> String {
+        match self {
+            Value::Text(text) | Value::Other(text) => text,
+            Value::Words(words) => words.join(","),
+            Value::Tables(_) => "a list of tables".to_owned(),
+        }
+    }
+}
+
 /// Takes `text` apart; `path` is for the message only.
 pub(super) fn assignments(path: &Path, text: &str) -> Result<Vec<Assignment>, ConfigError> {
     let table = DeTable::parse(text).map_err(|error| {
@@ -89,7 +100,12 @@ fn list_table(text: &str, name: &str, value: &Spanned<DeValue<'_>>) -> Table {
 
 fn is_table(name: &str) -> bool {
     super::KEYS.iter().any(|key: &Key| key.table_and_name().0 == name)
-        || super::ENDPOINT_KEYS.iter().any(|key| key.form == super::keys::Form::Entries && key.name == name)
+        || super::LISTS.iter().any(|list| {
+            let entry = name.strip_prefix(list.name).and_then(|rest| rest.strip_prefix('.'));
+            entry.is_some_and(|entry| {
+                list.rows().iter().any(|row| row.form == super::keys::Form::Entries && row.name == entry)
+            })
+        })
 }
 
 fn scalar(text: &str, value: &Spanned<DeValue<'_>>) -> Value {

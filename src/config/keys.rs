@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::value::{
-    address, at_least, choice, duration, number, positive_duration, size, small_size, switch, url, words,
+    address, at_least, choice, duration, name_patterns, number, positive_duration, size, small_size, switch,
+    url, words,
 };
 use crate::registry::NameScope;
 
@@ -161,10 +162,7 @@ pub const KEYS: &[Key] = &[
         "scope",
         "**",
         |config, value| {
-            let patterns = words(value).map(str::parse).collect::<Result<_, _>>();
-            let patterns = patterns.map_err(|_| {
-                "write patterns of repository names, for example [\"team/**\", \"library/*\"]".to_owned()
-            })?;
+            let patterns = name_patterns(value)?;
             config.scope = NameScope::new(patterns);
             Ok(())
         },
@@ -289,6 +287,20 @@ pub const KEYS: &[Key] = &[
         "64 MiB",
         |config, value| size(value).map(|bytes| config.storage.free_floor = bytes),
         "Pushes are answered with 507 while the file system has less than this free. Pulls and deletes go on.",
+    ),
+    Key::text(
+        "storage.max_size",
+        "0",
+        |config, value| size(value).map(|bytes| config.storage.max_size = (bytes != 0).then_some(bytes)),
+        "What all repositories together may hold, each blob counted once, and what is deleted and can still be restored \
+         counted too; pushes of more are refused. 0 sets no limit.",
+    ),
+    Key::text(
+        "retention.every",
+        "24h",
+        |config, value| duration(value).map(|time| config.retention.every = time),
+        "The time from one run of all retention policies to the next; the first begins an hour after the start, or after \
+         this time where it is shorter. 0s: they run only when `orlop policy run` asks for it.",
     ),
     Key::bare(
         "notifications.max_events",

@@ -4,11 +4,10 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::file::{self, Assignment, Table, Value};
+use super::file::{self, Value};
 use super::keys::Form;
-use super::{
-    Config, ConfigError, ConfigErrors, ENDPOINT_KEYS, ENDPOINTS, EndpointTable, KEYS, Key, RENAMED, Source,
-};
+use super::lists::advice;
+use super::{Config, ConfigError, ConfigErrors, KEYS, Key, List, RENAMED, Source};
 
 /// What the name of every environment variable begins with.
 pub const VARIABLE_PREFIX: &str = "ORLOP_";
@@ -137,9 +136,11 @@ impl Reading {
             let key = Key::find(present_name(&assignment.name));
             let is_words = key.is_some_and(|key| key.form == Form::Words);
             match (assignment.value, key) {
-                (Value::Tables(tables), _) if assignment.name == ENDPOINTS => {
+                (Value::Tables(tables), None) if List::find(&assignment.name).is_some() => {
+                    let list = List::find(&assignment.name).expect("it was just found");
                     for table in tables {
-                        self.endpoint(path, table);
+                        let errors = list.read(&mut self.config, path, table);
+                        self.errors.extend(errors.err().into_iter().flatten());
                     }
                 }
                 (Value::Text(value), Some(_)) if !is_words => self.assign(&assignment.name, &value, origin),
@@ -150,81 +151,17 @@ impl Reading {
                 (value, Some(key)) => self.errors.push(ConfigError::Value {
                     key: key.name,
                     origin,
-                    value: shown(value),
+                    value: value.shown(),
                     advice: advice(key),
                 }),
             }
         }
     }
 
-    /// Reads one table of the list of endpoints.
-    fn endpoint(&mut self, path: &Path, table: Table) {
-        let at = |line| Source::File { path: path.to_path_buf(), line };
-        let mut endpoint = EndpointTable::new();
-        let errors_before = self.errors.len();
-        for Assignment { name, value, line } in table.assignments {
-            let origin = at(line);
-            let entry = ENDPOINT_KEYS.iter().filter(|key| key.form == Form::Entries).find_map(|key| {
-                let entry = name.strip_prefix(key.name)?.strip_prefix('.')?;
-                Some((key, entry))
-            });
-            let key = ENDPOINT_KEYS.iter().find(|key| key.name == name);
-            let (key, result) = match (entry, key, value) {
-                (Some((key, entry)), _, Value::Text(value)) => (
-                    key,
-                    key.apply(&mut endpoint, &format!("{entry}: {value}"))
-                        .map_err(|advice| ("…".to_owned(), advice)),
-                ),
-                (_, Some(key), Value::Text(value)) if matches!(key.form, Form::Quoted | Form::Bare) => {
-                    (key, key.apply(&mut endpoint, &value).map_err(|advice| (value, advice)))
-                }
-                (_, Some(key), Value::Words(words)) if key.form == Form::Words => {
-                    let value = words.join(",");
-                    (key, key.apply(&mut endpoint, &value).map_err(|advice| (value, advice)))
-                }
-                (Some((key, _)), _, _) => (key, Err(("…".to_owned(), advice(key)))),
-                (_, Some(key), _) if key.form == Form::Entries => (key, Err(("…".to_owned(), advice(key)))),
-                (_, Some(key), value) => (key, Err((shown(value), advice(key)))),
-                (None, None, _) => {
-                    let nearest = EndpointTable::nearest(&name).name.to_owned();
-                    self.errors.push(ConfigError::UnknownKey { name, origin, nearest });
-                    continue;
-                }
-            };
-            if let Err((value, advice)) = result {
-                self.errors.push(ConfigError::Value { key: key.name, origin, value, advice });
-            }
-        }
-        if self.errors.len() > errors_before {
-            return;
-        }
-        match endpoint.finish() {
-            Ok(endpoint) => {
-                let name = &endpoint.listener.name;
-                if self.config.notifications.endpoints.iter().any(|other| other.listener.name == *name) {
-                    self.errors.push(ConfigError::Value {
-                        key: ENDPOINT_KEYS[0].name,
-                        origin: at(table.line),
-                        value: name.clone(),
-                        advice: "write another name; there is an endpoint of this name already".to_owned(),
-                    });
-                    return;
-                }
-                self.config.notifications.endpoints.push(endpoint);
-            }
-            Err(key) => {
-                self.errors.push(ConfigError::Missing { origin: at(table.line), list: ENDPOINTS, key });
-            }
-        }
-    }
-
     fn unknown(&mut self, name: &str, origin: Source) {
-        let is_list =
-            name.strip_prefix(ENDPOINTS).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        self.errors.push(if is_list {
-            ConfigError::List { origin, list: ENDPOINTS }
-        } else {
-            ConfigError::unknown(name, origin)
+        self.errors.push(match List::meant_by(name) {
+            Some(list) => ConfigError::List { origin, list: list.name },
+            None => ConfigError::unknown(name, origin),
         });
     }
 
@@ -246,10 +183,10 @@ impl Reading {
                 value: value.to_string_lossy().into_owned(),
                 advice: "write it in UTF-8".to_owned(),
             }),
-            (None, _) if name.starts_with(&list_variable()) => {
-                self.errors.push(ConfigError::List { origin, list: ENDPOINTS });
-            }
-            (None, _) => self.errors.push(ConfigError::unknown(name, origin)),
+            (None, _) => self.errors.push(match List::meant_by_variable(name) {
+                Some(list) => ConfigError::List { origin, list: list.name },
+                None => ConfigError::unknown(name, origin),
+            }),
         }
     }
 
@@ -273,31 +210,5 @@ impl Reading {
                 });
             }
         }
-    }
-}
-
-/// What an environment variable that means the list of endpoints would begin with.
-fn list_variable() -> String {
-    format!("{VARIABLE_PREFIX}{}", ENDPOINTS.to_uppercase().replace('.', "_"))
-}
-
-/// What to write for a key whose value has the wrong form.
-fn advice<T>(key: &Key<T>) -> String {
-    match key.form {
-        Form::Quoted | Form::Bare if key.default.is_empty() => "write a string".to_owned(),
-        Form::Quoted | Form::Bare => {
-            format!("write a single value like the default, {}", key.default_in_file())
-        }
-        Form::Words => "write a list of strings, for example [\"one\", \"two\"]".to_owned(),
-        Form::Entries => "write a table of strings, for example { Authorization = \"Bearer …\" }".to_owned(),
-    }
-}
-
-/// A value of the wrong form, as a message shows it.
-fn shown(value: Value) -> String {
-    match value {
-        Value::Text(text) | Value::Other(text) => text,
-        Value::Words(words) => words.join(","),
-        Value::Tables(_) => "a list of tables".to_owned(),
     }
 }

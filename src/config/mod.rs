@@ -2,21 +2,25 @@
 //!
 //! [`KEYS`] is the only list: the commented example, the names of the environment variables, the page
 //! `docs/configuration.md`, the messages about unknown keys and [`Config`]'s defaults all come from it.
-//! Lists of tables, such as [`ENDPOINTS`], have a table of keys of their own and are written in the file only.
+//! Lists of tables, [`LISTS`], have a table of keys of their own and are written in the file only.
 //! A flag wins over the environment, the environment over the file, the file over the default.
 
 mod endpoint;
 mod error;
 mod file;
+mod immutable;
 mod keys;
+mod lists;
 mod load;
+mod quota;
+mod retention;
 mod settings;
 mod template;
 mod value;
 
-pub use endpoint::{ENDPOINT_KEYS, ENDPOINTS, EndpointTable};
 pub use error::{ConfigError, ConfigErrors, Source};
 pub use keys::{KEYS, Key, RENAMED};
+pub use lists::{LISTS, List, Row};
 pub use load::{DEFAULT_FILE, Effective, FILE_VARIABLE, Input, Loaded, VARIABLE_PREFIX};
 pub use settings::{
     Cache, Config, Database, Delete, DescriptorCache, Limits, Log, Manifests, Notifications, Signatures,

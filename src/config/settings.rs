@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::client;
+use crate::maintenance::retention::Retention;
 use crate::notifications::Endpoint;
-use crate::registry::NameScope;
+use crate::registry::{ImmutableTags, NameScope, Quota};
 use crate::telemetry::{LogFormat, LogLevel};
 
 use super::KEYS;
@@ -36,6 +37,12 @@ pub struct Config {
     pub limits: Limits,
     /// `storage.*`.
     pub storage: Storage,
+    /// `retention.*`.
+    pub retention: RetentionSettings,
+    /// `[[immutable]]`.
+    pub immutable: ImmutableTags,
+    /// `[[quota]]`.
+    pub quotas: Vec<Quota>,
     /// `notifications.*`.
     pub notifications: Notifications,
     /// `client.*`.
@@ -113,6 +120,17 @@ pub struct Limits {
 pub struct Storage {
     /// `storage.free_floor`: pushes are refused while less is free, in bytes.
     pub free_floor: u64,
+    /// `storage.max_size`: what all repositories together may hold, in bytes.
+    pub max_size: Option<u64>,
+}
+
+/// What stays and what goes, and when that is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionSettings {
+    /// `retention.every`: the time between two runs; zero for none by themselves.
+    pub every: Duration,
+    /// `[[retention.policy]]`.
+    pub policies: Retention,
 }
 
 /// Who is told of events, and how long these are kept.
@@ -196,7 +214,10 @@ impl Config {
                 drain_timeout: Duration::ZERO,
                 buffers: 0,
             },
-            storage: Storage { free_floor: 0 },
+            storage: Storage { free_floor: 0, max_size: None },
+            retention: RetentionSettings { every: Duration::ZERO, policies: Retention::default() },
+            immutable: ImmutableTags::default(),
+            quotas: Vec::new(),
             notifications: Notifications {
                 max_events: 0,
                 max_age: Duration::ZERO,

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{ENDPOINT_KEYS, ENDPOINTS, KEYS};
+use super::{KEYS, LISTS, List};
 
 /// The width at which comments are wrapped.
 const WIDTH: usize = 100;
@@ -20,6 +20,7 @@ fn heading(table: &str) -> &'static str {
         "delete" => "What clients may delete.",
         "limits" => "Limits on what clients can use up.",
         "storage" => "The disk.",
+        "retention" => "Which tags stay and which go: policies run over all repositories.",
         "notifications" => "Who is told of pushes, pulls, mounts and deletions: webhooks.",
         "client" => "Requests that the registry itself sends to others.",
         "database" => "The metadata database.",
@@ -55,28 +56,21 @@ pub fn example() -> String {
         comment(&mut text, &format!("Environment: {}", key.variable()));
         writeln!(text, "#{name} = {}", key.default_in_file()).expect("writing to a String does not fail");
     }
-    endpoint_example(&mut text);
+    for list in LISTS {
+        list_example(&mut text, list);
+    }
     text
 }
 
-/// One table of the list of endpoints, all of it behind a #.
-fn endpoint_example(text: &mut String) {
+/// One table of a list, all of it behind a #.
+fn list_example(text: &mut String, list: &List) {
     text.push('\n');
-    comment(
-        text,
-        "An endpoint that is told of what happens; one such table for each. There is none by default.",
-    );
-    writeln!(text, "#[[{ENDPOINTS}]]").expect("writing to a String does not fail");
-    for key in ENDPOINT_KEYS {
-        let (_, name) = key.table_and_name();
-        let value = match name {
-            "name" => "\"hook\"".to_owned(),
-            "url" => "\"https://hooks.example.org/orlop\"".to_owned(),
-            _ => key.default_in_file(),
-        };
+    comment(text, list.about);
+    writeln!(text, "#[[{}]]", list.name).expect("writing to a String does not fail");
+    for row in list.rows() {
         text.push('\n');
-        comment(text, key.help);
-        writeln!(text, "#{name} = {value}").expect("writing to a String does not fail");
+        comment(text, row.help);
+        writeln!(text, "#{} = {}", row.name, row.example).expect("writing to a String does not fail");
     }
 }
 
@@ -94,13 +88,18 @@ pub fn reference() -> String {
         )
         .expect("writing to a String does not fail");
     }
-    let heading = "\nEach table `[[notifications.endpoint]]` of the file has these keys, of which the first two have to be given:\n\n\
-                   | key | default | meaning |\n| --- | --- | --- |\n";
-    text.push_str(heading);
-    for key in ENDPOINT_KEYS {
-        let (_, name) = key.table_and_name();
-        writeln!(text, "| `{name}` | `{}` | {} |", key.default_in_file(), key.help.replace('|', "\\|"))
-            .expect("writing to a String does not fail");
+    for list in LISTS {
+        write!(
+            text,
+            "\nEach table `[[{}]]` of the file has these keys, of which {} to be given:\n\n\
+             | key | default | meaning |\n| --- | --- | --- |\n",
+            list.name, list.required
+        )
+        .expect("writing to a String does not fail");
+        for row in list.rows() {
+            writeln!(text, "| `{}` | `{}` | {} |", row.name, row.default, row.help.replace('|', "\\|"))
+                .expect("writing to a String does not fail");
+        }
     }
     text
 }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::settings::DescriptorCache;
+use crate::registry::{NamePattern, TagPattern};
 use crate::telemetry::{LogFormat, LogLevel};
 
 /// A value out of a closed set of words.
@@ -48,6 +49,35 @@ pub(super) fn number<T: FromStr>(text: &str) -> Result<T, String> {
 
 pub(super) fn at_least<T: Copy + PartialOrd + Display>(value: T, least: T) -> Result<T, String> {
     if value < least { Err(format!("that is too small: write {least} or more")) } else { Ok(value) }
+}
+
+pub(super) fn at_most<T: Copy + PartialOrd + Display>(value: T, most: T) -> Result<T, String> {
+    if value > most { Err(format!("that is too large: write {most} or less")) } else { Ok(value) }
+}
+
+/// The longest name of a table of a list.
+const MAX_LABEL: usize = 64;
+
+/// A name that tables of a list tell each other apart by.
+pub(super) fn label(text: &str) -> Result<String, String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if (1..=MAX_LABEL).contains(&text.len()) && text.bytes().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err("write 1 to 64 letters, digits, dots, dashes and underscores".to_owned())
+}
+
+pub(super) fn name_patterns(text: &str) -> Result<Vec<NamePattern>, String> {
+    words(text).map(str::parse).collect::<Result<_, _>>().map_err(|_| {
+        "write patterns of repository names, for example [\"team/**\", \"library/*\"]".to_owned()
+    })
+}
+
+pub(super) fn tag_patterns(text: &str) -> Result<Vec<TagPattern>, String> {
+    words(text)
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .map_err(|_| "write patterns of tags, for example [\"latest\", \"v1.*\"]".to_owned())
 }
 
 /// `127.0.0.1:5000`, `[::1]:5000`, or `localhost:5000` for the first.

@@ -54,6 +54,8 @@ pub enum ErrorCode {
     SizeInvalid,
     /// The disk is full, or as full as it may become.
     StorageFull,
+    /// The tag may neither point elsewhere nor go.
+    TagImmutable,
     /// A tag doesn't follow the grammar.
     TagInvalid,
     /// A push names more tags than the limit.
@@ -76,7 +78,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [ErrorCode; 26] = [
+    pub const ALL: [ErrorCode; 27] = [
         ErrorCode::BlobUnknown,
         ErrorCode::BlobReferenced,
         ErrorCode::BlobUploadInvalid,
@@ -94,6 +96,7 @@ impl ErrorCode {
         ErrorCode::RangesTooMany,
         ErrorCode::SizeInvalid,
         ErrorCode::StorageFull,
+        ErrorCode::TagImmutable,
         ErrorCode::TagInvalid,
         ErrorCode::TagsTooMany,
         ErrorCode::Unauthorized,
@@ -126,6 +129,7 @@ impl ErrorCode {
             | Self::NameUnknown
             | Self::EndpointUnknown => StatusCode::NOT_FOUND,
             Self::BlobReferenced | Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TagImmutable => StatusCode::CONFLICT,
             Self::ManifestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TagsTooMany => StatusCode::URI_TOO_LONG,
             Self::RangeInvalid => StatusCode::RANGE_NOT_SATISFIABLE,
@@ -155,7 +159,7 @@ impl ErrorCode {
             Self::TagInvalid | Self::TagsTooMany => "TAG_INVALID",
             Self::Unauthorized => "UNAUTHORIZED",
             // Docker gives up at once on DENIED and shows the message; on other codes it tries five times more.
-            Self::Denied | Self::BlobReferenced | Self::StorageFull => "DENIED",
+            Self::Denied | Self::BlobReferenced | Self::StorageFull | Self::TagImmutable => "DENIED",
             Self::TooManyRequests => "TOOMANYREQUESTS",
             Self::EndpointUnknown | Self::Unsupported => "UNSUPPORTED",
             Self::Unavailable => "UNAVAILABLE",
@@ -315,6 +319,13 @@ impl From<registry::Error> for ApiError {
                 Self::new(ErrorCode::Unsupported, format!("deleting {what} is switched off in this registry"))
                     .with_header(ALLOW, HeaderValue::from_static("GET, HEAD, PUT"))
             }
+            Error::TagImmutable { tag, digest } => Self::new(
+                ErrorCode::TagImmutable,
+                format!(
+                    "the tag {tag} is immutable in this registry and stays at {digest}; push another tag"
+                ),
+            )
+            .with_detail(json!({ "tag": tag, "digest": digest })),
             Error::StillReferenced { digest, parents } => Self::new(
                 ErrorCode::BlobReferenced,
                 format!("manifests still need {digest}; delete those that `detail` lists first"),

@@ -9,6 +9,9 @@ use super::text::{excerpt, validated_text};
 /// How much of a digest a tag for referrers holds, in hexadecimal digits.
 const FALLBACK_HEX: usize = 64;
 
+/// What cosign adds to the tag for a subject's signatures, attestations and bills of materials.
+const FOLLOWERS: [&str; 3] = [".sig", ".att", ".sbom"];
+
 /// A tag: `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(Arc<str>);
@@ -36,16 +39,27 @@ impl Tag {
 
     /// Whether the tag has the form of [`referrers_of`](Tag::referrers_of) some digest.
     pub fn lists_referrers(&self) -> bool {
-        let Some((algorithm, hex)) = self.0.split_once('-') else { return false };
-        algorithm.parse::<DigestAlgorithm>().is_ok()
-            && hex.len() == FALLBACK_HEX
-            && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        lists_referrers(&self.0)
+    }
+
+    /// Whether the tag only accompanies the image whose digest it holds: the lists of
+    /// [`referrers_of`](Tag::referrers_of), and cosign's `sha256-<hex>.sig`, `.att` and `.sbom`.
+    pub fn follows_a_subject(&self) -> bool {
+        let suffix = FOLLOWERS.iter().find_map(|suffix| self.0.strip_suffix(suffix));
+        lists_referrers(suffix.unwrap_or(&self.0))
     }
 
     /// Returns the tag as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn lists_referrers(tag: &str) -> bool {
+    let Some((algorithm, hex)) = tag.split_once('-') else { return false };
+    algorithm.parse::<DigestAlgorithm>().is_ok()
+        && hex.len() == FALLBACK_HEX
+        && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 validated_text!(Tag);
@@ -99,6 +113,17 @@ mod tests {
         assert!(tag.lists_referrers() && sha512.lists_referrers());
         for other in [format!("{tag}.sig"), format!("{tag}0"), "latest".into(), tag.as_str().to_uppercase()] {
             assert!(!other.parse::<Tag>().unwrap().lists_referrers(), "{other}");
+        }
+    }
+
+    #[test]
+    fn what_accompanies_an_image_is_told_by_its_tag() {
+        let tag = Tag::referrers_of(&Digest::of(DigestAlgorithm::Sha256, b""));
+        for follower in ["", ".sig", ".att", ".sbom"].map(|suffix| format!("{tag}{suffix}")) {
+            assert!(follower.parse::<Tag>().unwrap().follows_a_subject(), "{follower}");
+        }
+        for other in ["v1".to_owned(), "v1.sig".to_owned(), format!("{tag}.zip"), format!("{tag}.sig.sig")] {
+            assert!(!other.parse::<Tag>().unwrap().follows_a_subject(), "{other}");
         }
     }
 

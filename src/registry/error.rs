@@ -7,7 +7,7 @@ use crate::fsio::FileError;
 use crate::metadata;
 use crate::oci::schema1::SignedManifestError;
 use crate::oci::tarsum::TarSumError;
-use crate::oci::{Digest, ManifestError, ProvisionalDigest, RepositoryName};
+use crate::oci::{Digest, ManifestError, ProvisionalDigest, RepositoryName, Tag};
 
 /// Why a service did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +93,14 @@ pub enum Error {
     /// The configuration switches deletions of this kind off.
     #[error("deletion of {0} is switched off on this registry")]
     DeleteDisabled(&'static str),
+    /// The tag was to point elsewhere or to go, and the configuration says that it stays.
+    #[error("the tag {tag} is immutable here and stays at {digest}")]
+    TagImmutable {
+        /// The tag.
+        tag: Tag,
+        /// The canonical digest of the manifest that it points to.
+        digest: Digest,
+    },
     /// Something live still names the content.
     #[error("{digest} is still named by a manifest; delete that first")]
     StillReferenced {

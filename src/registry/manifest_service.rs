@@ -228,6 +228,9 @@ impl ManifestService {
                 require_unreferenced(tx, id, &named, &canonical)?;
                 let tags = tags::of_manifest(tx, id, &canonical)?;
                 for tag in &tags {
+                    scope.inner.policy.immutable.require_mutable(&scope.name, tag, Some(&canonical), None)?;
+                }
+                for tag in &tags {
                     tags::remove(tx, id, tag)?;
                     let target = events::gone(TargetKind::Tag, &scope.name, None, Some(tag));
                     scope.tell(tx, now, Action::Delete, target)?;
@@ -259,6 +262,11 @@ impl Push {
         let kind = self.index_names();
         let children = self.known_children(tx, scope, kind)?;
         let known = repositories::id_of(tx, &scope.name)?;
+        for tag in &self.tags {
+            let former = known.map(|id| tags::get(tx, id, tag)).transpose()?.flatten().map(|tag| tag.digest);
+            let immutable = &scope.inner.policy.immutable;
+            immutable.require_mutable(&scope.name, tag, former.as_ref(), Some(&self.canonical))?;
+        }
         let former = match known {
             Some(id) => manifests::get(tx, id, &self.canonical)?,
             None => None,

@@ -14,10 +14,12 @@ mod blob_service;
 mod blob_writer;
 mod error;
 mod events;
+mod immutable;
 mod manifest_service;
 mod name_scope;
 mod origin;
 mod publishing;
+mod quota;
 mod referrer_service;
 mod repository;
 mod scroll;
@@ -25,6 +27,7 @@ mod scrub;
 mod sessions;
 mod signature_service;
 mod signatures;
+mod tag_pattern;
 mod tag_service;
 mod verify;
 
@@ -40,14 +43,17 @@ pub use blob_service::BlobService;
 pub use blob_writer::BlobWriter;
 pub use error::{Error, OpenError};
 pub use events::{EventLog, EventOptions, EventPage, Listener};
+pub use immutable::{ImmutableRule, ImmutableTags};
 pub use manifest_service::{ManifestDescriptor, ManifestPushed, ManifestPut, ManifestService};
 pub use name_scope::{NamePattern, NamePatternError, NameScope};
 pub use origin::Origin;
+pub use quota::{Quota, Quotas};
 pub use referrer_service::{ReferrerPage, ReferrerService};
 pub use repository::{Namespace, Page, Repository};
 pub use scroll::Scroll;
 pub use scrub::{VerifyOptions, VerifyProgress};
 pub use signature_service::{ManifestSignature, SignatureService, Verified};
+pub use tag_pattern::{TagPattern, TagPatternError, TagSelection};
 pub use tag_service::{TagRevision, TagService};
 pub use verify::{Depth, VerifyReport};
 
@@ -118,6 +124,10 @@ pub struct Policy {
     pub max_uploads: usize,
     /// Pushes are refused while less than so many bytes are free on the disk.
     pub free_floor_bytes: u64,
+    /// Tags that stay what they are.
+    pub immutable: ImmutableTags,
+    /// How much there may be.
+    pub quotas: Quotas,
 }
 
 /// Which deletions are allowed.
@@ -141,6 +151,8 @@ impl Default for Policy {
             upload_expiry: Duration::from_secs(24 * 60 * 60),
             max_uploads: 10_000,
             free_floor_bytes: 64 << 20,
+            immutable: ImmutableTags::default(),
+            quotas: Quotas::default(),
         }
     }
 }

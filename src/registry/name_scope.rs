@@ -80,8 +80,8 @@ fn matches(pattern: &[Component], name: &[&str]) -> bool {
     }
 }
 
-/// Whether one component matches: what stands between the stars has to occur in its order.
-fn matches_one(glob: &str, mut text: &str) -> bool {
+/// Whether a text matches: what stands between the stars has to occur in its order.
+pub(super) fn matches_one(glob: &str, mut text: &str) -> bool {
     let Some((head, mut glob)) = glob.split_once('*') else { return glob == text };
     match text.strip_prefix(head) {
         Some(rest) => text = rest,

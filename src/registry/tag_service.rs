@@ -88,6 +88,9 @@ impl TagService {
                 if !tag.lists_referrers() {
                     require_listed(tx, &scope, id, &digest)?;
                 }
+                let former = tags::get(tx, id, &tag)?.map(|former| former.digest);
+                let immutable = &scope.inner.policy.immutable;
+                immutable.require_mutable(&scope.name, &tag, former.as_ref(), Some(&digest))?;
                 let record =
                     tags::TagRecord { digest, named, updated_at: now.millis(), actor: actor.as_str().into() };
                 tags::set(tx, id, &tag, &record)?;
@@ -107,7 +110,10 @@ impl TagService {
         let now = scope.inner.clock.now();
         self.scope
             .write(move |tx| {
-                let was_there = tags::remove(tx, scope.id(tx)?, &tag)?;
+                let id = scope.id(tx)?;
+                let former = tags::get(tx, id, &tag)?.map(|former| former.digest);
+                scope.inner.policy.immutable.require_mutable(&scope.name, &tag, former.as_ref(), None)?;
+                let was_there = tags::remove(tx, id, &tag)?;
                 if was_there {
                     let target = events::gone(TargetKind::Tag, &scope.name, None, Some(&tag));
                     scope.tell(tx, now, Action::Delete, target)?;

@@ -14,7 +14,7 @@ use crate::http;
 use crate::metadata::{self, CacheOptions};
 use crate::notifications::{self, Notifications, Source};
 use crate::oci::schema1::TrustRoots;
-use crate::registry::{self, DeletePolicy, EventOptions, OpenError, Policy, Registry};
+use crate::registry::{self, DeletePolicy, EventOptions, OpenError, Policy, Quotas, Registry};
 use crate::telemetry::Metrics;
 
 use super::{Drained, serve};
@@ -125,6 +125,8 @@ pub fn registry_options(config: &Config) -> registry::Options {
         upload_expiry: config.uploads.expire_after,
         max_uploads: config.uploads.max_open,
         free_floor_bytes: config.storage.free_floor,
+        immutable: config.immutable.clone(),
+        quotas: Quotas { store_bytes: config.storage.max_size, repositories: config.quotas.clone() },
     };
     options.events = EventOptions {
         listeners: config.notifications.endpoints.iter().map(|endpoint| endpoint.listener.clone()).collect(),

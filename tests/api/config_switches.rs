@@ -35,6 +35,35 @@ fn s1_7_deletes_of_blobs_can_be_switched_off() {
 }
 
 #[test]
+fn s1_7_an_immutable_tag_stays_where_it_was_pushed_to() {
+    let file = "[[immutable]]\nrepositories = [\"team/**\"]\ntags = [\"v*\"]\nexcept = [\"*-dev\"]\n";
+    let server = Server::with_file(file, &[]);
+    let image = server.push_image("team/a", "v1", 1);
+    let other = server.push_image("team/a", "v1-dev", 2);
+    // The same again is fine, by tag and as one of several.
+    server.put_manifest("team/a", "v1", &image).expect(201);
+    let several = format!("{}?tag=v1&tag=v2", image.digest());
+    server.put_manifest("team/a", &several, &image).expect(201);
+
+    let refused = server.put_manifest("team/a", "v1", &other).expect_error(409, "DENIED");
+    let error = &refused.json()["errors"][0];
+    assert_eq!(error["detail"], json!({ "tag": "v1", "digest": image.digest() }));
+    assert!(error["message"].as_str().unwrap().contains("v1 is immutable"), "{error}");
+    let several = format!("{}?tag=new&tag=v2", other.digest());
+    server.put_manifest("team/a", &several, &other).expect_error(409, "DENIED");
+    server.get("/v2/team/a/manifests/new").send().expect(404);
+    server.delete("/v2/team/a/manifests/v1").send().expect_error(409, "DENIED");
+    server.delete(&format!("/v2/team/a/manifests/{}", image.digest())).send().expect_error(409, "DENIED");
+    server.get("/v2/team/a/manifests/v1").send().expect(200).expect_body(&image.bytes);
+
+    server.put_manifest("team/a", "v1-dev", &image).expect(201);
+    server.delete("/v2/team/a/manifests/v1-dev").send().expect(202);
+    server.push_image("other", "v1", 1);
+    server.push_image("other", "v1", 2);
+    server.delete("/v2/other/manifests/v1").send().expect(202);
+}
+
+#[test]
 fn s1_5_sparse_indexes_can_be_allowed() {
     let server = Server::with(&[("manifests.sparse_indexes", "true")]);
     let present = server.push_image("a", "", 1);

@@ -1,0 +1,3 @@
+//! What an operator's policies say about content.
+
+pub mod retention;
