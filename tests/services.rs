@@ -124,7 +124,8 @@ async fn the_cursor_over_all_revisions_stays_valid_while_others_push_and_delete(
             let (manifests, done) = (manifests.clone(), done.clone());
             tokio::spawn(async move {
                 let mut n = 0;
-                while !done.load(Ordering::Relaxed) {
+                // Once at least, however busy the machine is with the walks.
+                while n == 0 || !done.load(Ordering::Relaxed) {
                     let pushed = manifests.put(by_digest(&format!("{writer} {n}"))).await.unwrap();
                     if n % 2 == 0 {
                         manifests.delete(&pushed.canonical).await.unwrap();
