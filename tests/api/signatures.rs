@@ -75,7 +75,16 @@ fn signatures_of_two_hosts_are_served_together_and_the_entity_tag_covers_them() 
     for entry in &listed {
         assert_eq!((&entry["kind"], &entry["verified"]), (&json!("schema 1"), &json!("key")));
         assert_eq!((&entry["algorithm"], &entry["signedAt"]), (&json!("ES256"), &json!(TIME)));
+        assert_eq!(entry["type"], SIGNED);
+        let _: orlop::oci::Digest = entry["digest"].as_str().unwrap().parse().unwrap();
     }
+    // When each came: the second with the push that the revision was last pushed by, the first with the one before.
+    let revisions = server.get("/v2/_orlop/repositories/team/box/manifests").send().expect(200).json();
+    let at = |signer: &Signer| {
+        listed.iter().find(|entry| entry["keyId"] == signer.key_id()).unwrap()["at"].to_string()
+    };
+    assert_eq!(at(&two), revisions["manifests"][0]["pushedAt"].to_string());
+    assert!(at(&one) <= at(&two));
     server.delete(&format!("/v2/team/box/manifests/{digest}")).send().expect(202);
     let path = format!("/v2/_orlop/repositories/team/box/signatures/{digest}");
     server.get(&path).send().expect_error(404, "MANIFEST_UNKNOWN");
@@ -322,29 +331,64 @@ fn damaged_signatures_are_reported_and_fail_their_manifest_only() {
 
 #[test]
 fn signatures_by_cosign_and_notation_are_listed_beside() {
+    const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    const NOTATION: &str = "application/vnd.cncf.notary.signature";
     let server = Server::start();
     let image = server.push_image("a", "v1", 1);
     let digest = image.digest();
-    let tag = format!("{}.sig", digest.replace(':', "-"));
-    let by_cosign = server.push_image("a", &tag, 2);
-    let by_notation = referrer(&image.descriptor(), "application/vnd.cncf.notary.signature", "n");
-    let other = referrer(&image.descriptor(), "application/spdx+json", "s");
-    for manifest in [&by_notation, &other] {
-        server.push_blob("a", b"{}");
-        server.put_manifest("a", &manifest.digest(), manifest).expect(201);
+    server.push_blob("a", b"{}");
+    let mut expected = Vec::new();
+    for (number, ending) in [(2, "sig"), (3, "att"), (4, "sbom")] {
+        let tag = format!("{}.{ending}", digest.replace(':', "-"));
+        let by_cosign = server.push_image("a", &tag, number);
+        expected.push(json!({
+            "kind": "cosign", "type": by_cosign.media_type, "digest": by_cosign.digest(), "tag": tag,
+        }));
     }
-    let listed = signatures(&server, "a", &digest);
-    let shown: Vec<_> = listed
-        .iter()
-        .map(|entry| (entry["kind"].clone(), entry["digest"].clone(), entry["verified"].clone()))
-        .collect();
-    let unchecked = json!("not checked");
-    assert_eq!(
-        shown,
-        [
-            (json!("cosign"), json!(by_cosign.digest()), unchecked.clone()),
-            (json!("referrer"), json!(by_notation.digest()), unchecked),
-        ]
-    );
-    assert_eq!(listed[0]["tag"], json!(tag));
+    let mut referrers = Vec::new();
+    for artifact_type in [BUNDLE, NOTATION, "application/spdx+json"] {
+        let manifest = referrer(&image.descriptor(), artifact_type, "n");
+        server.put_manifest("a", &manifest.digest(), &manifest).expect(201);
+        referrers.push(json!({"kind": "referrer", "type": artifact_type, "digest": manifest.digest()}));
+    }
+    referrers.pop();
+    referrers.sort_by_key(|entry| entry["digest"].to_string());
+    expected.extend(referrers);
+    // When each came, as the list of revisions has it.
+    let revisions = server.get("/v2/_orlop/repositories/a/manifests").send().expect(200).json();
+    for entry in &mut expected {
+        let mut all = revisions["manifests"].as_array().unwrap().iter();
+        let revision = all.find(|revision| revision["digest"] == entry["digest"]).unwrap();
+        entry["at"] = revision["pushedAt"].clone();
+        entry["verified"] = json!("not checked");
+    }
+    assert_eq!(signatures(&server, "a", &digest), expected);
+}
+
+#[test]
+fn signatures_that_were_not_sent_as_such_are_not_kept_unverified() {
+    let server = Server::start();
+    let layer = server.push_blob("team/box", b"layer");
+    let good = signed(&payload("team/box", "1", &layer), &[&Signer::generate()]);
+    let forged = String::from_utf8(good.bytes).unwrap().replace("amd64", "arm64").into_bytes();
+    let unsigned = "application/vnd.docker.distribution.manifest.v1+json".to_owned();
+    let refused = server.put_manifest("team/box", "1", &Content { media_type: unsigned, bytes: forged });
+    assert!(refused.expect_error(400, "MANIFEST_UNVERIFIED").text().contains(SIGNED));
+}
+
+/// The tags of the parameters are held against the manifest as the one of the path is.
+#[test]
+fn a_signed_manifest_takes_no_tag_but_its_own() {
+    let server = Server::start();
+    let layer = server.push_blob("team/box", b"layer");
+    let payload = payload("team/box", "1", &layer);
+    let document = signed(&payload, &[&Signer::generate()]);
+    let push = |tags: &str| {
+        let path = format!("/v2/team/box/manifests/{}?{tags}", sha256(&payload));
+        server.put(&path).header("content-type", SIGNED).body(&document.bytes).send()
+    };
+    push("tag=1&tag=2").expect_error(400, "MANIFEST_INVALID");
+    server.get("/v2/team/box/manifests/1").send().expect_error(404, "MANIFEST_UNKNOWN");
+    push("tag=1").expect(201);
+    server.get("/v2/team/box/manifests/1").send().expect(200);
 }

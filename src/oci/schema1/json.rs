@@ -41,6 +41,11 @@ impl<'a> Object<'a> {
         self.fields.get(field).map(|raw| raw.get())
     }
 
+    /// Whether there is a field that some reader would take for `field`, which is in lower case.
+    pub(super) fn has_in_any_case(&self, field: &'static str) -> bool {
+        self.fields.keys().any(|key| folded(key) == field)
+    }
+
     /// Reads a field that may be absent; `null` counts as absent.
     pub(super) fn optional<T: Deserialize<'a>>(
         &self,
@@ -103,14 +108,18 @@ impl<'de> Visitor<'de> for FieldsVisitor {
             if fields.len() >= MAX_KEYS {
                 return Err(A::Error::custom(format_args!("more than {MAX_KEYS} keys")));
             }
-            // Both ways, because some letters outside of ASCII fold to those inside.
-            if !seen.insert(key.to_uppercase().to_lowercase()) {
+            if !seen.insert(folded(&key)) {
                 return Err(A::Error::custom(format_args!("the key `{}` comes twice", excerpt(&key))));
             }
             fields.insert(key, map.next_value()?);
         }
         Ok(fields)
     }
+}
+
+/// A key as readers see it that don't tell cases apart: both ways, because some letters outside of ASCII fold to those inside.
+fn folded(key: &str) -> String {
+    key.to_uppercase().to_lowercase()
 }
 
 struct ListVisitor {

@@ -3,6 +3,7 @@
 use super::error::SignedManifestError;
 use super::json::{Object, check_depth};
 use crate::oci::digest::DigestError;
+use crate::oci::media_type::MediaType;
 use crate::oci::provisional_digest::ProvisionalDigest;
 use crate::oci::repository_name::RepositoryName;
 use crate::oci::tag::Tag;
@@ -24,7 +25,8 @@ pub struct Schema1Manifest {
 }
 
 impl Schema1Manifest {
-    /// Reads the payload of a signed manifest, or an unsigned manifest (`v1+json`).
+    /// Reads the payload of a signed manifest, or an unsigned manifest (`v1+json`). Signatures in it, which nobody would have
+    /// verified, are [`Unverified`](SignedManifestError::Unverified).
     ///
     /// The cost is linear in the length of `payload`.
     pub fn parse(payload: &[u8]) -> Result<Schema1Manifest, SignedManifestError> {
@@ -33,6 +35,10 @@ impl Schema1Manifest {
         let version: i64 = object.required("schemaVersion")?;
         if version != 1 {
             return Err(invalid(&format!("its `schemaVersion` is {version}, not 1")));
+        }
+        if object.has_in_any_case("signatures") {
+            let signed = MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED;
+            return Err(SignedManifestError::Unverified(format!("it has `signatures`; send it as {signed}")));
         }
         let items = object.list("fsLayers", MAX_LAYERS)?;
         let mut layers = Vec::with_capacity(items.len());
@@ -152,6 +158,14 @@ mod tests {
             ["", "[]", "null", "{}", r#"{"schemaVersion":1,"name":"a","tag":"b","fsLayers":[],"history":[]}"#]
         {
             assert!(parse(json).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn signatures_that_nobody_verifies_are_refused() {
+        for name in ["signatures", "Signatures", "\u{17f}ignatures", "\\u0073ignatures"] {
+            let refused = parse(&PAYLOAD.replacen('{', &format!("{{ \"{name}\": [],"), 1));
+            assert!(matches!(refused, Err(SignedManifestError::Unverified(_))), "{name}: {refused:?}");
         }
     }
 
