@@ -498,16 +498,16 @@ mod tests {
             let (table, place) = Caches::place(Table::Signatures, manifest);
             caches.fill(caches.ticket(), table, place, Bytes::from_static(b"merged"));
         }
-        let cached = |manifest: &[u8]| {
+        let has = |manifest: &[u8]| {
             let (table, place) = Caches::place(Table::Signatures, manifest);
             caches.get(table, place, Bytes::clone).is_some()
         };
         let late = caches.ticket();
         let change = caches.change(Table::Signatures, &[&signed[..], b"key\0ES256"].concat());
-        assert!(!cached(&signed) && cached(&other));
+        assert!(!has(&signed) && has(&other));
         drop(change);
         let (table, place) = Caches::place(Table::Signatures, &signed);
         caches.fill(late, table, place, Bytes::from_static(b"merged"));
-        assert!(!cached(&signed), "who began before the change can't bring it back");
+        assert!(!has(&signed), "who began before the change can't bring it back");
     }
 }
