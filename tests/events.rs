@@ -6,12 +6,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orlop::clock::{ManualClock, Timestamp};
+use orlop::oci::schema1::Signature;
 use orlop::oci::{Digest, DigestAlgorithm, MediaType, Reference, RepositoryName};
 use orlop::registry::{
     Action, Actor, Depth, Error, Event, EventOptions, EventRequest, Listener, ManifestPut, NameScope,
     Options, Origin, Registry, Repository, TargetKind,
 };
 use tempfile::TempDir;
+
+#[path = "schema1/signer.rs"]
+mod signer;
+
+use signer::{Signer, pretty_jws};
 
 fn listener(name: &str) -> Listener {
     Listener { name: name.to_owned(), ignored_actions: Vec::new(), ignored_media_types: Vec::new() }
@@ -101,6 +107,41 @@ async fn every_change_is_told_once_in_the_order_of_its_commit() {
     assert_eq!(events[0].target.media_type, Some(MediaType::OCTET_STREAM));
     assert_eq!(events[0].target.size, Some(4));
     assert!(registry.verify(Depth::Full).unwrap().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signatures_that_come_alone_are_told_of_like_the_manifest_that_brings_them() {
+    const TIME: &str = "2015-04-08T18:52:59Z";
+    let dir = TempDir::new().unwrap();
+    let mut options = options(&dir, vec![listener("a")]);
+    options.events.references = true;
+    let registry = Registry::open(options).unwrap();
+    let one = repository(&registry, "one");
+    let layer =
+        one.blobs().put(Bytes::from_static(b"layer"), None, &Actor::anonymous()).await.unwrap().digest;
+    let payload = format!(
+        r#"{{"schemaVersion":1,"name":"one","tag":"1","fsLayers":[{{"blobSum":"{layer}"}}],"history":[{{"v1Compatibility":"{{}}"}}]}}"#
+    );
+    let digest = sha256(payload.as_bytes());
+    let [first, second] = [(); 2].map(|()| Signer::generate().sign(payload.as_bytes(), TIME));
+    let push = ManifestPut {
+        payload: pretty_jws(payload.as_bytes(), &[first]).into(),
+        media_type: MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED,
+        reference: Reference::Digest(digest),
+        tags: Vec::new(),
+        actor: Actor::new("ann"),
+    };
+    one.manifests().put(push).await.unwrap();
+    let second = vec![Signature::from_json(second.as_bytes()).unwrap()];
+    for _ in 0..2 {
+        // The second time it changes nothing and is told to nobody.
+        one.signatures().put(&digest, second.clone(), &Actor::new("ben")).await.unwrap();
+    }
+    let events = all(&registry);
+    let [_, pushed, signed] = &events[..] else { panic!("{:?}", shorts(&registry)) };
+    assert_eq!((signed.action, &signed.target), (Action::Push, &pushed.target));
+    assert_eq!(signed.target.references.len(), 1);
+    assert_eq!((pushed.actor.as_str(), signed.actor.as_str()), ("ann", "ben"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

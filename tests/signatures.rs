@@ -353,7 +353,7 @@ fn pull_and_check(manifests: &ManifestService, known: &AtomicUsize, done: &Atomi
             assert_eq!(descriptor.size, document.len() as u64);
             key_ids(&document).len()
         });
-        if before / 100 == after / 100 && before / 100 % 2 == 0 {
+        if before / 100 == after / 100 && (before / 100).is_multiple_of(2) {
             // The next one may be there before its push is answered.
             assert!((before % 100..=after % 100 + 1).contains(&found), "{before} to {after}: {found}");
         }

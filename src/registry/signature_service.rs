@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::repository::Scope;
 use super::sessions::blocking;
-use super::{Actor, Error, signatures};
+use super::{Actor, Error, events, signatures};
 use crate::clock::Timestamp;
 use crate::metadata::blobs;
+use crate::metadata::events::{Action, EventTarget};
 use crate::metadata::manifests::{self, ManifestRecord};
 use crate::oci::schema1::{MergeReport, Signature, SignedManifestError};
-use crate::oci::{Digest, ManifestKind, MediaType};
+use crate::oci::{Digest, Manifest, ManifestKind, MediaType};
 
 /// Against what a signature was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +85,8 @@ impl SignatureService {
     }
 
     /// Adds signatures to a schema 1 manifest that the repository has, as if it had been pushed with them: all are verified,
-    /// one is kept for each key and algorithm, the newest, and refused are those that can't be served with the others.
+    /// one is kept for each key and algorithm, the newest, and refused are those that can't be served with the others. Where
+    /// any is kept, events tell of a push of the manifest by this digest.
     pub async fn put(
         &self,
         digest: &Digest,
@@ -109,6 +111,8 @@ impl SignatureService {
             Ok((incoming, payload))
         })
         .await?;
+        let media_type = MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED;
+        let target = self.pushed(*digest, &media_type, &payload);
         let (scope, now, actor) = (self.scope.by(actor), self.scope.inner.clock.now(), actor.clone());
         let limit = scope.inner.policy.max_manifest_bytes;
         self.scope
@@ -119,19 +123,25 @@ impl SignatureService {
                 if merge.report.is_unchanged() {
                     return Ok(merge.report);
                 }
-                let media_type = MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED;
                 if record.media_type != media_type {
-                    manifests::insert(
-                        tx,
-                        id,
-                        &canonical,
-                        &ManifestRecord { media_type, ..record },
-                        &payload,
-                    )?;
+                    let record = ManifestRecord { media_type: media_type.clone(), ..record };
+                    manifests::insert(tx, id, &canonical, &record, &payload)?;
                 }
                 merge.write(tx, id, &canonical, now.millis(), actor.as_str())?;
+                scope.tell(tx, now, Action::Push, target.clone())?;
                 Ok::<_, Error>(merge.report)
             })
             .await
+    }
+
+    /// What the event is about, the same as where the manifest itself is pushed.
+    fn pushed(&self, digest: Digest, media_type: &MediaType, payload: &[u8]) -> EventTarget {
+        let target = events::manifest(&self.scope.name, digest, media_type, payload.len() as u64, None);
+        let references = if self.scope.inner.events.options.references {
+            Manifest::parse(media_type, payload).map_or_else(|_| Vec::new(), |it| events::references(&it))
+        } else {
+            Vec::new()
+        };
+        EventTarget { references, ..target }
     }
 }
