@@ -407,7 +407,7 @@ fn describe(
     record: ManifestRecord,
 ) -> Result<(ManifestDescriptor, Option<Bytes>), metadata::Error> {
     let merged = if record.media_type == MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED {
-        Some(signatures::merged(tx, id, &canonical)?)
+        signatures::merged(tx, id, &canonical)?
     } else {
         None
     };

@@ -13,7 +13,9 @@ use crate::metadata::{self, Read, Scan, Table, WriteTx, manifests};
 use crate::oci::schema1::{
     MergeReport, Schema1Manifest, Signature, SignatureSet, SignedManifest, SignedManifestError,
 };
-use crate::oci::{Digest, ManifestKind, MediaType, ProvisionalDigest, Reference, RepositoryName};
+use crate::oci::{
+    Digest, ManifestKind, MediaType, ProvisionalDigest, Reference, RepositoryName, detect_media_type,
+};
 
 /// What a push brings: the bytes that the digest is of, and who has signed them.
 pub(super) struct TakenApart {
@@ -97,25 +99,32 @@ pub(super) struct MergedManifest {
     pub(super) signatures: Digest,
 }
 
-/// A signed manifest with all its signatures, which look-ups have from the cache while these stay the same.
+/// A signed manifest with all its signatures, which look-ups have from the cache while these stay the same; `None` where an
+/// older version kept it as a whole, as it is served then.
 pub(super) fn merged(
     tx: &impl Read,
     id: RepositoryId,
     manifest: &Digest,
-) -> Result<MergedManifest, metadata::Error> {
+) -> Result<Option<MergedManifest>, metadata::Error> {
     // The digest of the set in the form of a key, then the document.
     let merged = signatures::merged(tx, id, manifest, |tx| {
         let set = stored_set(tx, id, manifest)?;
-        let assembled = manifests::payload(tx, manifest, |payload| set.assemble(payload, usize::MAX))?;
-        let Some(assembled) = assembled else { return Ok(None) };
-        let document = assembled.map_err(|error| damaged(manifest, &error))?;
-        Ok(Some([set.digest().to_key(), document].concat().into()))
+        let assembled = manifests::payload(tx, manifest, |payload| {
+            let signed = MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED;
+            if set.is_empty() && detect_media_type(payload) == Some(signed) {
+                return Ok(None);
+            }
+            set.assemble(payload, usize::MAX).map(Some)
+        })?;
+        let assembled = assembled.ok_or_else(|| damaged(manifest, &"their payload is missing"))?;
+        let assembled = assembled.map_err(|error| damaged(manifest, &error))?;
+        Ok(assembled.map(|document| [set.digest().to_key(), document].concat().into()))
     })?;
-    let mut document = merged.ok_or_else(|| damaged(manifest, &"their payload is missing"))?;
+    let Some(mut document) = merged else { return Ok(None) };
     let digest = document.split_to(SET_DIGEST);
     let signatures =
         Digest::from_key(&digest).expect("the digest stands before the document, also in the cache");
-    Ok(MergedManifest { document, signatures })
+    Ok(Some(MergedManifest { document, signatures }))
 }
 
 /// Signatures that are to be written.

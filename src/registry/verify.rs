@@ -243,28 +243,24 @@ fn check_signatures(
     depth: Depth,
     report: &mut VerifyReport,
 ) -> Result<(), Error> {
-    let signed = MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED;
-    for (place, record) in &tables.manifests {
-        if record.media_type == signed && !tables.signatures.contains(place) {
-            let (manifest, name) = (place.1, tables.name(place.0));
-            report.problem(format!("the signatures of {manifest} of {name}, which is signed, are missing"));
-        }
-    }
-    for (repository, manifest) in &tables.signatures {
+    let is_signed = |record: &ManifestRecord| record.media_type == MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED;
+    let signed = tables.manifests.iter().filter(|(_, record)| is_signed(record)).map(|(place, _)| *place);
+    let places: BTreeSet<_> = signed.chain(tables.signatures.iter().copied()).collect();
+    for (repository, manifest) in &places {
         let name = tables.name(*repository);
         match tables.manifests.get(&(*repository, *manifest)) {
             None => {
                 report.problem(format!("signatures are of {manifest}, which {name} doesn't have"));
                 continue;
             }
-            Some(record) if record.media_type != signed => {
+            Some(record) if !is_signed(record) => {
                 let media_type = &record.media_type;
                 report.problem(format!("signatures are of {manifest} of {name}, which is {media_type}"));
             }
             Some(_) => {}
         }
         match super::signatures::merged(tx, *repository, manifest) {
-            Ok(merged) if depth == Depth::Full => {
+            Ok(Some(merged)) if depth == Depth::Full => {
                 if let Err(error) = SignedManifest::parse(&merged.document) {
                     report.problem(format!("the signatures of {manifest} of {name}: {error}"));
                 }

@@ -259,16 +259,17 @@ fn a_signature_that_would_make_the_manifest_too_long_is_refused_and_changes_noth
     assert!(before.1.len() <= 2_048, "{}", before.1.len());
 }
 
-/// Changes the rows of the signatures of a stopped server.
-fn change_signatures(
+/// Changes the rows of a table of a stopped server, and returns what they were.
+fn change_rows(
     server: &Server,
+    table: &str,
     change: impl Fn(&[u8], &[u8]) -> (Vec<u8>, Vec<u8>),
 ) -> Vec<(Vec<u8>, Vec<u8>)> {
     let database = redb::Database::open(server.data().join(orlop::metadata::FILE_NAME)).unwrap();
     let transaction = database.begin_write().unwrap();
     let mut former = Vec::new();
     {
-        let definition = redb::TableDefinition::<&[u8], &[u8]>::new("signatures");
+        let definition = redb::TableDefinition::<&[u8], &[u8]>::new(table);
         let mut table = transaction.open_table(definition).unwrap();
         for row in table.iter().unwrap() {
             let (key, value) = row.unwrap();
@@ -312,7 +313,7 @@ fn damaged_signatures_are_reported_and_fail_their_manifest_only() {
     let sound = served(&server, path);
     for (what, change) in changes {
         server.stop();
-        let former = change_signatures(&server, change);
+        let former = change_rows(&server, "signatures", change);
         let problems = server.problems();
         assert!(problems.iter().any(|problem| problem.contains("signatures")), "{what}: {problems:?}");
         server.run_again();
@@ -323,10 +324,37 @@ fn damaged_signatures_are_reported_and_fail_their_manifest_only() {
         server.get("/v2/team/box/manifests/other").send().expect(200);
         server.stop();
         assert!(!server.log().contains("panicked"), "{what}: {}", server.log());
-        change_signatures(&server, |_, _| former[0].clone());
+        change_rows(&server, "signatures", |_, _| former[0].clone());
         server.run_again();
         assert!(served(&server, path) == sound, "{what}");
     }
+}
+
+/// Orlop once kept signed manifests as they came, unverified, with the digest of the whole.
+#[test]
+fn a_signed_manifest_that_was_kept_as_a_whole_is_served_as_it_is() {
+    let mut server = Server::start();
+    let layer = server.push_blob("team/box", b"layer");
+    let whole = signed(&payload("team/box", "1", &layer), &[&Signer::generate()]);
+    // A type of the same length, under which any document is kept as it is.
+    let other = SIGNED.replace("jws", "xyz");
+    server
+        .put_manifest("team/box", "1", &Content { media_type: other.clone(), bytes: whole.bytes.clone() })
+        .expect(201);
+    server.stop();
+    change_rows(&server, "manifests", |key, value| {
+        let at = value.windows(other.len()).position(|part| part == other.as_bytes()).unwrap();
+        (key.to_vec(), [&value[..at], SIGNED.as_bytes(), &value[at + SIGNED.len()..]].concat())
+    });
+    server.run_again();
+    for _ in 0..2 {
+        let pulled = server.get("/v2/team/box/manifests/1").send().expect(200);
+        pulled
+            .expect_header("content-type", SIGNED)
+            .expect_header("etag", format!("\"{}\"", whole.digest()))
+            .expect_body(&whole.bytes);
+    }
+    assert_eq!(signatures(&server, "team/box", &whole.digest()), [json!(null); 0]);
 }
 
 #[test]
