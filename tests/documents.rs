@@ -3,7 +3,10 @@
 
 use std::path::Path;
 
+use orlop::config::KEYS;
 use orlop::metadata::Table;
+use orlop::oci::schema1::{MAX_SIGNATURES, SignatureAlgorithm};
+use orlop::registry::Verified;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -33,6 +36,28 @@ fn the_storage_format_lists_exactly_the_tables_there_are() {
     tables.sort_unstable();
     assert_eq!(listed, tables);
     assert!(document.contains(&format!("Schema {}.", orlop::metadata::SCHEMA)));
+}
+
+#[test]
+fn the_page_about_signatures_has_the_words_of_the_code() {
+    let page = read("docs/signatures.md");
+    for algorithm in SignatureAlgorithm::ALL {
+        assert!(page.contains(algorithm.as_str()), "{algorithm}");
+    }
+    for verified in [Verified::ByKey, Verified::ByChain, Verified::NotChecked] {
+        assert!(page.contains(&format!("\n| `{}` |", verified.as_str())), "{verified:?}");
+    }
+    let most = MAX_SIGNATURES.to_string();
+    assert!(page.contains(&format!("at most {},{} signatures", &most[..1], &most[1..])), "{most}");
+    let http = read("docs/http-api.md");
+    for word in page.split('`').skip(1).step_by(2) {
+        let is_code = word.contains('_') && word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+        assert!(!is_code || http.contains(&format!("| `{word}` |")), "there is no error {word}");
+        let is_end_point = word.starts_with("GET ");
+        assert!(!is_end_point || http.contains(&format!("| `{word}` |")), "there is no end-point {word}");
+        let is_key = ["signatures.", "manifests."].iter().any(|table| word.starts_with(table));
+        assert!(!is_key || KEYS.iter().any(|key| key.name == word), "there is no key {word}");
+    }
 }
 
 #[test]

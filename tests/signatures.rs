@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use orlop::clock::monotonic;
+use orlop::clock::{Clock as _, ManualClock, SystemClock, Timestamp, monotonic};
 use orlop::oci::schema1::{Signature, SignedManifest, SignedManifestError, TrustRoots};
 use orlop::oci::{Digest, DigestAlgorithm, MediaType, Reference, RepositoryName};
 use orlop::registry::{
@@ -394,8 +394,17 @@ async fn a_pull_has_every_signature_that_was_acknowledged_before_it_and_none_of_
 async fn a_chain_counts_only_against_configured_roots() {
     let document = include_bytes!("vectors/schema1/x5c.json");
     let root: &[u8] = include_bytes!("vectors/schema1/root.der");
-    for (roots, verified) in [(vec![], Verified::ByKey), (vec![root], Verified::ByChain)] {
-        let store = Store::with(|options| options.trust_roots = TrustRoots::from_der(roots).unwrap()).await;
+    let (now, after_all_certificates) = (SystemClock.now(), Timestamp::from_millis(u64::MAX / 1_000_000));
+    for (roots, time, verified) in [
+        (vec![], now, Verified::ByKey),
+        (vec![root], now, Verified::ByChain),
+        (vec![root], after_all_certificates, Verified::ByKey),
+    ] {
+        let store = Store::with(|options| {
+            options.trust_roots = TrustRoots::from_der(roots).unwrap();
+            options.clock = Arc::new(ManualClock::new(time));
+        })
+        .await;
         for layer in [&b"one"[..], b"two"] {
             store
                 .repository()

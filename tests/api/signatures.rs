@@ -357,6 +357,41 @@ fn a_signed_manifest_that_was_kept_as_a_whole_is_served_as_it_is() {
     assert_eq!(signatures(&server, "team/box", &whole.digest()), [json!(null); 0]);
 }
 
+/// The example in `docs/signatures.md` has the fields that the answer has, in each kind of entry.
+#[test]
+fn the_documents_list_is_what_comes() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/signatures.md")).unwrap();
+    let example = page.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let example: Value = serde_json::from_str(example).unwrap();
+    let server = Server::start();
+    let layer = server.push_blob("team/app", b"layer");
+    let payload = payload("team/app", "1", &layer);
+    let document = signed(&payload, &[&Signer::generate()]);
+    server.put_manifest("team/app", "1", &document).expect(201);
+    let digest = sha256(&payload);
+    server.push_image("team/app", &format!("{}.sig", digest.replace(':', "-")), 2);
+    server.push_blob("team/app", b"{}");
+    let subject = json!({"mediaType": SIGNED, "digest": digest, "size": payload.len()});
+    let notation = referrer(&subject, "application/vnd.cncf.notary.signature", "n");
+    server.put_manifest("team/app", &notation.digest(), &notation).expect(201);
+    let listed = server
+        .get(&format!("/v2/_orlop/repositories/team/app/signatures/{digest}"))
+        .send()
+        .expect(200)
+        .json();
+
+    let fields = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(fields(&listed), fields(&example));
+    let entries = |list: &Value| list["signatures"].as_array().unwrap().clone();
+    assert_eq!(entries(&listed).len(), 3);
+    for (listed, example) in entries(&listed).iter().zip(&entries(&example)) {
+        assert_eq!(fields(listed), fields(example));
+        for field in ["kind", "type", "verified", "algorithm"] {
+            assert_eq!(listed[field], example[field], "{field}");
+        }
+    }
+}
+
 #[test]
 fn signatures_by_cosign_and_notation_are_listed_beside() {
     const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
