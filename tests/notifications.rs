@@ -159,6 +159,26 @@ fn what_was_acknowledged_before_a_crash_is_told_after_it() {
     assert_eq!(shorts(&receiver.accepted(4)), ["push one", "mount two", "push one:1", "delete one:1"]);
 }
 
+/// What an endpoint has taken is recorded each second, together with the pulls of that second: once an attempt shows a pull,
+/// something was recorded while the endpoint had taken nothing.
+#[test]
+fn a_record_of_how_far_an_endpoint_is_never_runs_ahead_of_it() {
+    let receiver = Receiver::start(Behaviour::Refuse);
+    let mut server = Server::with_file(&endpoint("hook", &receiver.url(), ""), &[]);
+    for tag in ["1", "2"] {
+        server.put_manifest("one", tag, &note("x")).expect(201);
+    }
+    server.get("/v2/one/manifests/1").send().expect(200);
+    let tried = |envelopes: &[notifications::receiver::Envelope]| {
+        envelopes.iter().any(|envelope| envelope.events.iter().any(|event| event["action"] == "pull"))
+    };
+    receiver.wait(tried);
+    server.kill();
+    receiver.behave(Behaviour::Accept);
+    server.run_again();
+    assert_eq!(shorts(&receiver.accepted(3)), ["push one:1", "push one:2", "pull one:1"]);
+}
+
 #[test]
 fn kills_in_the_middle_of_deliveries_lose_nothing_and_change_no_order() {
     let receiver = Receiver::start(Behaviour::Accept);
