@@ -4,6 +4,7 @@
 #[path = "http/harness.rs"]
 mod harness;
 
+use futures_util::FutureExt as _;
 use harness::{Log, Registry, digest, sha512};
 use orlop::http::{ErrorCode, Operation};
 use orlop::registry::Policy;
@@ -421,6 +422,29 @@ async fn listings_are_paged_by_n_last_and_link() {
         let after = registry.get(&format!("{path}?last=aa&n=100000"), &[]).await;
         assert_eq!(after.json()[key], if key == "tags" { json!(["b", "c"]) } else { json!(["b", "b/c"]) });
     }
+}
+
+/// To read a thousand signatures takes too long for a thread that others share: the list of tags is made by the thread that
+/// asks, and that of signatures by one that may block, for which it waits here.
+#[test]
+fn who_has_signed_is_read_where_nobody_else_waits() {
+    let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+    let registry = Registry::open();
+    runtime.block_on(async {
+        let note = [("content-type", "application/vnd.example+json")];
+        assert_eq!(registry.send("PUT", "/v2/a/manifests/1", &note, "{}").await.status, 201);
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let holder = tokio::task::spawn_blocking(move || held.recv());
+        let tags = registry.get("/v2/a/tags/list", &[]).now_or_never();
+        assert_eq!(tags.unwrap().status, 200);
+        let path = format!("/v2/_orlop/repositories/a/signatures/{}", digest(b"{}"));
+        let mut signatures = std::pin::pin!(registry.get(&path, &[]));
+        assert!(signatures.as_mut().now_or_never().is_none());
+        drop(release);
+        let reply = signatures.await;
+        assert_eq!((reply.status, &reply.json()["signatures"]), (200, &json!([])));
+        assert!(holder.await.unwrap().is_err());
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -390,6 +390,28 @@ async fn a_pull_has_every_signature_that_was_acknowledged_before_it_and_none_of_
     }
 }
 
+/// A page of revisions ended only after as many as were asked for, and put together all the signatures of all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_revisions_puts_no_more_together_than_it_can_in_a_moment() {
+    let store = Store::open().await;
+    let signer = Signer::generate();
+    let mut pushed = Vec::new();
+    for number in 0..5 {
+        let payload = String::from_utf8(payload()).unwrap();
+        let long = payload.replace("amd64", &format!("{number}{}", "x".repeat(500_000))).into_bytes();
+        let document = pretty_jws(&long, &[signer.sign(&long, TIME)]);
+        pushed.push(store.push(&document, &sha256(&long).to_string()).await.unwrap());
+    }
+    pushed.sort();
+    let manifests = store.repository().manifests();
+    let page = manifests.all(None, 100).unwrap();
+    assert_eq!((page.items.len(), page.more), (3, true));
+    let page = manifests.all(Some(&pushed[2]), 100).unwrap();
+    assert_eq!((page.items.len(), page.more), (2, false));
+    let all: Vec<Digest> = manifests.scroll().map(|manifest| manifest.unwrap().digest).collect();
+    assert_eq!(all, pushed);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_counts_only_against_configured_roots() {
     let document = include_bytes!("vectors/schema1/x5c.json");

@@ -21,6 +21,10 @@ const PARENTS_NAMED: usize = 10;
 /// How many revisions a scroll reads at a time.
 const SCROLLED: usize = 1_000;
 
+/// Once a page of revisions has put together so many bytes of signed manifests, it ends: nobody waits for all the signatures
+/// of a thousand manifests.
+const MERGED_AT_ONCE: usize = 1 << 20;
+
 /// How many absent children an error names at most; clients read no more of an answer than some kilobytes.
 const MISSING_NAMED: usize = 100;
 
@@ -145,14 +149,22 @@ impl ManifestService {
     }
 
     /// Up to `limit` revisions in the order of their canonical digests, behind `after`. Others may write meanwhile: a
-    /// revision that is there throughout is listed once.
+    /// revision that is there throughout is listed once. A page of signed manifests with many signatures ends early.
     pub fn all(&self, after: Option<&Digest>, limit: usize) -> Result<Page<ManifestDescriptor>, Error> {
         let found = self.scope.read(|tx, id| {
-            let revisions = manifests::list(tx, id, after, limit.saturating_add(1))?;
-            let describe = |(digest, record)| Ok(describe(tx, id, digest, digest, record)?.0);
-            revisions.into_iter().map(describe).collect::<Result<Vec<_>, metadata::Error>>()
+            let revisions = Page::of(manifests::list(tx, id, after, limit.saturating_add(1))?, limit);
+            let (mut items, mut merged) = (Vec::with_capacity(revisions.items.len()), 0);
+            let mut rest = revisions.items.into_iter();
+            while merged < MERGED_AT_ONCE
+                && let Some((digest, record)) = rest.next()
+            {
+                let (manifest, document) = describe(tx, id, digest, digest, record)?;
+                merged += document.map_or(0, |document| document.len());
+                items.push(manifest);
+            }
+            Ok(Page { more: revisions.more || rest.len() > 0, items })
         })?;
-        Ok(Page::of(found.ok_or(Error::RepositoryUnknown)?, limit))
+        found.ok_or(Error::RepositoryUnknown)
     }
 
     /// Every revision, as [`all`](ManifestService::all) has them.

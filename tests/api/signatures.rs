@@ -428,6 +428,43 @@ fn signatures_by_cosign_and_notation_are_listed_beside() {
     assert_eq!(signatures(&server, "a", &digest), expected);
 }
 
+/// There was an end to the referrers that were searched, of which the answer said nothing.
+#[test]
+fn pages_lead_to_the_signatures_behind_any_number_of_other_referrers() {
+    const NOTATION: &str = "application/vnd.cncf.notary.signature";
+    let server = Server::start();
+    let image = server.push_image("a", "v1", 1);
+    server.push_image("a", &format!("{}.sig", image.digest().replace(':', "-")), 2);
+    server.push_blob("a", b"{}");
+    let long = "x".repeat(2_000_000);
+    let mut expected = Vec::new();
+    for number in 0..3 {
+        for artifact_type in [NOTATION, "application/spdx+json"] {
+            let manifest = referrer(&image.descriptor(), artifact_type, &format!("{number}{long}"));
+            server.put_manifest("a", &manifest.digest(), &manifest).expect(201);
+            if artifact_type == NOTATION {
+                expected.push(manifest.digest());
+            }
+        }
+    }
+    expected.sort();
+    let mut path = format!("/v2/_orlop/repositories/a/signatures/{}", image.digest());
+    let (mut pages, mut found) = (0, Vec::new());
+    loop {
+        let reply = server.get(&path).send().expect(200);
+        let listed = reply.json()["signatures"].as_array().unwrap().clone();
+        assert_eq!(listed.iter().filter(|entry| entry["kind"] == "cosign").count(), usize::from(pages == 0));
+        let referrers = listed.iter().filter(|entry| entry["kind"] == "referrer");
+        found.extend(referrers.map(|entry| entry["digest"].as_str().unwrap().to_owned()));
+        pages += 1;
+        match reply.get("link") {
+            Some(link) => path = link[1..link.find('>').unwrap()].to_owned(),
+            None => break,
+        }
+    }
+    assert_eq!((found, pages), (expected, 3));
+}
+
 #[test]
 fn signatures_that_were_not_sent_as_such_are_not_kept_unverified() {
     let server = Server::start();

@@ -102,7 +102,7 @@ async fn answer(call: &Call<'_>, route: Route, body: &mut Incoming) -> Answer {
         Route::ListTagHistory { name, tag } => own::list_tag_history(call, &name, &tag),
         Route::ListManifests { name } => own::list_manifests(call, &name),
         Route::ListManifestTags { name, digest } => own::list_manifest_tags(call, &name, &digest),
-        Route::ListSignatures { name, digest } => signatures::list_signatures(call, &name, &digest),
+        Route::ListSignatures { name, digest } => signatures::list_signatures(call, &name, &digest).await,
         Route::ListReferrers { name, subject } => referrers::list_referrers(call, &name, subject.as_ref()),
     }
 }

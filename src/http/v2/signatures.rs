@@ -1,9 +1,11 @@
 //! Who has signed a manifest, by whichever means.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::HeaderValue;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LINK};
 use serde::Serialize;
 
 use crate::oci::{Descriptor, Digest, DigestAlgorithm, MediaType, Reference, RepositoryName, Tag};
@@ -11,6 +13,7 @@ use crate::registry::{self, Repository, Verified};
 
 use super::super::errors::ApiError;
 use super::super::headers::APPLICATION_JSON;
+use super::super::percent;
 use super::{Answer, Call};
 
 /// What cosign puts behind the digest of what it signs, in a tag of its own.
@@ -23,9 +26,8 @@ const SIGNATURE_TYPES: [&str; 3] = [
     "application/vnd.cncf.notary.signature",
 ];
 
-/// The most referrers that one answer lists, and the most pages of referrers that are searched for them.
-const MAX_REFERRERS: usize = 1_000;
-const MAX_PAGES: usize = 4;
+/// The parameter that leads to the next page; clients find it in `Link` only, and its value means nothing to them.
+const CURSOR: &str = "after";
 
 #[derive(Serialize)]
 struct SignatureList<'a> {
@@ -53,25 +55,48 @@ struct Entry {
     tag: Option<Tag>,
 }
 
-/// Answers with everybody who has signed a manifest: the signatures of schema 1, then cosign's tags, then referrers.
-pub(super) fn list_signatures(call: &Call<'_>, name: &RepositoryName, digest: &Digest) -> Answer {
-    let repository = call.repository(name);
+/// Answers with everybody who has signed a manifest: the signatures of schema 1, then cosign's tags, then referrers. Each
+/// page searches as many referrers as a page of these has, the first one after the other two.
+pub(super) async fn list_signatures(call: &Call<'_>, name: &RepositoryName, digest: &Digest) -> Answer {
+    let (repository, digest) = (call.repository(name), *digest);
+    let after = call.query().first(CURSOR).map(Cow::into_owned);
+    // To read a thousand signatures, and to verify as many chains, takes longer than an async thread may be held.
+    let listing = tokio::task::spawn_blocking(move || signers(&repository, &digest, after.as_deref()));
+    let (signatures, next) = listing.await.map_err(ApiError::failure)??;
+    let list = SignatureList { name, digest: &digest, signatures };
+    let body = serde_json::to_vec(&list).expect("strings can always be written as JSON");
+    let length = HeaderValue::from(body.len());
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, APPLICATION_JSON);
+    response.headers_mut().insert(CONTENT_LENGTH, length);
+    if let Some(next) = next {
+        let mut link = format!("/v2/_orlop/repositories/{name}/signatures/{digest}?{CURSOR}=");
+        percent::encode_into(&mut link, &next);
+        response.headers_mut().insert(LINK, call.app.next_link(&link));
+    }
+    Ok(response)
+}
+
+/// A page of those who have signed, and where the next one begins. Blocks.
+fn signers(
+    repository: &Repository,
+    digest: &Digest,
+    after: Option<&str>,
+) -> Result<(Vec<Entry>, Option<String>), ApiError> {
     let Some(manifest) = repository.manifests().stat(&Reference::Digest(*digest))? else {
         let known = repository.exists()?;
         let unknown =
             if known { registry::Error::ManifestUnknown } else { registry::Error::RepositoryUnknown };
         return Err(unknown.into());
     };
-    let mut signatures = of_schema1(&repository, digest)?;
-    signatures.extend(of_cosign(&repository, digest, &manifest.canonical)?);
-    signatures.extend(of_referrers(&repository, digest)?);
-    let list = SignatureList { name, digest, signatures };
-    let body = serde_json::to_vec(&list).expect("strings can always be written as JSON");
-    let length = HeaderValue::from(body.len());
-    let mut response = Response::new(Body::from(body));
-    response.headers_mut().insert(CONTENT_TYPE, APPLICATION_JSON);
-    response.headers_mut().insert(CONTENT_LENGTH, length);
-    Ok(response)
+    let mut signatures = Vec::new();
+    if after.is_none() {
+        signatures = of_schema1(repository, digest)?;
+        signatures.extend(of_cosign(repository, digest, &manifest.canonical)?);
+    }
+    let page = repository.referrers().list(digest, None, after)?;
+    signatures.extend(of_referrers(repository, &page.descriptors)?);
+    Ok((signatures, page.next))
 }
 
 fn of_schema1(repository: &Repository, digest: &Digest) -> Result<Vec<Entry>, ApiError> {
@@ -115,38 +140,27 @@ fn of_cosign(repository: &Repository, named: &Digest, canonical: &Digest) -> Res
     Ok(entries)
 }
 
-fn of_referrers(repository: &Repository, subject: &Digest) -> Result<Vec<Entry>, ApiError> {
+fn of_referrers(repository: &Repository, descriptors: &[Vec<u8>]) -> Result<Vec<Entry>, ApiError> {
     let mut entries = Vec::new();
-    let mut after = None;
-    for _ in 0..MAX_PAGES {
-        let page = repository.referrers().list(subject, None, after.as_deref())?;
-        for json in &page.descriptors {
-            let Ok(descriptor) = serde_json::from_slice::<Descriptor>(json) else { continue };
-            let Some(artifact_type) = descriptor.artifact_type else { continue };
-            if !SIGNATURE_TYPES.iter().any(|known| artifact_type.starts_with(known)) {
-                continue;
-            }
-            let digest = descriptor.digest;
-            let Some(manifest) = repository.manifests().stat(&Reference::Digest(digest))? else { continue };
-            if entries.len() == MAX_REFERRERS {
-                return Ok(entries);
-            }
-            entries.push(Entry {
-                kind: "referrer",
-                media_type: artifact_type,
-                digest,
-                at: manifest.pushed_at.to_rfc3339(),
-                verified: Verified::NotChecked.as_str(),
-                key_id: None,
-                algorithm: None,
-                signed_at: None,
-                tag: None,
-            });
+    for json in descriptors {
+        let Ok(descriptor) = serde_json::from_slice::<Descriptor>(json) else { continue };
+        let Some(artifact_type) = descriptor.artifact_type else { continue };
+        if !SIGNATURE_TYPES.iter().any(|known| artifact_type.starts_with(known)) {
+            continue;
         }
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
+        let digest = descriptor.digest;
+        let Some(manifest) = repository.manifests().stat(&Reference::Digest(digest))? else { continue };
+        entries.push(Entry {
+            kind: "referrer",
+            media_type: artifact_type,
+            digest,
+            at: manifest.pushed_at.to_rfc3339(),
+            verified: Verified::NotChecked.as_str(),
+            key_id: None,
+            algorithm: None,
+            signed_at: None,
+            tag: None,
+        });
     }
     Ok(entries)
 }
