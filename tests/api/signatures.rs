@@ -6,7 +6,7 @@ use redb::ReadableTable as _;
 use serde_json::{Value, json};
 
 use crate::signer::{Signer, pretty_jws};
-use crate::support::{Content, Server, referrer, sha256};
+use crate::support::{Content, Server, referrer, sha256, with_query};
 
 const SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 const TIME: &str = "2015-04-08T18:52:59Z";
@@ -188,6 +188,25 @@ fn every_algorithm_is_taken_served_and_listed() {
         .collect();
     assert_eq!(listed.concat(), include_str!("../vectors/schema1/several.txt"));
     assert_eq!(server.get(path).send().expect(200).json()["signatures"].as_array().unwrap().len(), 7);
+}
+
+#[test]
+fn a_layer_that_is_named_by_its_tarsum_is_refused_with_what_to_do() {
+    let server = Server::start();
+    let sum = "tarsum.v1+sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let location = server.begin("team/box");
+    let archive = vec![0; 10_240];
+    server.put(&with_query(&location, &format!("digest={sum}"))).body(&archive).send().expect(201);
+    let signer = Signer::generate();
+    let unsigned = "application/vnd.docker.distribution.manifest.v1+json";
+    let by_sum = payload("team/box", "1", sum);
+    for document in [signed(&by_sum, &[&signer]), Content { media_type: unsigned.to_owned(), bytes: by_sum }]
+    {
+        let refused = server.put_manifest("team/box", "1", &document).expect_error(400, "MANIFEST_INVALID");
+        assert!(refused.text().contains("name it by its sha256"), "{}", refused.text());
+    }
+    let by_digest = signed(&payload("team/box", "1", &sha256(&archive)), &[&signer]);
+    server.put_manifest("team/box", "1", &by_digest).expect(201);
 }
 
 /// The entity tag and the bytes of a manifest.
