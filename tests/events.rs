@@ -197,6 +197,26 @@ async fn a_pull_makes_no_commit_and_many_are_written_in_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pulls_that_wait_to_be_written_are_bounded_and_those_lost_are_counted() {
+    const WAITING: usize = 65_536;
+    let dir = TempDir::new().unwrap();
+    let options = options(&dir, vec![listener("a")]);
+    let metrics = options.metrics.clone();
+    let registry = Registry::open(options).unwrap();
+    let one = repository(&registry, "one");
+    one.manifests().put(put("{}", "1", &[])).await.unwrap();
+    let by_tag = "1".parse::<Reference>().unwrap();
+    for _ in 0..WAITING {
+        one.manifests().get(&by_tag).unwrap().unwrap();
+    }
+    assert_eq!(metrics.lost_pull_events(), 0);
+    for _ in 0..5 {
+        one.manifests().get(&by_tag).unwrap().unwrap();
+    }
+    assert_eq!(metrics.lost_pull_events(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_written_that_nobody_listens_to() {
     let dir = TempDir::new().unwrap();
     let registry = Registry::open(options(&dir, Vec::new())).unwrap();

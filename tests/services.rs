@@ -363,6 +363,48 @@ async fn a_writer_seeks_back_to_any_offset_and_the_hash_is_that_of_what_is_left(
     store.verify();
 }
 
+/// All files as a crash would leave them now, while no write is under way.
+fn crashed(store: &Store) -> Store {
+    fn copy(from: &std::path::Path, to: &std::path::Path) {
+        std::fs::create_dir(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let to = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &to);
+            } else {
+                std::fs::write(to, std::fs::read(entry.path()).unwrap()).unwrap();
+            }
+        }
+    }
+    let dir = TempDir::new().unwrap();
+    copy(&store.dir.path().join("data"), &dir.path().join("data"));
+    let options = Options::new(dir.path().join("data"));
+    let metrics = options.metrics.clone();
+    Store { registry: Registry::open(options).unwrap(), metrics, dir }
+}
+
+/// Every other way to end an upload's request records where it stands; after a crash only the seek itself has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_that_went_back_behind_its_checkpoint_survives_a_crash_there() {
+    let store = Store::open();
+    let content = vec![7; 900_000];
+    let blobs = store.repository("box").blobs();
+    let mut writer = blobs.create(DigestAlgorithm::Sha256, &anonymous()).unwrap();
+    writer.write(content[..600_000].to_vec().into()).await.unwrap();
+    writer.write(vec![0xff; 600_000].into()).await.unwrap();
+    writer.checkpoint().await.unwrap();
+    writer.seek(600_000).await.unwrap();
+
+    let again = crashed(&store);
+    let blobs = again.repository("box").blobs();
+    let mut resumed = blobs.resume(writer.id()).await.unwrap().expect("the upload is there");
+    assert_eq!(resumed.size(), 600_000);
+    resumed.write(content[600_000..].to_vec().into()).await.unwrap();
+    resumed.commit(sha256(&content)).await.unwrap();
+    again.verify();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_writer_reads_from_any_source() {
     let store = Store::open();

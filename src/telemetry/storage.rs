@@ -107,6 +107,11 @@ impl StorageMetrics {
         self.pull_events_lost.inc_by(count);
     }
 
+    /// The number of events of pulls that were lost so far.
+    pub fn lost_pull_events(&self) -> u64 {
+        self.pull_events_lost.get()
+    }
+
     /// The number of durable metadata commits so far.
     pub fn commits(&self) -> u64 {
         self.commits.get()
