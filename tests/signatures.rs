@@ -390,6 +390,35 @@ async fn a_pull_has_every_signature_that_was_acknowledged_before_it_and_none_of_
     }
 }
 
+/// The payload was pushed as something else while a signature was verified, and the signature was written all the same: the
+/// manifest was one of schema 1 again, and said nothing of its layers any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_comes_too_late_for_what_is_no_schema_1_manifest_any_more() {
+    let store = Store::open().await;
+    let service = store.repository().signatures();
+    let signer = Signer::generate();
+    let other: MediaType = "application/vnd.example+json".parse().unwrap();
+    for _ in 0..20 {
+        let digest = store
+            .push_as(MediaType::DOCKER_MANIFEST_SCHEMA1, &payload(), &sha256(&payload()).to_string())
+            .await
+            .unwrap();
+        let signature = Signature::from_json(signer.sign(&payload(), TIME).as_bytes()).unwrap();
+        let actor = Actor::anonymous();
+        let bytes = payload();
+        let (put, pushed) = tokio::join!(
+            service.put(&digest, vec![signature], &actor),
+            store.push_as(other.clone(), &bytes, "1")
+        );
+        pushed.unwrap();
+        if let Err(error) = put {
+            assert!(matches!(error, Error::SignedManifest(SignedManifestError::Invalid(_))), "{error}");
+        }
+        assert_eq!(store.registry.verify(Depth::Full).unwrap().problems, Vec::<String>::new());
+        store.repository().manifests().delete(&digest).await.unwrap().unwrap();
+    }
+}
+
 /// A page of revisions ended only after as many as were asked for, and put together all the signatures of all of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_revisions_puts_no_more_together_than_it_can_in_a_moment() {

@@ -102,10 +102,7 @@ impl SignatureService {
             Ok(record.zip(payload).map(|(record, payload)| (canonical, record, payload)))
         })?;
         let (canonical, record, payload) = found.flatten().ok_or(Error::ManifestUnknown)?;
-        if ManifestKind::of(&record.media_type) != ManifestKind::Schema1 {
-            let reason = "only manifests of schema 1 carry their signatures; push others as referrers";
-            return Err(SignedManifestError::Invalid(reason.to_owned()).into());
-        }
+        require_schema1(&record)?;
         let (incoming, payload) = blocking(move || {
             incoming.iter().try_for_each(|signature| signature.verify(&payload))?;
             Ok((incoming, payload))
@@ -119,6 +116,8 @@ impl SignatureService {
             .write(move |tx| {
                 let id = scope.id(tx)?;
                 let record = manifests::get(tx, id, &canonical)?.ok_or(Error::ManifestUnknown)?;
+                // The same bytes may have been pushed as something else meanwhile.
+                require_schema1(&record)?;
                 let merge = signatures::merge(tx, Some(id), &canonical, &payload, &incoming, limit)?;
                 if merge.report.is_unchanged() {
                     return Ok(merge.report);
@@ -144,4 +143,13 @@ impl SignatureService {
         };
         EventTarget { references, ..target }
     }
+}
+
+/// Refuses what carries no signatures of its own.
+fn require_schema1(record: &ManifestRecord) -> Result<(), Error> {
+    if ManifestKind::of(&record.media_type) == ManifestKind::Schema1 {
+        return Ok(());
+    }
+    let reason = "only manifests of schema 1 carry their signatures; push others as referrers";
+    Err(SignedManifestError::Invalid(reason.to_owned()).into())
 }
