@@ -16,7 +16,10 @@ use tempfile::TempDir;
 const THEN: Timestamp = Timestamp::from_millis(1_795_242_060_000);
 
 /// The upload that `tests/data/fill.py` left half way, by schema.
-const UPLOADS: [&str; 1] = ["01a1fcc3-35ec-7010-a082-7eb562fedecb"];
+const UPLOADS: [&str; 2] = ["01a1fcc3-35ec-7010-a082-7eb562fedecb", "01a1fd25-0253-7440-910a-ca8a80151158"];
+
+/// How many repositories, blobs, manifests and tags the directories hold, by schema.
+const COUNTS: [(u64, u64, u64, u64); 2] = [(2, 5, 6, 4), (3, 7, 7, 5)];
 
 fn stored(schema: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/schema-{schema}.tar.gz"))
@@ -40,7 +43,7 @@ fn there_is_a_stored_directory_of_every_former_schema() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn directories_of_every_schema_open_with_all_that_is_in_them() {
-    for (schema, upload) in (1..).zip(UPLOADS) {
+    for (schema, (upload, counts)) in (1..).zip(UPLOADS.into_iter().zip(COUNTS)) {
         let dir = TempDir::new().unwrap();
         let unpacked =
             Command::new("tar").arg("-xzf").arg(stored(schema)).arg("-C").arg(dir.path()).status().unwrap();
@@ -51,7 +54,7 @@ async fn directories_of_every_schema_open_with_all_that_is_in_them() {
 
         let report = registry.verify(Depth::Full).unwrap();
         assert_eq!((report.problems, report.orphans), (vec![], vec![]), "schema {schema}");
-        assert_eq!((report.repositories, report.blobs, report.manifests, report.tags), (2, 5, 6, 4));
+        assert_eq!((report.repositories, report.blobs, report.manifests, report.tags), counts);
 
         let app = repository(&registry, "team/app");
         let (latest, _) = app.manifests().get(&tag("latest")).unwrap().unwrap();
@@ -65,6 +68,12 @@ async fn directories_of_every_schema_open_with_all_that_is_in_them() {
         assert_eq!(other.blobs().stat(named).unwrap().unwrap().size, 15);
         let opaque = other.manifests().stat(&tag("opaque")).unwrap().unwrap();
         assert_eq!(opaque.digest.algorithm(), DigestAlgorithm::Sha512);
+
+        if schema >= 2 {
+            let signed = repository(&registry, "team/box");
+            let manifest = signed.tags().get(&"1".parse().unwrap()).unwrap().unwrap();
+            assert_eq!(signed.signatures().get(&manifest.digest).unwrap().unwrap().len(), 7);
+        }
 
         let mut writer = other.blobs().resume(&upload.parse().unwrap()).await.unwrap().unwrap();
         writer.write(Bytes::from_static(b" a blob")).await.unwrap();

@@ -245,6 +245,52 @@ pub const KEYS: &[Key] = &[
         "Whether clients may delete blobs; when false the answer is 405.",
     ),
     Key::bare(
+        "delete.repositories",
+        "true",
+        |config, value| switch(value).map(|on| config.delete.repositories = on),
+        "Whether clients may delete whole repositories; when false the answer is 405.",
+    ),
+    Key::text(
+        "delete.undo",
+        "24h",
+        |config, value| duration(value).map(|time| config.delete.undo = time),
+        "The time in which what was deleted can come back by orlop undelete, and keeps its space. 0 ends it at once.",
+    ),
+    Key::text(
+        "collection.lease",
+        "1h",
+        |config, value| positive_duration(value).map(|time| config.collection.lease = time),
+        "The time that a blob which no manifest names stays at least, counted from when a client was told that it is there. \
+         It has to be longer than the slowest push takes from its first blob to its manifest.",
+    ),
+    Key::text(
+        "collection.untagged_grace",
+        "never",
+        |config, value| {
+            let grace = if value == "never" { None } else { Some(positive_duration(value)?) };
+            config.collection.untagged_grace = grace;
+            Ok(())
+        },
+        "The time after which a manifest is removed that no tag and no index names, counted from when it lost the last of \
+         them or was pulled by its digest. never keeps them, for those who deploy by digest.",
+    ),
+    Key::text(
+        "collection.every",
+        "30s",
+        |config, value| positive_duration(value).map(|time| config.collection.every = time),
+        "The time between two looks for what can be collected. A look that finds nothing reads a row or two.",
+    ),
+    Key::bare(
+        "history.keep",
+        "0",
+        |config, value| {
+            let keep =
+                number(value).and_then(|n| if n > 99 { Err("write 99 at most".to_owned()) } else { Ok(n) });
+            keep.map(|count| config.collection.keep_history = count)
+        },
+        "How many of the manifests that a tag has pointed to before are kept from collection.untagged_grace, at most 99.",
+    ),
+    Key::bare(
         "limits.connections",
         "1024",
         |config, value| {

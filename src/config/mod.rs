@@ -23,7 +23,7 @@ pub use keys::{KEYS, Key, RENAMED};
 pub use lists::{LISTS, List, Row};
 pub use load::{DEFAULT_FILE, Effective, FILE_VARIABLE, Input, Loaded, VARIABLE_PREFIX};
 pub use settings::{
-    Cache, Config, Database, Delete, DescriptorCache, Limits, Log, Manifests, Notifications, Signatures,
-    Storage, Uploads,
+    Cache, Collection, Config, Database, Delete, DescriptorCache, Limits, Log, Manifests, Notifications,
+    Signatures, Storage, Uploads,
 };
 pub use template::{example, reference};

@@ -33,6 +33,8 @@ pub struct Config {
     pub signatures: Signatures,
     /// `delete.*`.
     pub delete: Delete,
+    /// `collection.*` and `history.*`.
+    pub collection: Collection,
     /// `limits.*`.
     pub limits: Limits,
     /// `storage.*`.
@@ -91,6 +93,7 @@ pub struct Signatures {
 
 /// What clients may delete.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "a switch for each kind")]
 pub struct Delete {
     /// `delete.tags`.
     pub tags: bool,
@@ -98,6 +101,23 @@ pub struct Delete {
     pub manifests: bool,
     /// `delete.blobs`.
     pub blobs: bool,
+    /// `delete.repositories`.
+    pub repositories: bool,
+    /// `delete.undo`: for how long it can come back.
+    pub undo: Duration,
+}
+
+/// What becomes of content that nothing names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collection {
+    /// `collection.lease`: how long a blob waits for the manifest that names it.
+    pub lease: Duration,
+    /// `collection.untagged_grace`: how long a manifest stays that nothing names; `None` for ever.
+    pub untagged_grace: Option<Duration>,
+    /// `history.keep`: how many former revisions of a tag are kept from that.
+    pub keep_history: usize,
+    /// `collection.every`: the time between two looks for what is due.
+    pub every: Duration,
 }
 
 /// Limits on what a stranger can use up.
@@ -206,7 +226,19 @@ impl Config {
             uploads: Uploads { expire_after: Duration::ZERO, max_open: 0, chunk_min_length: 0 },
             manifests: Manifests { max_size: 0, sparse_indexes: false },
             signatures: Signatures { trust_roots: Vec::new() },
-            delete: Delete { tags: false, manifests: false, blobs: false },
+            delete: Delete {
+                tags: false,
+                manifests: false,
+                blobs: false,
+                repositories: false,
+                undo: Duration::ZERO,
+            },
+            collection: Collection {
+                lease: Duration::ZERO,
+                untagged_grace: None,
+                keep_history: 0,
+                every: Duration::ZERO,
+            },
             limits: Limits {
                 connections: 0,
                 header_timeout: Duration::ZERO,

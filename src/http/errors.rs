@@ -64,6 +64,10 @@ pub enum ErrorCode {
     Unauthorized,
     /// The client may not do this.
     Denied,
+    /// Something else has the name that something was to get.
+    NameTaken,
+    /// Nothing of this name was deleted that could come back.
+    DeletionUnknown,
     /// The registry is busy with something that the request needs; it may be sent again.
     TooManyRequests,
     /// No end-point has this path.
@@ -78,7 +82,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [ErrorCode; 27] = [
+    pub const ALL: [ErrorCode; 29] = [
         ErrorCode::BlobUnknown,
         ErrorCode::BlobReferenced,
         ErrorCode::BlobUploadInvalid,
@@ -101,6 +105,8 @@ impl ErrorCode {
         ErrorCode::TagsTooMany,
         ErrorCode::Unauthorized,
         ErrorCode::Denied,
+        ErrorCode::NameTaken,
+        ErrorCode::DeletionUnknown,
         ErrorCode::TooManyRequests,
         ErrorCode::EndpointUnknown,
         ErrorCode::Unsupported,
@@ -127,9 +133,10 @@ impl ErrorCode {
             | Self::ManifestBlobUnknown
             | Self::ManifestUnknown
             | Self::NameUnknown
+            | Self::DeletionUnknown
             | Self::EndpointUnknown => StatusCode::NOT_FOUND,
             Self::BlobReferenced | Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
-            Self::TagImmutable => StatusCode::CONFLICT,
+            Self::NameTaken | Self::TagImmutable => StatusCode::CONFLICT,
             Self::ManifestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TagsTooMany => StatusCode::URI_TOO_LONG,
             Self::RangeInvalid => StatusCode::RANGE_NOT_SATISFIABLE,
@@ -152,14 +159,18 @@ impl ErrorCode {
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
             Self::ManifestUnverified => "MANIFEST_UNVERIFIED",
             Self::NameInvalid => "NAME_INVALID",
-            Self::NameUnknown => "NAME_UNKNOWN",
+            Self::NameUnknown | Self::DeletionUnknown => "NAME_UNKNOWN",
             Self::PaginationNumberInvalid => "PAGINATION_NUMBER_INVALID",
             Self::RangeInvalid | Self::RangesTooMany => "RANGE_INVALID",
             Self::ManifestTooLarge | Self::SizeInvalid => "SIZE_INVALID",
             Self::TagInvalid | Self::TagsTooMany => "TAG_INVALID",
             Self::Unauthorized => "UNAUTHORIZED",
             // Docker gives up at once on DENIED and shows the message; on other codes it tries five times more.
-            Self::Denied | Self::BlobReferenced | Self::StorageFull | Self::TagImmutable => "DENIED",
+            Self::Denied
+            | Self::NameTaken
+            | Self::BlobReferenced
+            | Self::StorageFull
+            | Self::TagImmutable => "DENIED",
             Self::TooManyRequests => "TOOMANYREQUESTS",
             Self::EndpointUnknown | Self::Unsupported => "UNSUPPORTED",
             Self::Unavailable => "UNAVAILABLE",
@@ -261,7 +272,9 @@ impl From<registry::Error> for ApiError {
     fn from(error: registry::Error) -> Self {
         use registry::Error;
         match error {
-            Error::NameUnserved { .. } => Self::new(ErrorCode::NameUnknown, error.to_string()),
+            Error::NameUnserved { .. } | Error::RepositoryRenamed { .. } => {
+                Self::new(ErrorCode::NameUnknown, error.to_string())
+            }
             Error::NameRefused { .. } => Self::new(ErrorCode::Denied, error.to_string()),
             Error::RepositoryUnknown => {
                 Self::new(ErrorCode::NameUnknown, "there is no such repository; a push creates it")
@@ -334,6 +347,11 @@ impl From<registry::Error> for ApiError {
             .with_detail(json!({ "digest": digest, "parents": parents })),
             Error::VerifyRunning => Self::new(ErrorCode::TooManyRequests, error.to_string()),
             Error::VerifyStopped => Self::new(ErrorCode::Unavailable, error.to_string()),
+            Error::NameTaken(_) => Self::new(ErrorCode::NameTaken, error.to_string()),
+            Error::DeletionUnknown => Self::new(ErrorCode::DeletionUnknown, error.to_string()),
+            Error::HistoryUnknown | Error::RevisionGone(_) => {
+                Self::new(ErrorCode::ManifestUnknown, error.to_string())
+            }
             Error::DiskFull => Self::storage_full(),
             Error::Disk(error) if error.is_full() => Self::storage_full(),
             Error::Unavailable => retry_after(Self::new(

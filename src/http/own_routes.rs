@@ -24,11 +24,16 @@ pub(super) fn own_route(rest: &str, verb: Verb) -> Result<Route, ApiError> {
             (None, Some(_)) => Err(ApiError::method_not_allowed("GET, HEAD")),
             (None, None) => Err(no_endpoint()),
         },
-        Verb::Post | Verb::Patch | Verb::Delete | Verb::Other => match (read, write) {
-            (Some(_), Some(_)) => Err(ApiError::method_not_allowed("GET, HEAD, PUT")),
-            (Some(_), None) => Err(ApiError::method_not_allowed("GET, HEAD")),
-            (None, Some(_)) => Err(ApiError::method_not_allowed("PUT")),
-            (None, None) => Err(no_endpoint()),
+        // Only a whole repository is deleted here, whatever words its name ends with.
+        Verb::Delete => parse_name(path).map(|name| Route::DeleteRepository { name }),
+        Verb::Post | Verb::Patch | Verb::Other => match (read, write) {
+            (Some(_), Some(_)) => Err(ApiError::method_not_allowed("GET, HEAD, PUT, DELETE")),
+            (Some(_), None) => Err(ApiError::method_not_allowed("GET, HEAD, DELETE")),
+            (None, Some(_)) => Err(ApiError::method_not_allowed("PUT, DELETE")),
+            (None, None) => match parse_name(path) {
+                Ok(_) => Err(ApiError::method_not_allowed("DELETE")),
+                Err(_) => Err(no_endpoint()),
+            },
         },
     }
 }
@@ -120,7 +125,9 @@ mod tests {
         let (tags, history) = ("tags".parse().expect("a tag"), "history".parse().expect("a tag"));
         assert_eq!(parse(&Method::GET, path), Ok(Route::ListTagHistory { name: name("a"), tag: tags }));
         assert_eq!(parse(&Method::PUT, path), Ok(Route::SetTag { name: name("a/tags"), tag: history }));
-        assert_eq!(parse(&Method::DELETE, path), Err(ErrorCode::Unsupported));
+        assert_eq!(parse(&Method::POST, path), Err(ErrorCode::Unsupported));
+        let repository = name("a/tags/tags/history");
+        assert_eq!(parse(&Method::DELETE, path), Ok(Route::DeleteRepository { name: repository }));
     }
 
     #[test]
@@ -133,6 +140,8 @@ mod tests {
             (Method::GET, "repositories/a/manifests/v1/tags", ErrorCode::DigestInvalid),
             (Method::GET, "repositories/a/signatures/v1", ErrorCode::DigestInvalid),
             (Method::GET, "repositories/a", ErrorCode::EndpointUnknown),
+            (Method::POST, "repositories/a", ErrorCode::Unsupported),
+            (Method::DELETE, "repositories/A", ErrorCode::NameInvalid),
             (Method::GET, "repositories/", ErrorCode::EndpointUnknown),
             (Method::GET, "nonsense/a/manifests", ErrorCode::EndpointUnknown),
         ] {

@@ -48,6 +48,7 @@ pub enum Operation {
     DeleteManifest,
     ListTags,
     ListReferrers,
+    DeleteRepository,
     SetTag,
     ListTagHistory,
     ListManifests,
@@ -70,7 +71,7 @@ pub struct Row {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Operation; 21] = [
+    pub const ALL: [Operation; 22] = [
         Operation::GetBase,
         Operation::ListRepositories,
         Operation::GetBlob,
@@ -87,6 +88,7 @@ impl Operation {
         Operation::DeleteManifest,
         Operation::ListTags,
         Operation::ListReferrers,
+        Operation::DeleteRepository,
         Operation::SetTag,
         Operation::ListTagHistory,
         Operation::ListManifests,
@@ -122,6 +124,7 @@ impl Operation {
             Self::DeleteManifest   => ("delete_manifest",   "DELETE", MANIFEST,                      Access::Delete),
             Self::ListTags         => ("list_tags",         "GET",    "/v2/<name>/tags/list",        Access::Pull),
             Self::ListReferrers    => ("list_referrers",    "GET",    "/v2/<name>/referrers/<digest>", Access::Pull),
+            Self::DeleteRepository => ("delete_repository", "DELETE", "/v2/_orlop/repositories/<name>", Access::Delete),
             Self::SetTag           => ("set_tag",           "PUT",    OWN_TAG,                       Access::Push),
             Self::ListTagHistory   => ("list_tag_history",  "GET",    OWN_HISTORY,                   Access::Pull),
             Self::ListManifests    => ("list_manifests",    "GET",    OWN_MANIFESTS,                 Access::Pull),
@@ -192,6 +195,9 @@ pub(super) enum Route {
         name: RepositoryName,
         subject: Option<Digest>,
     },
+    DeleteRepository {
+        name: RepositoryName,
+    },
     SetTag {
         name: RepositoryName,
         tag: Tag,
@@ -250,6 +256,7 @@ impl Route {
             Self::DeleteManifest { .. } => Operation::DeleteManifest,
             Self::ListTags { .. } => Operation::ListTags,
             Self::ListReferrers { .. } => Operation::ListReferrers,
+            Self::DeleteRepository { .. } => Operation::DeleteRepository,
             Self::SetTag { .. } => Operation::SetTag,
             Self::ListTagHistory { .. } => Operation::ListTagHistory,
             Self::ListManifests { .. } => Operation::ListManifests,

@@ -4,11 +4,13 @@ use std::fmt;
 
 use bincode::{Decode, Encode};
 
+use super::candidates::{self, Candidate};
 use super::codec::{self, Record};
 use super::key::{Key, Parts};
 use super::links::{self, Link, Place};
 use super::repositories::RepositoryId;
-use super::{Error, Read, Scan, Table, WriteTx};
+use super::sizes::{self, Counted};
+use super::{Error, Read, Scan, Table, WriteTx, manifests};
 use crate::oci::tarsum::TarSum;
 use crate::oci::{Digest, DigestAlgorithm, MediaType, ProvisionalDigest};
 
@@ -35,11 +37,13 @@ pub struct LinkRecord {
     pub created_at: u64,
     /// Who brought it.
     pub actor: String,
+    /// From when on it may go, in milliseconds since 1970; `None` while a manifest of the repository needs the blob.
+    pub due_at: Option<u64>,
 }
 
 impl Record for LinkRecord {
     const TABLE: Table = Table::BlobLinks;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 impl Link for LinkRecord {
@@ -56,9 +60,96 @@ pub fn get(tx: &impl Read, digest: &Digest) -> Result<Option<BlobRecord>, Error>
     tx.get(Table::Blobs, Key::new().digest(digest), codec::decode)
 }
 
-/// Records a blob whose bytes are durable at their final path.
+/// Records a blob whose bytes are durable at their final path, and which has no row.
 pub fn insert(tx: &WriteTx<'_>, digest: &Digest, record: &BlobRecord) -> Result<(), Error> {
+    if tx.has(Table::Damaged, Key::new().digest(digest))? {
+        // The repositories that link it had counted it all the time.
+        tx.remove(Table::Damaged, Key::new().digest(digest))?;
+    } else {
+        sizes::stored(tx, Counted::Blob, record.size)?;
+    }
     tx.insert(Table::Blobs, Key::new().digest(digest), &codec::encode(record))
+}
+
+/// A blob whose bytes were found damaged and lie in quarantine. Its links stay, so that a push of the same bytes heals it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct DamagedRecord {
+    /// The length that it had.
+    pub size: u64,
+    /// When it was found, in milliseconds since 1970.
+    pub found_at: u64,
+    /// What was wrong.
+    pub reason: String,
+}
+
+impl Record for DamagedRecord {
+    const TABLE: Table = Table::Damaged;
+    const VERSION: u8 = 1;
+}
+
+/// What is known of a damaged blob.
+pub fn damaged(tx: &impl Read, digest: &Digest) -> Result<Option<DamagedRecord>, Error> {
+    tx.get(Table::Damaged, Key::new().digest(digest), codec::decode)
+}
+
+/// Takes a blob's row away until its bytes are pushed again; its links stay.
+pub fn set_damaged(tx: &WriteTx<'_>, digest: &Digest, record: &DamagedRecord) -> Result<(), Error> {
+    tx.remove(Table::Blobs, Key::new().digest(digest))?;
+    tx.insert(Table::Damaged, Key::new().digest(digest), &codec::encode(record))
+}
+
+/// Hands every damaged blob to `row`.
+pub fn each_damaged(
+    tx: &impl Read,
+    mut row: impl FnMut(Digest, DamagedRecord) -> Result<(), Error>,
+) -> Result<(), Error> {
+    tx.scan(Table::Damaged, b"", None, |key, value| {
+        row(digest_of(Table::Damaged, &mut Parts(key))?, codec::decode(value)?)?;
+        Ok(Scan::Continue)
+    })
+}
+
+/// Removes the row of a blob that no repository links, sound or damaged; returns its size, or `None` where some
+/// repository links it or it isn't there. Its file has to be removed after the commit.
+pub fn remove_unlinked(tx: &WriteTx<'_>, digest: &Digest) -> Result<Option<u64>, Error> {
+    if links::any_repository::<LinkRecord>(tx, digest)?.is_some() {
+        return Ok(None);
+    }
+    let Some(size) = size_of(tx, digest)? else { return Ok(None) };
+    for table in [Table::Blobs, Table::Damaged] {
+        if tx.has(table, Key::new().digest(digest))? {
+            tx.remove(table, Key::new().digest(digest))?;
+        }
+    }
+    sizes::discarded(tx, Counted::Blob, size)?;
+    forget_aliases(tx, digest)?;
+    Ok(Some(size))
+}
+
+/// The size of a blob, sound or damaged.
+pub fn size_of(tx: &impl Read, digest: &Digest) -> Result<Option<u64>, Error> {
+    if let Some(record) = get(tx, digest)? {
+        return Ok(Some(record.size));
+    }
+    Ok(damaged(tx, digest)?.map(|record| record.size))
+}
+
+/// Forgets the other digests of content that is neither a blob nor a manifest.
+pub(super) fn forget_aliases(tx: &WriteTx<'_>, canonical: &Digest) -> Result<(), Error> {
+    let key = Key::new().digest(canonical);
+    if size_of(tx, canonical)?.is_some() || tx.has(Table::ManifestPayloads, &key)? {
+        return Ok(());
+    }
+    let mut aliases = Vec::new();
+    tx.scan(Table::AliasesByDigest, key.as_ref(), None, |alias, _| {
+        aliases.push(alias.to_vec());
+        Ok(Scan::Continue)
+    })?;
+    for alias in &aliases {
+        tx.remove(Table::AliasesByDigest, Key::new().digest(canonical).bytes(alias))?;
+        tx.remove(Table::DigestAliases, Key::new().bytes(alias))?;
+    }
+    Ok(())
 }
 
 /// Hands every blob to `row`, in the order of their digests.
@@ -95,20 +186,112 @@ pub fn link(tx: &impl Read, repository: RepositoryId, digest: &Digest) -> Result
     links::get(tx, Place::of(repository, digest))
 }
 
-/// Links a blob into a repository; an existing link stays as it is.
+/// Links a blob into a repository. A link that is there stays as it is, but for its due time, which moves to that of
+/// `record` where it is sooner; and a link that a manifest needs has none.
 pub fn insert_link(
     tx: &WriteTx<'_>,
     repository: RepositoryId,
     digest: &Digest,
     record: &LinkRecord,
 ) -> Result<(), Error> {
-    let place = Place::of(repository, digest);
-    if links::has::<LinkRecord>(tx, place)? { Ok(()) } else { links::put(tx, place, record) }
+    if let Some(present) = link(tx, repository, digest)? {
+        return match (present.due_at, record.due_at) {
+            (Some(present_due), Some(due)) if present_due < due => {
+                set_due(tx, repository, digest, present, Some(due))
+            }
+            _ => Ok(()),
+        };
+    }
+    let is_needed = record.due_at.is_some() && manifests::is_needed(tx, repository, digest)?;
+    let record = LinkRecord { due_at: record.due_at.filter(|_| !is_needed), ..record.clone() };
+    let size = size_of(tx, digest)?.unwrap_or_default();
+    sizes::added(tx, repository, Counted::Blob, Table::LinksByBlob, digest, size)?;
+    links::put(tx, Place::of(repository, digest), &record)?;
+    match record.due_at {
+        Some(due) => candidates::insert(tx, due, &Candidate::Link { repository, digest: *digest }),
+        None => Ok(()),
+    }
 }
 
-/// Takes a blob's link out of a repository; says whether there was one.
+/// Takes a blob's link out of a repository; says whether there was one. A blob that no repository links any more may go.
 pub fn remove_link(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest) -> Result<bool, Error> {
-    links::remove::<LinkRecord>(tx, Place::of(repository, digest))
+    let Some(record) = link(tx, repository, digest)? else { return Ok(false) };
+    if let Some(due) = record.due_at {
+        candidates::remove(tx, due, &Candidate::Link { repository, digest: *digest })?;
+    }
+    links::remove::<LinkRecord>(tx, Place::of(repository, digest))?;
+    let size = size_of(tx, digest)?.unwrap_or_default();
+    sizes::removed(tx, repository, Counted::Blob, Table::LinksByBlob, digest, size)?;
+    if links::any_repository::<LinkRecord>(tx, digest)?.is_none() {
+        candidates::insert(tx, 0, &Candidate::Blob { digest: *digest })?;
+    }
+    Ok(true)
+}
+
+/// Brings a link in line with who needs the blob: one that a manifest needs has no due time, and one that none needs has
+/// one, `due` if it had none.
+pub fn settle_link(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    digest: &Digest,
+    due: u64,
+) -> Result<(), Error> {
+    if repository.is_deletion() {
+        return Ok(());
+    }
+    let Some(record) = link(tx, repository, digest)? else { return Ok(()) };
+    match (manifests::is_needed(tx, repository, digest)?, record.due_at) {
+        (true, Some(_)) => set_due(tx, repository, digest, record, None),
+        (false, None) => set_due(tx, repository, digest, record, Some(due)),
+        _ => Ok(()),
+    }
+}
+
+/// Moves a link's due time to `due`; nothing where it has none, or a later one.
+pub fn postpone_link(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    digest: &Digest,
+    due: u64,
+) -> Result<(), Error> {
+    match link(tx, repository, digest)? {
+        Some(record) if record.due_at.is_some_and(|former| former < due) => {
+            set_due(tx, repository, digest, record, Some(due))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn set_due(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    digest: &Digest,
+    record: LinkRecord,
+    due: Option<u64>,
+) -> Result<(), Error> {
+    let candidate = Candidate::Link { repository, digest: *digest };
+    if let Some(former) = record.due_at {
+        candidates::remove(tx, former, &candidate)?;
+    }
+    if let Some(due) = due {
+        candidates::insert(tx, due, &candidate)?;
+    }
+    links::put(tx, Place::of(repository, digest), &LinkRecord { due_at: due, ..record })
+}
+
+/// Up to `limit` links of a repository in the order of the blobs' digests, behind `after`.
+pub fn list_links(
+    tx: &impl Read,
+    repository: RepositoryId,
+    after: Option<&Digest>,
+    limit: usize,
+) -> Result<Vec<(Digest, LinkRecord)>, Error> {
+    links::list(tx, repository, after, limit)
+}
+
+/// Up to `limit` repositories that have the blob, deletions included, in the order of their identifiers.
+pub fn repositories_of(tx: &impl Read, digest: &Digest, limit: usize) -> Result<Vec<RepositoryId>, Error> {
+    links::repositories::<LinkRecord>(tx, digest, limit)
 }
 
 /// Some repository that has the blob.

@@ -85,7 +85,18 @@ impl Caches {
             | Table::Uploads
             | Table::Signatures
             | Table::Events
-            | Table::EventCursors => None,
+            | Table::EventCursors
+            | Table::Candidates
+            | Table::Untagged
+            | Table::Deletions
+            | Table::DeletionsByExpiry
+            | Table::DeletionsByRepository
+            | Table::DeletedNames
+            | Table::RepositorySizes
+            | Table::Usage
+            | Table::FormerNames
+            | Table::HeldByHistory
+            | Table::Damaged => None,
         });
         Caches { tables, sequence: AtomicU64::new(0), is_on: AtomicBool::new(descriptors > 0), metrics }
     }

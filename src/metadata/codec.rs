@@ -118,13 +118,15 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
-    use crate::metadata::blobs::{BlobRecord, LinkRecord};
+    use crate::metadata::blobs::{BlobRecord, DamagedRecord, LinkRecord};
+    use crate::metadata::deletions::{DeletedKind, DeletionRecord};
     use crate::metadata::events::{
         Action, CursorRecord, EventRecord, EventReference, EventRequest, EventTarget, TargetKind,
     };
     use crate::metadata::manifests::{ManifestRecord, ReferrerRecord};
-    use crate::metadata::repositories::RepositoryRecord;
+    use crate::metadata::repositories::{FormerName, RepositoryId, RepositoryRecord};
     use crate::metadata::signatures::SignatureRecord;
+    use crate::metadata::sizes::SizeRecord;
     use crate::metadata::tags::TagRecord;
     use crate::metadata::uploads::UploadRecord;
     use crate::oci::{DigestAlgorithm, Hasher};
@@ -149,12 +151,17 @@ mod tests {
     }
 
     #[test]
-    fn records_have_the_bytes_of_schema_1() {
+    fn records_have_the_bytes_of_their_schema() {
         let empty = "2101e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         pin(&BlobRecord { size: 300, created_at: 1_700_000_000_000 }, "01 fb2c01 fd0068e5cf8b010000");
         pin(
-            &LinkRecord { media_type: MediaType::OCTET_STREAM, created_at: 7, actor: "anonymous".into() },
-            "01 18 6170706c69636174696f6e2f6f637465742d73747265616d 07 09 616e6f6e796d6f7573",
+            &LinkRecord {
+                media_type: MediaType::OCTET_STREAM,
+                created_at: 7,
+                actor: "anonymous".into(),
+                due_at: Some(300),
+            },
+            "02 18 6170706c69636174696f6e2f6f637465742d73747265616d 07 09 616e6f6e796d6f7573 01 fb2c01",
         );
         pin(&digest(), &format!("01 {empty}"));
         pin(
@@ -169,8 +176,9 @@ mod tests {
                 actor: "x".into(),
                 pushed_as: digest(),
                 subject: Some(digest()),
+                due_at: None,
             },
-            &format!("01 03 612f62 02 07 01 78 {empty} 01 {empty}"),
+            &format!("02 03 612f62 02 07 01 78 {empty} 01 {empty} 00"),
         );
         pin(
             &ReferrerRecord { artifact_type: Some("t".into()), descriptor: b"{}".to_vec() },
@@ -267,6 +275,38 @@ mod tests {
     fn signatures_have_the_bytes_of_schema_2() {
         let record = SignatureRecord { signature: b"{}".to_vec(), created_at: 300, actor: "x".into() };
         pin(&record, "01 02 7b7d fb2c01 01 78");
+    }
+
+    #[test]
+    fn deletions_and_sizes_have_the_bytes_of_schema_3() {
+        let empty = "2101e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        let deletion = DeletionRecord {
+            kind: DeletedKind::Tag,
+            repository: RepositoryId::from(3),
+            name: "a/b".parse().unwrap(),
+            tag: Some("t".parse().unwrap()),
+            digest: Some(digest()),
+            deleted_at: 7,
+            expires_at: 8,
+            actor: "x".into(),
+            reason: None,
+        };
+        pin(&deletion, &format!("01 00 03 03612f62 010174 01{empty} 07 08 0178 00"));
+        for (kind, byte) in [(DeletedKind::Manifest, 1), (DeletedKind::Blob, 2), (DeletedKind::Repository, 3)]
+        {
+            assert_eq!(encode(&DeletionRecord { kind, ..deletion.clone() })[1], byte);
+        }
+        let sizes = SizeRecord {
+            blobs: 1,
+            blob_bytes: 300,
+            manifests: 2,
+            manifest_bytes: 3,
+            tags: 4,
+            unique_bytes: 5,
+        };
+        pin(&sizes, "01 01 fb2c01 02 03 04 05");
+        pin(&DamagedRecord { size: 1, found_at: 2, reason: "x".into() }, "01 01 02 0178");
+        pin(&FormerName { repository: RepositoryId::from(3), renamed_at: 4 }, "01 03 04");
     }
 
     #[test]

@@ -70,6 +70,13 @@ impl<'k> Parts<'k> {
         Some(u64::from_be_bytes(*head))
     }
 
+    /// The next byte.
+    pub(super) fn byte(&mut self) -> Option<u8> {
+        let (&head, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(head)
+    }
+
     /// The next digest.
     pub(super) fn digest(&mut self) -> Option<Digest> {
         let algorithm = crate::oci::DigestAlgorithm::from_tag(*self.0.first()?)?;

@@ -138,11 +138,23 @@ pub(super) fn any_repository<L: Link>(
     tx: &impl Read,
     digest: &Digest,
 ) -> Result<Option<RepositoryId>, Error> {
-    let Some(index) = L::BY_DIGEST else { return Ok(None) };
-    let mut found = None;
+    Ok(repositories::<L>(tx, digest, 1)?.pop())
+}
+
+/// Up to `limit` repositories that link the digest, by the index, deletions last.
+pub(super) fn repositories<L: Link>(
+    tx: &impl Read,
+    digest: &Digest,
+    limit: usize,
+) -> Result<Vec<RepositoryId>, Error> {
+    let mut found = Vec::new();
+    let Some(index) = L::BY_DIGEST else { return Ok(found) };
     tx.scan(index, Key::new().digest(digest).as_ref(), None, |key, _| {
-        found = Some(repository_of(index, &mut Parts(key))?);
-        Ok(Scan::Stop)
+        if found.len() == limit {
+            return Ok(Scan::Stop);
+        }
+        found.push(repository_of(index, &mut Parts(key))?);
+        Ok(Scan::Continue)
     })?;
     Ok(found)
 }

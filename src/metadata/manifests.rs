@@ -8,6 +8,7 @@ use super::codec::{self, Record};
 use super::key::{Key, Parts};
 use super::links::{self, Link, Place};
 use super::repositories::RepositoryId;
+use super::sizes::{self, Counted};
 use super::{Error, Read, Scan, Table, WriteTx};
 use crate::oci::{Digest, MediaType};
 
@@ -26,11 +27,14 @@ pub struct ManifestRecord {
     pub pushed_as: Digest,
     /// The subject that it names.
     pub subject: Option<Digest>,
+    /// Until when it stays whatever a policy says, in milliseconds since 1970; `None` while a tag or a manifest of the
+    /// repository names it, and for one that follows its subject.
+    pub due_at: Option<u64>,
 }
 
 impl Record for ManifestRecord {
     const TABLE: Table = Table::Manifests;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 impl Link for ManifestRecord {
@@ -83,7 +87,8 @@ pub fn payload_bytes(tx: &impl Read, digest: &Digest) -> Result<Option<Bytes>, E
     tx.bytes(Table::ManifestPayloads, Key::new().digest(digest))
 }
 
-/// Records a revision and its payload, which is the same for all repositories.
+/// Records a revision and its payload, which is the same for all repositories. The due time stays what it was, and is
+/// brought in line by [`settle`].
 pub fn insert(
     tx: &WriteTx<'_>,
     repository: RepositoryId,
@@ -91,19 +96,149 @@ pub fn insert(
     record: &ManifestRecord,
     payload: &[u8],
 ) -> Result<(), Error> {
+    let size = payload.len() as u64;
     if !tx.has(Table::ManifestPayloads, Key::new().digest(digest))? {
+        sizes::stored(tx, Counted::Manifest, size)?;
         tx.insert(Table::ManifestPayloads, Key::new().digest(digest), payload)?;
     }
-    links::put(tx, Place::of(repository, digest), record)
+    let former = get(tx, repository, digest)?;
+    if former.is_none() {
+        sizes::added(tx, repository, Counted::Manifest, Table::RepositoriesByManifest, digest, size)?;
+    }
+    let due_at = former.and_then(|former| former.due_at);
+    links::put(tx, Place::of(repository, digest), &ManifestRecord { due_at, ..record.clone() })
+}
+
+/// Gives another repository a revision that `from` has; nothing where it has it already, or `from` hasn't.
+pub fn copy(tx: &WriteTx<'_>, from: RepositoryId, to: RepositoryId, digest: &Digest) -> Result<bool, Error> {
+    let Some(record) = get(tx, from, digest)? else { return Ok(false) };
+    if exists(tx, to, digest)? {
+        return Ok(false);
+    }
+    sizes::added(tx, to, Counted::Manifest, Table::RepositoriesByManifest, digest, payload_len(tx, digest)?)?;
+    links::put(tx, Place::of(to, digest), &ManifestRecord { due_at: None, ..record })?;
+    Ok(true)
 }
 
 /// Removes a revision, and the payload where no other repository has it.
 pub fn remove(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest) -> Result<(), Error> {
+    let Some(record) = get(tx, repository, digest)? else { return Ok(()) };
+    if record.due_at.is_some() {
+        tx.remove(Table::Untagged, key(repository, digest))?;
+    }
     links::remove::<ManifestRecord>(tx, Place::of(repository, digest))?;
+    let size = payload_len(tx, digest)?;
+    sizes::removed(tx, repository, Counted::Manifest, Table::RepositoriesByManifest, digest, size)?;
     if links::any_repository::<ManifestRecord>(tx, digest)?.is_none() {
         tx.remove(Table::ManifestPayloads, Key::new().digest(digest))?;
+        sizes::discarded(tx, Counted::Manifest, size)?;
+        super::blobs::forget_aliases(tx, digest)?;
     }
     Ok(())
+}
+
+fn payload_len(tx: &impl Read, digest: &Digest) -> Result<u64, Error> {
+    Ok(payload(tx, digest, |bytes| bytes.len() as u64)?.unwrap_or_default())
+}
+
+/// Up to `limit` repositories that have the manifest, deletions included, in the order of their identifiers.
+pub fn repositories_of(tx: &impl Read, digest: &Digest, limit: usize) -> Result<Vec<RepositoryId>, Error> {
+    links::repositories::<ManifestRecord>(tx, digest, limit)
+}
+
+/// Brings a revision in line with who names it: one that a tag or a manifest names, or that follows a subject, has no
+/// due time, and any other has one, `due` if it had none, and is listed as untagged since `now`.
+pub fn settle(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    digest: &Digest,
+    now: u64,
+    due: u64,
+) -> Result<(), Error> {
+    if repository.is_deletion() {
+        return Ok(());
+    }
+    let Some(record) = get(tx, repository, digest)? else { return Ok(()) };
+    let is_named = record.subject.is_some()
+        || super::tags::any_of_manifest(tx, repository, digest)?
+        || is_needed(tx, repository, digest)?;
+    let due_at = match (is_named, record.due_at) {
+        (true, Some(_)) => {
+            tx.remove(Table::Untagged, key(repository, digest))?;
+            None
+        }
+        (false, None) => {
+            tx.insert(Table::Untagged, key(repository, digest), &codec::encode(&UntaggedSince(now)))?;
+            Some(due)
+        }
+        _ => return Ok(()),
+    };
+    links::put(tx, Place::of(repository, digest), &ManifestRecord { due_at, ..record })
+}
+
+/// Moves the due time of a revision that nothing names to `due`; nothing where it has none, or a later one.
+pub fn postpone(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest, due: u64) -> Result<(), Error> {
+    match get(tx, repository, digest)? {
+        Some(record) if record.due_at.is_some_and(|former| former < due) => {
+            links::put(tx, Place::of(repository, digest), &ManifestRecord { due_at: Some(due), ..record })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Since when nothing names a revision, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+struct UntaggedSince(u64);
+
+impl Record for UntaggedSince {
+    const TABLE: Table = Table::Untagged;
+    const VERSION: u8 = 1;
+}
+
+/// Since when nothing has named the revision, in milliseconds since 1970; `None` where something does.
+pub fn untagged_since(
+    tx: &impl Read,
+    repository: RepositoryId,
+    digest: &Digest,
+) -> Result<Option<u64>, Error> {
+    Ok(tx.get(Table::Untagged, key(repository, digest), codec::decode::<UntaggedSince>)?.map(|since| since.0))
+}
+
+/// Up to `limit` revisions of a repository that nothing names, in the order of their digests, behind `after`, each with
+/// the time since when.
+pub fn untagged(
+    tx: &impl Read,
+    repository: RepositoryId,
+    after: Option<&Digest>,
+    limit: usize,
+) -> Result<Vec<(Digest, u64)>, Error> {
+    let prefix = Key::new().number(repository.number());
+    let after = after.map(|digest| Key::new().digest(digest));
+    let mut found = Vec::new();
+    tx.scan(Table::Untagged, prefix.as_ref(), after.as_ref().map(Key::as_ref), |key, value| {
+        if found.len() == limit {
+            return Ok(Scan::Stop);
+        }
+        let since = codec::decode::<UntaggedSince>(value)?.0;
+        found.push((digest_of(Table::Untagged, &mut Parts(key))?, since));
+        Ok(Scan::Continue)
+    })?;
+    Ok(found)
+}
+
+/// Hands every revision that nothing names to `row`, behind the one of `after`.
+pub fn each_untagged(
+    tx: &impl Read,
+    after: Option<(RepositoryId, &Digest)>,
+    mut row: impl FnMut(RepositoryId, Digest, u64) -> Result<Scan, Error>,
+) -> Result<(), Error> {
+    let after = after.map(|(repository, digest)| key(repository, digest));
+    tx.scan(Table::Untagged, b"", after.as_ref().map(Key::as_ref), |key, value| {
+        let mut parts = Parts(key);
+        let repository = repository_of(Table::Untagged, &mut parts)?;
+        let digest = digest_of(Table::Untagged, &mut parts)?;
+        row(repository, digest, codec::decode::<UntaggedSince>(value)?.0)
+    })
 }
 
 /// Up to `limit` revisions in the order of their digests, behind `after`.
@@ -200,16 +335,43 @@ pub fn parents(
     limit: usize,
 ) -> Result<Vec<Digest>, Error> {
     let mut parents = Vec::new();
-    tx.scan(Table::ReferencesByChild, key(repository, child).as_ref(), None, |key, value| {
-        if parents.len() == limit {
-            return Ok(Scan::Stop);
-        }
-        if Reference::of(value)? == Reference::Needs {
-            parents.push(digest_of(Table::ReferencesByChild, &mut Parts(key))?);
-        }
-        Ok(Scan::Continue)
+    if limit == 0 {
+        return Ok(parents);
+    }
+    each_parent(tx, repository, child, |parent| {
+        parents.push(parent);
+        Ok(if parents.len() == limit { Scan::Stop } else { Scan::Continue })
     })?;
     Ok(parents)
+}
+
+/// Hands the manifests of the repository that need `child` to `row`, in the order of their digests.
+pub fn each_parent(
+    tx: &impl Read,
+    repository: RepositoryId,
+    child: &Digest,
+    mut row: impl FnMut(Digest) -> Result<Scan, Error>,
+) -> Result<(), Error> {
+    tx.scan(Table::ReferencesByChild, key(repository, child).as_ref(), None, |key, value| {
+        if Reference::of(value)? == Reference::Needs {
+            row(digest_of(Table::ReferencesByChild, &mut Parts(key))?)
+        } else {
+            Ok(Scan::Continue)
+        }
+    })
+}
+
+/// Whether some manifest of the repository needs the content, by whichever of its digests.
+pub fn is_needed(tx: &impl Read, repository: RepositoryId, canonical: &Digest) -> Result<bool, Error> {
+    if !parents(tx, repository, canonical, 1)?.is_empty() {
+        return Ok(true);
+    }
+    for alias in super::blobs::aliases(tx, canonical)? {
+        if !parents(tx, repository, &alias, 1)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Hands every reference to `row`: repository, child, parent, kind.
@@ -231,6 +393,16 @@ pub fn insert_referrer(
     record: &ReferrerRecord,
 ) -> Result<(), Error> {
     tx.insert(Table::ReferrersBySubject, key(repository, subject).digest(referrer), &codec::encode(record))
+}
+
+/// The row of a referrer.
+pub fn referrer(
+    tx: &impl Read,
+    repository: RepositoryId,
+    subject: &Digest,
+    referrer: &Digest,
+) -> Result<Option<ReferrerRecord>, Error> {
+    tx.get(Table::ReferrersBySubject, key(repository, subject).digest(referrer), codec::decode)
 }
 
 /// Removes a referrer.

@@ -9,8 +9,11 @@ use redb::{ReadableDatabase, TableDefinition, WriteTransaction};
 
 use super::database::open_file;
 use super::{Error, OpenError, Options};
+use crate::clock::{Clock, SystemClock};
 use crate::fsio::{Disk, copy_durable};
 
+#[path = "../../migrations/0003_collection.rs"]
+mod collection;
 #[path = "../../migrations/0001_initial.rs"]
 mod initial;
 #[path = "../../migrations/0002_signatures_and_events.rs"]
@@ -20,13 +23,15 @@ mod signatures_and_events;
 struct Migration {
     /// The schema that it leads to.
     number: u32,
-    apply: fn(&WriteTransaction) -> Result<(), redb::Error>,
+    /// Takes the time of the migration, in milliseconds since 1970.
+    apply: fn(&WriteTransaction, u64) -> Result<(), redb::Error>,
 }
 
 /// Every migration, in order.
-const MIGRATIONS: [Migration; 2] = [
-    Migration { number: 1, apply: initial::apply },
-    Migration { number: 2, apply: signatures_and_events::apply },
+const MIGRATIONS: [Migration; 3] = [
+    Migration { number: 1, apply: |transaction, _| initial::apply(transaction) },
+    Migration { number: 2, apply: |transaction, _| signatures_and_events::apply(transaction) },
+    Migration { number: 3, apply: collection::apply },
 ];
 
 /// The schema that this binary reads and writes.
@@ -99,7 +104,7 @@ fn migrate(
     for migration in migrations.iter().filter(|migration| migration.number > from) {
         let mut transaction = database.begin_write().map_err(Error::from_redb)?;
         transaction.set_quick_repair(options.quick_repair);
-        (migration.apply)(&transaction).map_err(Error::from_redb)?;
+        (migration.apply)(&transaction, SystemClock.now().millis()).map_err(Error::from_redb)?;
         {
             let mut meta = transaction.open_table(META).map_err(Error::from_redb)?;
             meta.insert(SCHEMA_KEY, migration.number.to_be_bytes().as_slice()).map_err(Error::from_redb)?;
@@ -132,19 +137,19 @@ mod tests {
     const PATH: &str = "/data/metadata.redb";
 
     /// One more step than this binary has, as a later release would have it.
-    fn later(apply: fn(&WriteTransaction) -> Result<(), redb::Error>) -> Vec<Migration> {
+    fn later(apply: fn(&WriteTransaction, u64) -> Result<(), redb::Error>) -> Vec<Migration> {
         let steps = MIGRATIONS.iter().map(|step| Migration { number: step.number, apply: step.apply });
         steps.chain([Migration { number: SCHEMA + 1, apply }]).collect()
     }
 
-    fn one_more_table(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    fn one_more_table(transaction: &WriteTransaction, _: u64) -> Result<(), redb::Error> {
         transaction.open_table(TableDefinition::<&[u8], &[u8]>::new("later"))?;
         Ok(())
     }
 
     /// A step that fails after it has written.
-    fn failing(transaction: &WriteTransaction) -> Result<(), redb::Error> {
-        one_more_table(transaction)?;
+    fn failing(transaction: &WriteTransaction, now: u64) -> Result<(), redb::Error> {
+        one_more_table(transaction, now)?;
         Err(redb::Error::Corrupted("on purpose".into()))
     }
 

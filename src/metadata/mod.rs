@@ -7,7 +7,7 @@
 //! [`Metadata::look_up`]).
 //!
 //! [`repositories`], [`blobs`], [`manifests`], [`tags`], [`signatures`], [`uploads`] and [`events`] hold the records and what
-//! can be asked of them.
+//! can be asked of them; [`candidates`], [`deletions`] and [`sizes`] follow from those, in the same transactions.
 
 mod backend;
 mod cache;
@@ -22,10 +22,14 @@ mod transaction;
 mod writer;
 
 pub mod blobs;
+pub mod candidates;
+pub mod deletions;
+pub mod dismantle;
 pub mod events;
 pub mod manifests;
 pub mod repositories;
 pub mod signatures;
+pub mod sizes;
 pub mod tags;
 pub mod uploads;
 

@@ -12,7 +12,20 @@ use crate::oci::RepositoryName;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct RepositoryId(u64);
 
+/// What the identifiers of deletions have and those of repositories don't, so that deletions come last in every order.
+const DELETION: u64 = 1 << 63;
+
 impl RepositoryId {
+    /// The identifier of a deletion: of a repository without a name that holds what was deleted.
+    pub(super) fn of_deletion(number: u64) -> RepositoryId {
+        RepositoryId(DELETION | number)
+    }
+
+    /// Whether this is a deletion's. A deleted repository keeps the identifier that it had.
+    pub fn is_deletion(self) -> bool {
+        self.0 & DELETION != 0
+    }
+
     /// The number, as keys have it.
     pub(super) fn number(self) -> u64 {
         self.0
@@ -20,6 +33,18 @@ impl RepositoryId {
 
     /// The identifier that a key has.
     pub(super) fn from_number(number: u64) -> RepositoryId {
+        RepositoryId(number)
+    }
+}
+
+impl From<RepositoryId> for u64 {
+    fn from(id: RepositoryId) -> u64 {
+        id.0
+    }
+}
+
+impl From<u64> for RepositoryId {
+    fn from(number: u64) -> RepositoryId {
         RepositoryId(number)
     }
 }
@@ -73,6 +98,85 @@ pub fn ensure(
     let record = RepositoryRecord { name: name.clone(), created_at: now.millis(), actor: actor.into() };
     tx.insert(Table::RepositoriesById, Key::new().number(id.0), &codec::encode(&record))?;
     Ok(id)
+}
+
+/// The name of a repository; `None` for a deletion, and for a repository that is deleted.
+pub fn name_of(tx: &impl Read, id: RepositoryId) -> Result<Option<RepositoryName>, Error> {
+    let Some(record) = get(tx, id)? else { return Ok(None) };
+    Ok((id_of(tx, &record.name)? == Some(id)).then_some(record.name))
+}
+
+/// Takes a repository's name away; all that it has stays.
+pub fn take_name(tx: &WriteTx<'_>, name: &RepositoryName) -> Result<(), Error> {
+    tx.remove(Table::RepositoriesByName, name.as_str()).map(drop)
+}
+
+/// Gives a repository a name that nobody has.
+pub fn give_name(tx: &WriteTx<'_>, id: RepositoryId, name: &RepositoryName) -> Result<(), Error> {
+    let record = get(tx, id)?.ok_or_else(|| missing(id))?;
+    tx.insert(Table::RepositoriesByName, name.as_str(), &codec::encode(&id))?;
+    let record = RepositoryRecord { name: name.clone(), ..record };
+    tx.insert(Table::RepositoriesById, Key::new().number(id.0), &codec::encode(&record))?;
+    forget_former(tx, name)
+}
+
+/// Forgets a repository that has no name and nothing else.
+pub(super) fn forget(tx: &WriteTx<'_>, id: RepositoryId) -> Result<(), Error> {
+    let key = Key::new().number(id.0);
+    if tx.has(Table::RepositoriesById, &key)? {
+        tx.remove(Table::RepositoriesById, key).map(drop)
+    } else {
+        Ok(())
+    }
+}
+
+/// That a name was another repository's before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct FormerName {
+    /// The repository that had it.
+    pub repository: RepositoryId,
+    /// When it was renamed, in milliseconds since 1970.
+    pub renamed_at: u64,
+}
+
+impl Record for FormerName {
+    const TABLE: Table = Table::FormerNames;
+    const VERSION: u8 = 1;
+}
+
+/// Which repository had the name before it was renamed, unless another has it since.
+pub fn former(tx: &impl Read, name: &RepositoryName) -> Result<Option<FormerName>, Error> {
+    tx.get(Table::FormerNames, name.as_str(), codec::decode)
+}
+
+/// Remembers that a repository had the name.
+pub fn set_former(tx: &WriteTx<'_>, name: &RepositoryName, former: &FormerName) -> Result<(), Error> {
+    tx.insert(Table::FormerNames, name.as_str(), &codec::encode(former))
+}
+
+fn forget_former(tx: &WriteTx<'_>, name: &RepositoryName) -> Result<(), Error> {
+    if tx.has(Table::FormerNames, name.as_str())? {
+        tx.remove(Table::FormerNames, name.as_str())?;
+    }
+    Ok(())
+}
+
+/// Hands every repository's row to `row`, deleted ones included.
+pub fn each(
+    tx: &impl Read,
+    mut row: impl FnMut(RepositoryId, RepositoryRecord) -> Result<Scan, Error>,
+) -> Result<(), Error> {
+    tx.scan(Table::RepositoriesById, b"", None, |key, value| {
+        let mut parts = Parts(key);
+        row(super::blobs::repository_of(Table::RepositoriesById, &mut parts)?, codec::decode(value)?)
+    })
+}
+
+fn missing(id: RepositoryId) -> Error {
+    Error::Damaged {
+        table: Table::RepositoriesById.name(),
+        reason: format!("repository {} is missing", id.0),
+    }
 }
 
 /// Up to `limit` names in byte order, behind `after`, which need not exist.

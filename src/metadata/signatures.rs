@@ -97,3 +97,19 @@ pub fn remove_all(tx: &WriteTx<'_>, repository: RepositoryId, manifest: &Digest)
     }
     Ok(names.len())
 }
+
+/// Gives another repository the signatures that `from` has of a manifest, but for those of keys that it has already.
+pub fn copy(tx: &WriteTx<'_>, from: RepositoryId, to: RepositoryId, manifest: &Digest) -> Result<(), Error> {
+    let mut copied = Vec::new();
+    links::each_of(tx, from, manifest, |name, record: SignatureRecord| {
+        copied.push((name.to_vec(), record));
+        Ok(Scan::Continue)
+    })?;
+    for (name, record) in &copied {
+        let place = Place::named(to, manifest, name);
+        if !links::has::<SignatureRecord>(tx, place)? {
+            links::put(tx, place, record)?;
+        }
+    }
+    Ok(())
+}

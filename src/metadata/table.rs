@@ -47,11 +47,33 @@ pub enum Table {
     Events,
     /// Endpoint → the last event that it has taken.
     EventCursors,
+    /// Due time, kind, repository, digest → nothing: what nothing names any more.
+    Candidates,
+    /// Repository, canonical digest → since when nothing names the manifest.
+    Untagged,
+    /// Deletion → what was deleted, and until when it can come back.
+    Deletions,
+    /// Time, deletion → nothing.
+    DeletionsByExpiry,
+    /// Repository, deletion → nothing.
+    DeletionsByRepository,
+    /// Name, deletion of the repository that had it → nothing.
+    DeletedNames,
+    /// Repository, or 0 for the store → counters.
+    RepositorySizes,
+    /// Repository, canonical digest, tag or nothing → last pull, number of pulls.
+    Usage,
+    /// Name that a repository had before it was renamed → the repository, when.
+    FormerNames,
+    /// Repository, canonical digest, tag that has pointed to it → nothing.
+    HeldByHistory,
+    /// Canonical digest → the blob whose bytes are in quarantine.
+    Damaged,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 20] = [
+    pub const ALL: [Table; 31] = [
         Table::Meta,
         Table::RepositoriesByName,
         Table::RepositoriesById,
@@ -72,6 +94,17 @@ impl Table {
         Table::Signatures,
         Table::Events,
         Table::EventCursors,
+        Table::Candidates,
+        Table::Untagged,
+        Table::Deletions,
+        Table::DeletionsByExpiry,
+        Table::DeletionsByRepository,
+        Table::DeletedNames,
+        Table::RepositorySizes,
+        Table::Usage,
+        Table::FormerNames,
+        Table::HeldByHistory,
+        Table::Damaged,
     ];
 
     /// The table's name in the database file.
@@ -97,6 +130,17 @@ impl Table {
             Table::Signatures => "signatures",
             Table::Events => "events",
             Table::EventCursors => "event_cursors",
+            Table::Candidates => "candidates",
+            Table::Untagged => "untagged",
+            Table::Deletions => "deletions",
+            Table::DeletionsByExpiry => "deletions_by_expiry",
+            Table::DeletionsByRepository => "deletions_by_repository",
+            Table::DeletedNames => "deleted_names",
+            Table::RepositorySizes => "repository_sizes",
+            Table::Usage => "usage",
+            Table::FormerNames => "former_names",
+            Table::HeldByHistory => "held_by_history",
+            Table::Damaged => "damaged",
         }
     }
 

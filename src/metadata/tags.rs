@@ -6,6 +6,7 @@ use super::blobs::{damaged_key, digest_of, repository_of};
 use super::codec::{self, Record};
 use super::key::{Key, Parts};
 use super::repositories::RepositoryId;
+use super::sizes;
 use super::{Error, Read, Scan, Table, WriteTx};
 use crate::oci::{Digest, Tag};
 
@@ -44,33 +45,125 @@ pub fn get(tx: &impl Read, repository: RepositoryId, tag: &Tag) -> Result<Option
     tx.get(Table::Tags, key(repository, tag), codec::decode)
 }
 
-/// Points the tag to a manifest, and adds that to its history unless it pointed there before.
-pub fn set(tx: &WriteTx<'_>, repository: RepositoryId, tag: &Tag, record: &TagRecord) -> Result<(), Error> {
-    let encoded = codec::encode(record);
+/// The most entries that the history of a tag has; older ones go.
+pub const HISTORY: u64 = 100;
+
+/// Points the tag to a manifest, and adds that to its history unless it pointed there before. Returns the manifest that it
+/// pointed to before, if that is another one.
+pub fn set(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    tag: &Tag,
+    record: &TagRecord,
+) -> Result<Option<Digest>, Error> {
     let former = get(tx, repository, tag)?;
-    if let Some(former) = &former
-        && former.digest != record.digest
-    {
-        tx.remove(Table::TagsByManifest, by_manifest(repository, &former.digest, tag))?;
+    let left = former.as_ref().map(|former| former.digest).filter(|former| *former != record.digest);
+    if let Some(left) = &left {
+        tx.remove(Table::TagsByManifest, by_manifest(repository, left, tag))?;
     }
-    if former.is_none_or(|former| former.digest != record.digest) {
-        let prefix = history_of(repository, tag);
-        let mut next = 0;
-        tx.scan_back(Table::TagHistory, prefix.as_ref(), None, |key, _| {
-            next = Parts(key).number().ok_or_else(|| damaged_key(Table::TagHistory, "number"))? + 1;
-            Ok(Scan::Stop)
-        })?;
-        tx.insert(Table::TagHistory, prefix.number(next), &encoded)?;
-        tx.insert(Table::TagsByManifest, by_manifest(repository, &record.digest, tag), &[])?;
+    if former.is_none() || left.is_some() {
+        add_to_history(tx, repository, tag, record)?;
     }
-    tx.insert(Table::Tags, key(repository, tag), &encoded)
+    put(tx, repository, tag, record, former.is_none())?;
+    Ok(left)
 }
 
-/// Removes the tag; its history stays. Says whether it was there.
-pub fn remove(tx: &WriteTx<'_>, repository: RepositoryId, tag: &Tag) -> Result<bool, Error> {
-    let Some(record) = get(tx, repository, tag)? else { return Ok(false) };
+/// Writes a tag of a deletion, which has no history.
+pub fn keep(tx: &WriteTx<'_>, deletion: RepositoryId, tag: &Tag, record: &TagRecord) -> Result<(), Error> {
+    debug_assert!(deletion.is_deletion());
+    put(tx, deletion, tag, record, true)
+}
+
+fn put(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    tag: &Tag,
+    record: &TagRecord,
+    is_new: bool,
+) -> Result<(), Error> {
+    if is_new {
+        sizes::tagged(tx, repository, true)?;
+    }
+    tx.insert(Table::TagsByManifest, by_manifest(repository, &record.digest, tag), &[])?;
+    tx.insert(Table::Tags, key(repository, tag), &codec::encode(record))
+}
+
+fn add_to_history(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    tag: &Tag,
+    record: &TagRecord,
+) -> Result<(), Error> {
+    let prefix = history_of(repository, tag);
+    let number = |key: &[u8]| Parts(key).number().ok_or_else(|| damaged_key(Table::TagHistory, "number"));
+    let mut next = 0;
+    tx.scan_back(Table::TagHistory, prefix.as_ref(), None, |key, _| {
+        next = number(key)? + 1;
+        Ok(Scan::Stop)
+    })?;
+    let mut old = Vec::new();
+    if next >= HISTORY {
+        tx.scan(Table::TagHistory, prefix.as_ref(), None, |key, _| {
+            let number = number(key)?;
+            if number + HISTORY > next || old.len() as u64 == HISTORY {
+                return Ok(Scan::Stop);
+            }
+            old.push(number);
+            Ok(Scan::Continue)
+        })?;
+    }
+    for number in old {
+        tx.remove(Table::TagHistory, prefix.clone().number(number))?;
+    }
+    tx.insert(Table::TagHistory, prefix.number(next), &codec::encode(record))
+}
+
+/// Removes the tag; its history stays. Returns what it pointed to.
+pub fn remove(tx: &WriteTx<'_>, repository: RepositoryId, tag: &Tag) -> Result<Option<TagRecord>, Error> {
+    let Some(record) = get(tx, repository, tag)? else { return Ok(None) };
     tx.remove(Table::TagsByManifest, by_manifest(repository, &record.digest, tag))?;
-    tx.remove(Table::Tags, key(repository, tag))
+    tx.remove(Table::Tags, key(repository, tag))?;
+    sizes::tagged(tx, repository, false)?;
+    Ok(Some(record))
+}
+
+/// Remembers that the history of a tag may hold the content of a manifest that it has left.
+pub fn hold(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest, tag: &Tag) -> Result<(), Error> {
+    tx.insert(Table::HeldByHistory, by_manifest(repository, digest, tag), &[])
+}
+
+/// Forgets that.
+pub fn release(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest, tag: &Tag) -> Result<(), Error> {
+    tx.remove(Table::HeldByHistory, by_manifest(repository, digest, tag)).map(drop)
+}
+
+/// The tags whose history may hold the content of a manifest.
+pub fn holders(tx: &impl Read, repository: RepositoryId, digest: &Digest) -> Result<Vec<Tag>, Error> {
+    list_by_manifest(tx, Table::HeldByHistory, repository, digest, None, usize::MAX)
+}
+
+/// Whether any tag points to the manifest.
+pub fn any_of_manifest(tx: &impl Read, repository: RepositoryId, digest: &Digest) -> Result<bool, Error> {
+    Ok(!list_of_manifest(tx, repository, digest, None, 1)?.is_empty())
+}
+
+/// Up to `limit` tags in byte order, behind `after`, with what they point to.
+pub fn list_records(
+    tx: &impl Read,
+    repository: RepositoryId,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<(Tag, TagRecord)>, Error> {
+    let prefix = Key::new().number(repository.number());
+    let mut tags = Vec::new();
+    tx.scan(Table::Tags, prefix.as_ref(), after.map(str::as_bytes), |key, value| {
+        if tags.len() == limit {
+            return Ok(Scan::Stop);
+        }
+        tags.push((tag_of(Table::Tags, &mut Parts(key))?, codec::decode(value)?));
+        Ok(Scan::Continue)
+    })?;
+    Ok(tags)
 }
 
 /// Up to `limit` tags in byte order, behind `after`, which need not exist.
@@ -100,13 +193,24 @@ pub fn list_of_manifest(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Vec<Tag>, Error> {
+    list_by_manifest(tx, Table::TagsByManifest, repository, digest, after, limit)
+}
+
+fn list_by_manifest(
+    tx: &impl Read,
+    table: Table,
+    repository: RepositoryId,
+    digest: &Digest,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<Tag>, Error> {
     let prefix = Key::new().number(repository.number()).digest(digest);
     let mut tags = Vec::new();
-    tx.scan(Table::TagsByManifest, prefix.as_ref(), after.map(str::as_bytes), |key, _| {
+    tx.scan(table, prefix.as_ref(), after.map(str::as_bytes), |key, _| {
         if tags.len() == limit {
             return Ok(Scan::Stop);
         }
-        tags.push(tag_of(Table::TagsByManifest, &mut Parts(key))?);
+        tags.push(tag_of(table, &mut Parts(key))?);
         Ok(Scan::Continue)
     })?;
     Ok(tags)

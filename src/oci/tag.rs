@@ -37,6 +37,17 @@ impl Tag {
         text.parse().expect("an algorithm, a dash and hexadecimal digits are a tag")
     }
 
+    /// Returns the tags under which cosign keeps signatures, attestations and bills of materials of `subject`: the
+    /// algorithm, `-`, the hexadecimal digest, and a suffix.
+    pub fn signatures_of(subject: &Digest) -> [Tag; 3] {
+        let named = |suffix| format!("{}-{}.{suffix}", subject.algorithm(), subject.hex()).parse::<Tag>();
+        ["sig", "att", "sbom"].map(|suffix| match named(suffix) {
+            Ok(tag) => tag,
+            // A digest of 64 bytes is too long for such a tag, so that none can be there.
+            Err(_) => Tag::referrers_of(subject),
+        })
+    }
+
     /// Whether the tag has the form of [`referrers_of`](Tag::referrers_of) some digest.
     pub fn lists_referrers(&self) -> bool {
         lists_referrers(&self.0)

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::blob_writer::BlobWriter;
-use super::manifest_service::require_unreferenced;
+use super::deletion::{self, Deleted, Force};
 use super::repository::Scope;
 use super::{Actor, BlobDescriptor, BlobReader, Error, events, sessions};
 use crate::blobs::UploadId;
@@ -24,19 +24,50 @@ impl BlobService {
         BlobService { scope }
     }
 
-    /// The blob that the repository has under any of its digests.
+    /// The blob that the repository has under any of its digests. One that no manifest of the repository needs may be
+    /// collected any moment: [`stat_held`](BlobService::stat_held) keeps it.
     pub fn stat(&self, digest: impl Into<ProvisionalDigest>) -> Result<Option<BlobDescriptor>, Error> {
+        Ok(self.find(&digest.into())?.map(|(blob, _)| blob))
+    }
+
+    /// The same; what is returned stays for at least the lease of [`Collection`](super::Collection), so that a manifest can
+    /// be pushed that names it. Commits where the blob could go sooner, and writes nothing otherwise.
+    pub async fn stat_held(
+        &self,
+        digest: impl Into<ProvisionalDigest>,
+    ) -> Result<Option<BlobDescriptor>, Error> {
         let digest = digest.into();
+        let Some((blob, due)) = self.find(&digest)? else { return Ok(None) };
+        let inner = &self.scope.inner;
+        let now = inner.clock.now();
+        if due.is_none_or(|due| due >= now.saturating_add(inner.policy.collection.lease).millis()) {
+            return Ok(Some(blob));
+        }
+        let (scope, canonical, until) = (self.scope.clone(), blob.digest, inner.lease_end(now));
+        self.scope
+            .write(move |tx| match repositories::id_of(tx, &scope.name)? {
+                Some(id) => Ok(blobs::postpone_link(tx, id, &canonical, until)?),
+                None => Ok(()),
+            })
+            .await?;
+        // It may have gone before the commit.
+        self.stat(digest)
+    }
+
+    /// The blob, and from when on it may go.
+    fn find(&self, digest: &ProvisionalDigest) -> Result<Option<(BlobDescriptor, Option<u64>)>, Error> {
         let found = self.scope.look_up(|tx, id| {
-            let Some(canonical) = blobs::resolve(tx, id, &digest)? else { return Ok(None) };
+            let Some(canonical) = blobs::resolve(tx, id, digest)? else { return Ok(None) };
             let Some(link) = blobs::link(tx, id, &canonical)? else { return Ok(None) };
             let Some(blob) = blobs::get(tx, &canonical)? else { return Ok(None) };
-            Ok(Some(BlobDescriptor {
+            let due = link.due_at;
+            let blob = BlobDescriptor {
                 digest: canonical,
                 size: blob.size,
                 media_type: link.media_type,
                 created_at: Timestamp::from_millis(blob.created_at),
-            }))
+            };
+            Ok(Some((blob, due)))
         })?;
         Ok(found.flatten())
     }
@@ -117,7 +148,9 @@ impl BlobService {
                     return Ok(None);
                 }
                 let id = repositories::ensure(tx, &scope.name, now, actor.as_str())?;
-                let link = LinkRecord { created_at: now.millis(), actor: actor.as_str().into(), ..link };
+                let due_at = Some(scope.inner.lease_end(now));
+                let link =
+                    LinkRecord { created_at: now.millis(), actor: actor.as_str().into(), due_at, ..link };
                 blobs::insert_link(tx, id, &canonical, &link)?;
                 blobs::insert_alias(tx, Alias::of(named, id), &canonical)?;
                 let named = *named.digest().unwrap_or(&canonical);
@@ -158,9 +191,18 @@ impl BlobService {
         }
     }
 
-    /// Takes the blob's link out of the repository, by any of the blob's digests; says whether it was there. What a
-    /// manifest of the repository names stays. The bytes stay until collection.
+    /// Takes the blob out of the repository, by any of the blob's digests; says whether it was there. It can come back for as
+    /// long as the policy says. What a manifest of the repository names stays.
     pub async fn delete(&self, digest: impl Into<ProvisionalDigest>) -> Result<bool, Error> {
+        self.delete_with(digest, Force::No).await
+    }
+
+    /// The same; with force also what a manifest of the repository names, which is left without it.
+    pub async fn delete_with(
+        &self,
+        digest: impl Into<ProvisionalDigest>,
+        force: Force,
+    ) -> Result<bool, Error> {
         if !self.scope.inner.policy.delete.blobs {
             return Err(Error::DeleteDisabled("blobs"));
         }
@@ -171,10 +213,12 @@ impl BlobService {
                 let id = scope.id(tx)?;
                 let Some(canonical) = blobs::resolve(tx, id, &named)? else { return Ok(false) };
                 let named = *named.digest().unwrap_or(&canonical);
-                if blobs::link(tx, id, &canonical)?.is_none() {
-                    return Ok(false);
+                let Some(link) = blobs::link(tx, id, &canonical)? else { return Ok(false) };
+                deletion::release(tx, id, &named, &canonical, force)?;
+                if let Some(deletion) = deletion::begin(tx, &scope, id, now, Deleted::Blob(canonical))? {
+                    let link = LinkRecord { due_at: None, ..link };
+                    blobs::insert_link(tx, deletion, &canonical, &link)?;
                 }
-                require_unreferenced(tx, id, &named, &canonical)?;
                 blobs::remove_link(tx, id, &canonical)?;
                 let target = events::gone(TargetKind::Blob, &scope.name, Some(named), None);
                 scope.tell(tx, now, Action::Delete, target)?;

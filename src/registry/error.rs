@@ -115,6 +115,28 @@ pub enum Error {
     /// Whoever wanted to know doesn't any more, or the server stops.
     #[error("the check was stopped before its end; a full one can be resumed")]
     VerifyStopped,
+    /// Something else has the name that a deleted thing, or a repository, was to get.
+    #[error("the name {0} is taken; delete or rename what has it first")]
+    NameTaken(String),
+    /// Nothing of that name was deleted lately enough to come back.
+    #[error(
+        "nothing of that name can come back: it was never deleted, or its time to be undeleted has passed"
+    )]
+    DeletionUnknown,
+    /// The repository was renamed while the push was under way.
+    #[error("the repository {from} is called {to} now; push there")]
+    RepositoryRenamed {
+        /// The name that was pushed to.
+        from: RepositoryName,
+        /// What it is called now.
+        to: RepositoryName,
+    },
+    /// A tag has no entry of this number in its history, or nothing that it could go back to.
+    #[error("the history of the tag has no such entry; `orlop tag history` lists what it has")]
+    HistoryUnknown,
+    /// What a tag was to go back to is in the repository no more.
+    #[error("{0} was deleted or collected; undelete it first, or go back to another revision")]
+    RevisionGone(Digest),
     /// The disk has no room.
     #[error("the registry's disk is full; what was sent is not kept")]
     DiskFull,

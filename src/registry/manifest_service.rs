@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::deletion::{self, Deleted, Force};
 use super::repository::Scope;
 use super::signatures::{self, TakenApart};
-use super::{Actor, Error, Page, Scroll, events, referrer_service};
+use super::tag_service::point;
+use super::{Actor, Error, Inner, Page, Scroll, events, referrer_service};
 use crate::clock::Timestamp;
 use crate::metadata::events::{Action, EventTarget, TargetKind};
 use crate::metadata::manifests::{self, ManifestRecord, Reference as Named};
@@ -14,9 +16,6 @@ use crate::metadata::repositories::{self, RepositoryId};
 use crate::metadata::{self, Read, WriteTx, blobs, tags};
 use crate::oci::schema1::Signature;
 use crate::oci::{ChildRole, Digest, DigestAlgorithm, Manifest, ManifestKind, MediaType, Reference, Tag};
-
-/// How many parents an error names at most.
-const PARENTS_NAMED: usize = 10;
 
 /// How many revisions a scroll reads at a time.
 const SCROLLED: usize = 1_000;
@@ -102,6 +101,36 @@ impl ManifestService {
             .look_up(|tx, id| resolve(tx, id, reference))?
             .flatten()
             .map(|(descriptor, _)| descriptor))
+    }
+
+    /// Sees to it that a manifest that is about to be told of by its digest stays for the grace of untagged ones, and for the
+    /// lease at least, where a policy removes such manifests. Commits where it could go much sooner.
+    pub async fn hold(&self, reference: &Reference) -> Result<(), Error> {
+        let inner = &self.scope.inner;
+        let collection = &inner.policy.collection;
+        let Reference::Digest(named) = reference else { return Ok(()) };
+        if !collection.removes_untagged() {
+            return Ok(());
+        }
+        let found = self.scope.look_up(|tx, id| match blobs::canonical(tx, named)? {
+            Some(canonical) => {
+                Ok(manifests::get(tx, id, &canonical)?.map(|record| (canonical, record.due_at)))
+            }
+            None => Ok(None),
+        })?;
+        let Some((canonical, Some(due))) = found.flatten() else { return Ok(()) };
+        let stay = collection.untagged_grace.unwrap_or_default().max(collection.lease);
+        let now = inner.clock.now();
+        if due >= now.saturating_add(stay).millis() {
+            return Ok(());
+        }
+        let (scope, until) = (self.scope.clone(), now.saturating_add(stay).saturating_add(stay / 8).millis());
+        self.scope
+            .write(move |tx| match repositories::id_of(tx, &scope.name)? {
+                Some(id) => Ok(manifests::postpone(tx, id, &canonical, until)?),
+                None => Ok(()),
+            })
+            .await
     }
 
     /// Whether the repository has the manifest, under any of its digests.
@@ -210,6 +239,7 @@ impl ManifestService {
                 actor: put.actor.as_str().into(),
                 pushed_as: digest,
                 subject,
+                due_at: None,
             },
             payload,
             signatures,
@@ -224,9 +254,14 @@ impl ManifestService {
         Ok(pushed)
     }
 
-    /// Removes a manifest with all its tags, which are returned; `None` where the repository doesn't have it. What a live
-    /// index names stays.
+    /// Removes a manifest with all its tags, which are returned; `None` where the repository doesn't have it. It can come back,
+    /// with them, for as long as the policy says. What a live index names stays.
     pub async fn delete(&self, digest: &Digest) -> Result<Option<Vec<Tag>>, Error> {
+        self.delete_with(digest, Force::No).await
+    }
+
+    /// The same; with force also what a live index names, which is left without it.
+    pub async fn delete_with(&self, digest: &Digest, force: Force) -> Result<Option<Vec<Tag>>, Error> {
         if !self.scope.inner.policy.delete.manifests {
             return Err(Error::DeleteDisabled("manifests"));
         }
@@ -236,26 +271,59 @@ impl ManifestService {
             .write(move |tx| {
                 let id = scope.id(tx)?;
                 let Some(canonical) = blobs::canonical(tx, &named)? else { return Ok(None) };
-                let Some(record) = manifests::get(tx, id, &canonical)? else { return Ok(None) };
-                require_unreferenced(tx, id, &named, &canonical)?;
+                if !manifests::exists(tx, id, &canonical)? {
+                    return Ok(None);
+                }
                 let tags = tags::of_manifest(tx, id, &canonical)?;
                 for tag in &tags {
                     scope.inner.policy.immutable.require_mutable(&scope.name, tag, Some(&canonical), None)?;
+                }
+                deletion::release(tx, id, &named, &canonical, force)?;
+                match deletion::begin(tx, &scope, id, now, Deleted::Manifest(canonical))? {
+                    Some(deletion) => {
+                        deletion::copy_image(tx, &scope.inner, now, id, deletion, &canonical)?;
+                        for tag in &tags {
+                            if let Some(record) = tags::get(tx, id, tag)? {
+                                tags::keep(tx, deletion, tag, &record)?;
+                            }
+                        }
+                    }
+                    // Nothing can bring it back, so what follows it may go after its lease.
+                    None => deletion::let_followers_go(tx, &scope.inner, now, id, &canonical)?,
                 }
                 for tag in &tags {
                     tags::remove(tx, id, tag)?;
                     let target = events::gone(TargetKind::Tag, &scope.name, None, Some(tag));
                     scope.tell(tx, now, Action::Delete, target)?;
                 }
-                forget_references(tx, id, &canonical, &record)?;
-                crate::metadata::signatures::remove_all(tx, id, &canonical)?;
-                manifests::remove(tx, id, &canonical)?;
+                remove(tx, &scope.inner, now, id, &canonical)?;
                 let target = events::gone(TargetKind::Manifest, &scope.name, Some(named), None);
                 scope.tell(tx, now, Action::Delete, target)?;
                 Ok(Some(tags))
             })
             .await
     }
+}
+
+/// Removes a revision that no tag points to: its rows, and what it says of others, which may go after a lease where
+/// nothing else names them.
+pub(super) fn remove(
+    tx: &WriteTx<'_>,
+    inner: &Inner,
+    now: Timestamp,
+    id: RepositoryId,
+    canonical: &Digest,
+) -> Result<(), Error> {
+    let Some(record) = manifests::get(tx, id, canonical)? else { return Ok(()) };
+    let children = forget_references(tx, id, canonical, &record)?;
+    crate::metadata::signatures::remove_all(tx, id, canonical)?;
+    manifests::remove(tx, id, canonical)?;
+    let due = inner.lease_end(now);
+    for child in &children {
+        blobs::settle_link(tx, id, child, due)?;
+        manifests::settle(tx, id, child, now.millis(), due)?;
+    }
+    Ok(())
 }
 
 /// A checked push, ready for its transaction.
@@ -292,6 +360,7 @@ impl Push {
         let now = Timestamp::from_millis(self.record.pushed_at);
         let id = repositories::ensure(tx, &scope.name, now, &self.record.actor)?;
         let mut record = self.record.clone();
+        let mut unnamed = Vec::new();
         if merge.is_signed() {
             // Whoever pushes the payload alone takes no signature away.
             record.media_type = signed;
@@ -299,7 +368,7 @@ impl Push {
         if let Some(former) = former {
             if former.media_type != record.media_type {
                 // The same bytes under another type may name other things.
-                forget_references(tx, id, &self.canonical, &former)?;
+                unnamed = forget_references(tx, id, &self.canonical, &former)?;
             }
             record.pushed_as = former.pushed_as;
         }
@@ -308,6 +377,11 @@ impl Push {
         blobs::insert_alias(tx, blobs::Alias::Digest(self.digest), &self.canonical)?;
         for (child, kind) in &children {
             manifests::insert_reference(tx, id, child, &self.canonical, *kind)?;
+        }
+        let due = scope.inner.lease_end(now);
+        for child in children.iter().map(|(child, _)| child).chain(&unnamed) {
+            blobs::settle_link(tx, id, child, due)?;
+            manifests::settle(tx, id, child, now.millis(), due)?;
         }
         if let Some(subject) = &record.subject {
             let referrer = referrer_service::render(&record, &self.manifest);
@@ -320,7 +394,11 @@ impl Push {
                 updated_at: record.pushed_at,
                 actor: record.actor.clone(),
             };
-            tags::set(tx, id, tag, &record)?;
+            point(tx, scope, id, tag, &record)?;
+        }
+        if self.tags.is_empty() {
+            manifests::settle(tx, id, &self.canonical, now.millis(), due)?;
+            manifests::postpone(tx, id, &self.canonical, due)?;
         }
         self.tell(tx, scope, now)?;
         Ok(())
@@ -367,10 +445,10 @@ impl Push {
             let canonical = blobs::canonical(tx, &named)?;
             let present = match (canonical, repository) {
                 (Some(canonical), Some(id)) => match child.role {
-                    ChildRole::Config | ChildRole::Layer => blobs::link(tx, id, &canonical)?.is_some(),
+                    ChildRole::Config | ChildRole::Layer => has_blob(tx, id, &canonical)?,
                     // BuildKit's cache indexes name blobs where others name manifests.
                     ChildRole::Manifest => {
-                        manifests::exists(tx, id, &canonical)? || blobs::link(tx, id, &canonical)?.is_some()
+                        manifests::exists(tx, id, &canonical)? || has_blob(tx, id, &canonical)?
                     }
                 },
                 (None, _) | (_, None) => false,
@@ -385,8 +463,17 @@ impl Push {
             let kind = if child.role == ChildRole::Manifest { kind } else { Named::Needs };
             children.push((canonical.unwrap_or(named), kind));
         }
-        if missing.is_empty() { Ok(children) } else { Err(Error::ManifestReferencesUnknown(missing)) }
+        if missing.is_empty() {
+            return Ok(children);
+        }
+        deletion::require_not_renamed(tx, &scope.name, Timestamp::from_millis(0))?;
+        Err(Error::ManifestReferencesUnknown(missing))
     }
+}
+
+/// Whether the repository has the blob, and its bytes are sound.
+fn has_blob(tx: &impl Read, id: RepositoryId, canonical: &Digest) -> Result<bool, metadata::Error> {
+    Ok(blobs::link(tx, id, canonical)?.is_some() && blobs::get(tx, canonical)?.is_some())
 }
 
 /// The manifest under a reference, with its bytes if they had to be put together from its signatures.
@@ -434,44 +521,28 @@ fn describe(
     Ok((descriptor, merged.map(|merged| merged.document)))
 }
 
-/// Refuses where a manifest of the repository names the content, by whichever of its digests.
-pub(super) fn require_unreferenced(
-    tx: &impl Read,
-    id: RepositoryId,
-    named: &Digest,
-    canonical: &Digest,
-) -> Result<(), Error> {
-    let mut digests = blobs::aliases(tx, canonical)?;
-    digests.push(*canonical);
-    for digest in digests {
-        let parents = manifests::parents(tx, id, &digest, PARENTS_NAMED)?;
-        if !parents.is_empty() {
-            return Err(Error::StillReferenced { digest: *named, parents });
-        }
-    }
-    Ok(())
-}
-
-/// Takes back what a stored manifest says of other content.
+/// Takes back what a stored manifest says of other content, and returns the canonical digests of what it named.
 fn forget_references(
     tx: &WriteTx<'_>,
     id: RepositoryId,
     canonical: &Digest,
     record: &ManifestRecord,
-) -> Result<(), Error> {
+) -> Result<Vec<Digest>, Error> {
     let stored = manifests::payload(tx, canonical, |bytes| Manifest::parse(&record.media_type, bytes))?
         .ok_or_else(|| missing_payload(canonical))??;
+    let mut children = Vec::with_capacity(stored.children.len());
     for child in &stored.children {
         let named = child.descriptor.digest;
         manifests::remove_reference(tx, id, &named, canonical)?;
         if let Some(child) = blobs::canonical(tx, &named)? {
             manifests::remove_reference(tx, id, &child, canonical)?;
+            children.push(child);
         }
     }
     if let Some(subject) = &record.subject {
         manifests::remove_referrer(tx, id, subject, canonical)?;
     }
-    Ok(())
+    Ok(children)
 }
 
 /// Sees to it that an index needs what it lists, before a tag makes it more than a list of referrers. Everything that it
@@ -505,13 +576,17 @@ pub(super) fn require_listed(
     if !missing.is_empty() && !scope.inner.policy.allow_sparse_indexes {
         return Err(Error::ManifestReferencesUnknown(missing));
     }
+    let now = scope.inner.clock.now();
+    let due = scope.inner.lease_end(now);
     for name in &listed {
         manifests::insert_reference(tx, id, name, canonical, Named::Needs)?;
+        blobs::settle_link(tx, id, name, due)?;
+        manifests::settle(tx, id, name, now.millis(), due)?;
     }
     Ok(())
 }
 
-fn missing_payload(digest: &Digest) -> metadata::Error {
+pub(super) fn missing_payload(digest: &Digest) -> metadata::Error {
     metadata::Error::Damaged {
         table: metadata::Table::ManifestPayloads.name(),
         reason: format!("the payload of {digest} is missing"),

@@ -12,6 +12,8 @@ mod blob_descriptor;
 mod blob_reader;
 mod blob_service;
 mod blob_writer;
+mod collection;
+mod deletion;
 mod error;
 mod events;
 mod immutable;
@@ -27,12 +29,14 @@ mod scrub;
 mod sessions;
 mod signature_service;
 mod signatures;
+mod sizes;
 mod tag_pattern;
 mod tag_service;
 mod verify;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,6 +45,8 @@ pub use blob_descriptor::{BlobDescriptor, ProvisionalDescriptor};
 pub use blob_reader::BlobReader;
 pub use blob_service::BlobService;
 pub use blob_writer::BlobWriter;
+pub use collection::{Collected, CollectionHold, CollectionPlan, Root};
+pub use deletion::{DeletedKind, DeletedName, Deletion, DeletionService, Force};
 pub use error::{Error, OpenError};
 pub use events::{EventLog, EventOptions, EventPage, Listener};
 pub use immutable::{ImmutableRule, ImmutableTags};
@@ -53,6 +59,7 @@ pub use repository::{Namespace, Page, Repository};
 pub use scroll::Scroll;
 pub use scrub::{VerifyOptions, VerifyProgress};
 pub use signature_service::{ManifestSignature, SignatureService, Verified};
+pub use sizes::Sizes;
 pub use tag_pattern::{TagPattern, TagPatternError, TagSelection};
 pub use tag_service::{TagRevision, TagService};
 pub use verify::{Depth, VerifyReport};
@@ -62,7 +69,7 @@ pub use crate::metadata::events::{
 };
 
 use crate::blobs::BlobStore;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::fsio::{DirectoryLock, Disk, RealDisk};
 use crate::metadata::{self, Metadata};
 use crate::oci::schema1::TrustRoots;
@@ -118,6 +125,8 @@ pub struct Policy {
     pub max_manifest_bytes: usize,
     /// What may be deleted.
     pub delete: DeletePolicy,
+    /// How long what was deleted, or is not named, stays.
+    pub collection: Collection,
     /// An upload without any activity for so long is removed.
     pub upload_expiry: Duration,
     /// The most uploads that may be open at once.
@@ -132,6 +141,7 @@ pub struct Policy {
 
 /// Which deletions are allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "a switch for each kind")]
 pub struct DeletePolicy {
     /// Of tags.
     pub tags: bool,
@@ -139,6 +149,44 @@ pub struct DeletePolicy {
     pub manifests: bool,
     /// Of blobs.
     pub blobs: bool,
+    /// Of whole repositories.
+    pub repositories: bool,
+}
+
+/// How long what was deleted, or what nothing names, stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Collection {
+    /// How long a blob that no manifest names stays after a push or a look has told a client that it is there. Longer than
+    /// the slowest push takes from its first blob to its manifest.
+    pub lease: Duration,
+    /// How long what was deleted can come back.
+    pub undo: Duration,
+    /// How long a manifest stays that no tag and no manifest names, counted from when it lost its last name or was pulled by
+    /// its digest, whichever came later; `None` for ever.
+    pub untagged_grace: Option<Duration>,
+    /// How many revisions that a tag pointed to before are kept from the collection of untagged manifests.
+    pub keep_history: usize,
+    /// Whether retention policies remove untagged manifests, beside the grace.
+    pub policies_remove_untagged: bool,
+}
+
+impl Collection {
+    /// Whether an untagged manifest ever goes by itself.
+    pub fn removes_untagged(&self) -> bool {
+        self.untagged_grace.is_some() || self.policies_remove_untagged
+    }
+}
+
+impl Default for Collection {
+    fn default() -> Collection {
+        Collection {
+            lease: Duration::from_secs(60 * 60),
+            undo: Duration::from_secs(24 * 60 * 60),
+            untagged_grace: None,
+            keep_history: 0,
+            policies_remove_untagged: false,
+        }
+    }
 }
 
 impl Default for Policy {
@@ -147,7 +195,8 @@ impl Default for Policy {
             scope: NameScope::everything(),
             allow_sparse_indexes: false,
             max_manifest_bytes: 8 << 20,
-            delete: DeletePolicy { tags: true, manifests: true, blobs: true },
+            delete: DeletePolicy { tags: true, manifests: true, blobs: true, repositories: true },
+            collection: Collection::default(),
             upload_expiry: Duration::from_secs(24 * 60 * 60),
             max_uploads: 10_000,
             free_floor_bytes: 64 << 20,
@@ -175,6 +224,8 @@ struct Inner {
     data: PathBuf,
     /// Held by the one check that may be under way.
     verifying: Mutex<()>,
+    /// How many hold the files of collected blobs back.
+    holds: AtomicUsize,
     /// The directory belongs to this process until the last handle is gone. Dropped last.
     _lock: DirectoryLock,
 }
@@ -205,6 +256,7 @@ impl Registry {
             disk,
             data,
             verifying: Mutex::new(()),
+            holds: AtomicUsize::new(0),
             _lock: lock,
         })))
     }
@@ -246,6 +298,37 @@ impl Registry {
         sessions::sweep(&self.0).await
     }
 
+    /// Removes what is due, until nothing is; `progress` hears after each step how much has gone. Pushes and pulls go on,
+    /// and wait no longer than for any other write.
+    pub async fn collect(&self, progress: impl FnMut(&Collected)) -> Result<Collected, Error> {
+        collection::collect(&self.0, progress).await
+    }
+
+    /// What a collection would remove now, and what keeps the rest of what nothing live names. Reads all of that.
+    pub fn collection_plan(&self) -> Result<CollectionPlan, Error> {
+        collection::plan(&self.0)
+    }
+
+    /// Keeps the files of blobs from collection until what is returned is dropped.
+    pub fn hold_collection(&self) -> CollectionHold {
+        collection::hold(&self.0)
+    }
+
+    /// Up to `limit` things that were deleted and can come back, behind the one with the number `after`.
+    pub fn deletions(&self, after: Option<u64>, limit: usize) -> Result<Page<Deletion>, Error> {
+        deletion::list_all(&self.0, after, limit)
+    }
+
+    /// Ends the time in which anything that was deleted could come back; returns how many things that were.
+    pub async fn purge_deletions(&self) -> Result<u64, Error> {
+        deletion::purge_all(&self.0).await
+    }
+
+    /// How much the store holds: each blob and manifest once, what can be undeleted included.
+    pub fn sizes(&self) -> Result<Sizes, Error> {
+        sizes::of_store(&self.0)
+    }
+
     /// Records where the open uploads stand and which pulls were noted, commits what waits and closes the database. Later calls on any handle fail
     /// with [`Error::Unavailable`].
     pub async fn close(&self) {
@@ -277,6 +360,12 @@ impl Registry {
 }
 
 impl Inner {
+    /// Until when what is promised at `now` stays: a little longer than the lease, so that many looks write once.
+    fn lease_end(&self, now: Timestamp) -> u64 {
+        let lease = self.policy.collection.lease;
+        now.saturating_add(lease).saturating_add(lease / 4).millis()
+    }
+
     /// Refuses where `bytes` more would leave less free than the floor.
     fn require_space(&self, bytes: u64) -> Result<(), Error> {
         let free = self.blobs.free_bytes()?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::blob_writer::keep_or_discard;
 use super::repository::Scope;
 use super::sessions::{self, Held, Session, blocking};
-use super::{BlobDescriptor, Error, Inner, events};
+use super::{BlobDescriptor, Error, Inner, deletion, events};
 use crate::blobs::{DigestGuard, StagedBlob, UploadId};
 use crate::clock::Timestamp;
 use crate::metadata::blobs::{Alias, BlobRecord, LinkRecord};
@@ -110,9 +110,12 @@ impl Published {
         let (inner, teller) = (&scope.inner, scope.clone());
         let now = inner.clock.now();
         let (id, name, actor) = (*session.id.as_bytes(), session.repository.clone(), session.actor.clone());
-        let link = LinkRecord { media_type: media_type.clone(), created_at: now.millis(), actor };
+        let due_at = Some(inner.lease_end(now));
+        let link = LinkRecord { media_type: media_type.clone(), created_at: now.millis(), actor, due_at };
+        let started_at = session.started_at;
         let linked = scope
             .write(move |tx| {
+                deletion::require_not_renamed(tx, &name, started_at)?;
                 let repository = repositories::ensure(tx, &name, now, &link.actor)?;
                 let blob = if let Some(blob) = blobs::get(tx, &canonical)? {
                     blob

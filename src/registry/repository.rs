@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::{
-    Actor, BlobService, Error, Inner, ManifestService, Origin, ReferrerService, SignatureService, TagService,
+    Actor, BlobService, DeletionService, Error, Inner, ManifestService, Origin, ReferrerService,
+    SignatureService, Sizes, TagService, sizes,
 };
 use crate::clock::Timestamp;
 use crate::metadata::events::{Action, EventTarget};
 use crate::metadata::repositories::{self, RepositoryId};
 use crate::metadata::{self, Read, WriteTx};
-use crate::oci::RepositoryName;
+use crate::oci::{RepositoryName, Tag};
 
 /// A page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,13 @@ impl Namespace {
                 return Ok(Page::of(found, limit));
             }
         }
+    }
+}
+
+impl Namespace {
+    /// Up to `limit` repositories behind `after`, in byte order, with what each holds.
+    pub fn sizes(&self, after: Option<&str>, limit: usize) -> Result<Page<(RepositoryName, Sizes)>, Error> {
+        sizes::of_repositories(&self.inner, after, limit)
     }
 }
 
@@ -200,6 +208,21 @@ impl Repository {
     /// Who has signed its schema 1 manifests.
     pub fn signatures(&self) -> SignatureService {
         SignatureService::new(self.scope.clone())
+    }
+
+    /// What was deleted from it and can come back, its own deletion, and its name.
+    pub fn deletions(&self) -> DeletionService {
+        DeletionService::new(self.scope.clone())
+    }
+
+    /// How much it holds; `None` where it doesn't exist.
+    pub fn sizes(&self) -> Result<Option<Sizes>, Error> {
+        sizes::of_repository(&self.scope)
+    }
+
+    /// How much the image under a tag is made of.
+    pub fn sizes_of_tag(&self, tag: &Tag) -> Result<Option<Sizes>, Error> {
+        sizes::of_tag(&self.scope, tag)
     }
 
     /// What refers to its manifests.

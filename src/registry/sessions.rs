@@ -3,7 +3,7 @@
 //! An upload lives in memory; its row is written at checkpoints. Whoever sends to it holds its state alone, a writer or the
 //! thread that works for one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -88,6 +88,14 @@ impl Sessions {
 
     fn all(&self) -> Vec<Arc<Session>> {
         self.open().values().cloned().collect()
+    }
+
+    /// The repositories that open uploads have sent something to since `since`.
+    pub(super) fn pushed_to(&self, since: Timestamp) -> BTreeSet<RepositoryName> {
+        let open = self.open();
+        let active =
+            open.values().filter(|session| session.active_at.load(Ordering::Relaxed) >= since.millis());
+        active.map(|session| session.repository.clone()).collect()
     }
 
     fn get(&self, id: &UploadId) -> Option<Arc<Session>> {

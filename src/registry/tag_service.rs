@@ -1,11 +1,13 @@
 //! Tags of a repository.
 
+use super::deletion::{self, Deleted};
 use super::manifest_service::{ManifestDescriptor, require_listed};
 use super::repository::Scope;
 use super::{Actor, Error, Page, Scroll, events};
 use crate::clock::Timestamp;
 use crate::metadata::events::{Action, TargetKind};
-use crate::metadata::{blobs, manifests, tags};
+use crate::metadata::repositories::RepositoryId;
+use crate::metadata::{WriteTx, blobs, manifests, tags};
 use crate::oci::{Digest, Reference, Tag};
 
 /// How many tags a scroll reads at a time.
@@ -18,6 +20,8 @@ pub struct TagRevision {
     pub number: u64,
     /// The manifest's canonical digest.
     pub digest: Digest,
+    /// The digest that the tag was set with.
+    pub named: Digest,
     /// When the tag was set to it.
     pub at: Timestamp,
     /// Who set it.
@@ -69,6 +73,7 @@ impl TagService {
         let revision = |(number, record): (u64, tags::TagRecord)| TagRevision {
             number,
             digest: record.digest,
+            named: record.named,
             at: Timestamp::from_millis(record.updated_at),
             actor: record.actor,
         };
@@ -93,7 +98,7 @@ impl TagService {
                 immutable.require_mutable(&scope.name, &tag, former.as_ref(), Some(&digest))?;
                 let record =
                     tags::TagRecord { digest, named, updated_at: now.millis(), actor: actor.as_str().into() };
-                tags::set(tx, id, &tag, &record)?;
+                point(tx, &scope, id, &tag, &record)?;
                 let target =
                     events::manifest(&scope.name, named, &manifest.media_type, manifest.size, Some(&tag));
                 Ok(scope.tell(tx, now, Action::Push, target)?)
@@ -101,8 +106,40 @@ impl TagService {
             .await
     }
 
-    /// Removes the tag, not the manifest; says whether it was there.
+    /// Points the tag back to what it pointed to as entry `number` of its history, or before its last change where none is
+    /// named; returns that manifest. Fails with [`Error::RevisionGone`] where the repository has it no more.
+    pub async fn rollback(
+        &self,
+        tag: &Tag,
+        number: Option<u64>,
+        actor: &Actor,
+    ) -> Result<TagRevision, Error> {
+        let entries = self.history(tag, None, usize::MAX)?.items;
+        let now = self.get(tag)?.map(|manifest| manifest.canonical);
+        let wanted = entries.into_iter().find(|entry| match number {
+            Some(number) => entry.number == number,
+            None => Some(entry.digest) != now,
+        });
+        let wanted = wanted.ok_or(Error::HistoryUnknown)?;
+        match self.tag(&wanted.named, tag, actor).await {
+            Err(Error::ManifestUnknown | Error::RepositoryUnknown) => Err(Error::RevisionGone(wanted.digest)),
+            result => result.map(|()| wanted),
+        }
+    }
+
+    /// Removes the tag, not the manifest; says whether it was there. It can come back, with its manifest, for as long as the
+    /// policy says.
     pub async fn untag(&self, tag: &Tag) -> Result<bool, Error> {
+        self.untag_because(tag, None, None).await
+    }
+
+    /// The same for a policy, which says why, and only where the tag still points to `expected`.
+    pub async fn untag_because(
+        &self,
+        tag: &Tag,
+        expected: Option<Digest>,
+        reason: Option<String>,
+    ) -> Result<bool, Error> {
         if !self.scope.inner.policy.delete.tags {
             return Err(Error::DeleteDisabled("tags"));
         }
@@ -111,15 +148,45 @@ impl TagService {
         self.scope
             .write(move |tx| {
                 let id = scope.id(tx)?;
-                let former = tags::get(tx, id, &tag)?.map(|former| former.digest);
-                scope.inner.policy.immutable.require_mutable(&scope.name, &tag, former.as_ref(), None)?;
-                let was_there = tags::remove(tx, id, &tag)?;
-                if was_there {
-                    let target = events::gone(TargetKind::Tag, &scope.name, None, Some(&tag));
-                    scope.tell(tx, now, Action::Delete, target)?;
+                let Some(record) = tags::get(tx, id, &tag)? else { return Ok(false) };
+                scope.inner.policy.immutable.require_mutable(
+                    &scope.name,
+                    &tag,
+                    Some(&record.digest),
+                    None,
+                )?;
+                if expected.is_some_and(|expected| expected != record.digest) {
+                    return Ok(false);
                 }
-                Ok(was_there)
+                let deleted = Deleted::Tag(tag.clone(), record.digest, reason.clone());
+                if let Some(deletion) = deletion::begin(tx, &scope, id, now, deleted)? {
+                    deletion::copy_image(tx, &scope.inner, now, id, deletion, &record.digest)?;
+                    tags::keep(tx, deletion, &tag, &record)?;
+                }
+                tags::remove(tx, id, &tag)?;
+                manifests::settle(tx, id, &record.digest, now.millis(), scope.inner.lease_end(now))?;
+                let target = events::gone(TargetKind::Tag, &scope.name, None, Some(&tag));
+                scope.tell(tx, now, Action::Delete, target)?;
+                Ok(true)
             })
             .await
     }
+}
+
+/// Points a tag to a manifest, and brings the manifests that it points to now and that it pointed to before in line.
+pub(super) fn point(
+    tx: &WriteTx<'_>,
+    scope: &Scope,
+    id: RepositoryId,
+    tag: &Tag,
+    record: &tags::TagRecord,
+) -> Result<(), Error> {
+    let due = scope.inner.lease_end(Timestamp::from_millis(record.updated_at));
+    if let Some(former) = tags::set(tx, id, tag, record)? {
+        if scope.inner.policy.collection.keep_history > 0 {
+            tags::hold(tx, id, &former, tag)?;
+        }
+        manifests::settle(tx, id, &former, record.updated_at, due)?;
+    }
+    Ok(manifests::settle(tx, id, &record.digest, record.updated_at, due)?)
 }

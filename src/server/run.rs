@@ -14,7 +14,9 @@ use crate::http;
 use crate::metadata::{self, CacheOptions};
 use crate::notifications::{self, Notifications, Source};
 use crate::oci::schema1::TrustRoots;
-use crate::registry::{self, DeletePolicy, EventOptions, OpenError, Policy, Quotas, Registry};
+use crate::registry::{
+    self, Collected, Collection, DeletePolicy, EventOptions, OpenError, Policy, Quotas, Registry,
+};
 use crate::telemetry::Metrics;
 
 use super::{Drained, serve};
@@ -121,6 +123,14 @@ pub fn registry_options(config: &Config) -> registry::Options {
             tags: config.delete.tags,
             manifests: config.delete.manifests,
             blobs: config.delete.blobs,
+            repositories: config.delete.repositories,
+        },
+        collection: Collection {
+            lease: config.collection.lease,
+            undo: config.delete.undo,
+            untagged_grace: config.collection.untagged_grace,
+            keep_history: config.collection.keep_history,
+            policies_remove_untagged: false,
         },
         upload_expiry: config.uploads.expire_after,
         max_uploads: config.uploads.max_open,
@@ -164,6 +174,7 @@ pub struct Server {
     metrics: Metrics,
     limits: Limits,
     notifications: notifications::Settings,
+    collect_every: Duration,
 }
 
 impl Server {
@@ -196,7 +207,8 @@ impl Server {
             metrics: metrics.notifications().clone(),
         };
         let limits = config.limits.clone();
-        Ok(Self { listener, address, registry, router, metrics, limits, notifications })
+        let collect_every = config.collection.every;
+        Ok(Self { listener, address, registry, router, metrics, limits, notifications, collect_every })
     }
 
     /// The address that is listened on, with the port that was taken where port 0 was asked for.
@@ -212,19 +224,42 @@ impl Server {
     /// Serves until `stop` is ready; then drains, and closes the registry.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Drained {
         let sweep = tokio::spawn(sweep(self.registry.clone()));
+        let collection = tokio::spawn(collect(self.registry.clone(), self.collect_every));
         let notifications = Notifications::start(self.registry.events(), self.notifications);
         if let Err(error) = &notifications {
             tracing::error!(%error, "events are not delivered until the next start: the log can't be read");
         }
         let drained = serve(self.listener, self.router, &self.limits, &self.metrics, stop).await;
-        sweep.abort();
-        // The task ends by the abort, and what it had begun is completed by the close.
-        let _ = sweep.await;
+        for task in [sweep, collection] {
+            task.abort();
+            // It ends by the abort, and what it had begun is completed by the close.
+            let _ = task.await;
+        }
         if let Ok(notifications) = notifications {
             notifications.stop(self.limits.drain_timeout).await;
         }
         self.registry.close().await;
         drained
+    }
+}
+
+/// Collects what is due, from time to time.
+async fn collect(registry: Registry, every: Duration) {
+    let mut interval = tokio::time::interval(every);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        match registry.collect(|_| {}).await {
+            Ok(gone) if gone == Collected::default() => {}
+            Ok(gone) => tracing::info!(
+                blobs = gone.blobs,
+                bytes = gone.bytes,
+                manifests = gone.manifests,
+                deletions = gone.deletions,
+                "collected"
+            ),
+            Err(error) => tracing::warn!(%error, "the collection was interrupted; it goes on by itself"),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ Each release that changes the schema keeps what its predecessor wrote, and tests
 """
 import hashlib
 import json
+import pathlib
 import sys
 import urllib.request
 
@@ -56,6 +57,11 @@ image("other", "by-sha512", blob("other", b"named by sha512", "sha512"))
 payload = json.dumps({"opaque": True}).encode()
 call("PUT", f"/v2/other/manifests/{digest(payload, 'sha512')}?tag=opaque", payload, Content_Type="application/x+json")
 call("POST", f"/v2/other/blobs/uploads/?mount={digest(b'first layer')}&from=team/app", b"")
+# Two signatures of one schema 1 manifest.
+blob("team/box", b"one"), blob("team/box", b"two")
+vectors = pathlib.Path(__file__).parent.parent / "vectors" / "schema1"
+prettyjws = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+call("PUT", "/v2/team/box/manifests/1", (vectors / "several.json").read_bytes(), Content_Type=prettyjws)
 upload = call("POST", "/v2/other/blobs/uploads/", b"").headers["Location"]
 call("PATCH", upload, b"half of", Content_Range="0-6", Content_Type="application/octet-stream")
 print(upload)

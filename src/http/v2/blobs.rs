@@ -33,11 +33,13 @@ pub(super) fn get_blob(call: &Call<'_>, name: &RepositoryName, digest: &Provisio
 }
 
 /// Answers with what is known of a blob, without its bytes.
-pub(super) fn head_blob(call: &Call<'_>, name: &RepositoryName, digest: &ProvisionalDigest) -> Answer {
+///
+/// A client that hears that the blob is there doesn't push it, and may name it in a manifest for as long as the lease lasts.
+pub(super) async fn head_blob(call: &Call<'_>, name: &RepositoryName, digest: &ProvisionalDigest) -> Answer {
     let blobs = call.repository(name).blobs();
     let bytes = digest_of_bytes(&blobs, digest)?;
     let entity_tag = entity_tag(&bytes);
-    let Some(blob) = blobs.stat(bytes)? else { return Err(unknown(digest)) };
+    let Some(blob) = blobs.stat_held(bytes).await? else { return Err(unknown(digest)) };
     if is_unchanged(call.headers(), &entity_tag) {
         return Ok(not_modified(digest, entity_tag, blob.size));
     }
@@ -53,7 +55,7 @@ pub(super) async fn delete_blob(
     name: &RepositoryName,
     digest: &ProvisionalDigest,
 ) -> Answer {
-    if call.repository(name).blobs().delete(digest).await? {
+    if call.repository(name).blobs().delete_with(digest, call.force()).await? {
         Ok(empty(StatusCode::ACCEPTED))
     } else {
         Err(unknown(digest))

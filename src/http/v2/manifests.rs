@@ -18,8 +18,9 @@ use super::{Answer, Call, empty};
 const MAX_TAGS: usize = 64;
 
 /// Answers with a manifest, byte for byte as it was pushed and whatever the client accepts.
-pub(super) fn get_manifest(call: &Call<'_>, name: &RepositoryName, reference: &Reference) -> Answer {
+pub(super) async fn get_manifest(call: &Call<'_>, name: &RepositoryName, reference: &Reference) -> Answer {
     let manifests = call.repository(name).manifests();
+    manifests.hold(reference).await?;
     if call.headers().contains_key(IF_NONE_MATCH)
         && let Some(manifest) = manifests.stat(reference)?
         && is_unchanged(call.headers(), &value(format!("\"{}\"", manifest.etag())))
@@ -34,8 +35,10 @@ pub(super) fn get_manifest(call: &Call<'_>, name: &RepositoryName, reference: &R
 }
 
 /// Answers with what is known of a manifest, without its bytes.
-pub(super) fn head_manifest(call: &Call<'_>, name: &RepositoryName, reference: &Reference) -> Answer {
-    let Some(manifest) = call.repository(name).manifests().stat(reference)? else {
+pub(super) async fn head_manifest(call: &Call<'_>, name: &RepositoryName, reference: &Reference) -> Answer {
+    let manifests = call.repository(name).manifests();
+    manifests.hold(reference).await?;
+    let Some(manifest) = manifests.stat(reference)? else {
         return Err(unknown(call, name));
     };
     Ok(described(call.headers(), &manifest, Bytes::new()))
@@ -68,14 +71,19 @@ pub(super) async fn put_manifest(
     Ok(response)
 }
 
-/// Takes a tag from its manifest, or a manifest with all its tags from the repository.
+/// Takes a tag from its manifest, or a manifest with all its tags from the repository; names the tags that went with it.
 pub(super) async fn delete_manifest(call: &Call<'_>, name: &RepositoryName, reference: &Reference) -> Answer {
     let repository = call.repository(name);
-    let was_there = match reference {
-        Reference::Tag(tag) => repository.tags().untag(tag).await?,
-        Reference::Digest(digest) => repository.manifests().delete(digest).await?.is_some(),
+    let gone = match reference {
+        Reference::Tag(tag) => repository.tags().untag(tag).await?.then(Vec::new),
+        Reference::Digest(digest) => repository.manifests().delete_with(digest, call.force()).await?,
     };
-    if was_there { Ok(empty(StatusCode::ACCEPTED)) } else { Err(unknown(call, name)) }
+    let Some(tags) = gone else { return Err(unknown(call, name)) };
+    let mut response = empty(StatusCode::ACCEPTED);
+    for tag in tags.iter().take(MAX_TAGS) {
+        response.headers_mut().append(TAG.clone(), value(tag.as_str()));
+    }
+    Ok(response)
 }
 
 /// Why a manifest was not found: its repository is missing, or only the manifest is.

@@ -19,7 +19,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
 use crate::oci::RepositoryName;
-use crate::registry::{Actor, Repository};
+use crate::registry::{Actor, Force, Repository};
 
 use super::errors::ApiError;
 use super::headers::{API_VERSION, REGISTRY_2};
@@ -58,6 +58,12 @@ impl<'a> Call<'a> {
     fn actor(&self) -> Actor {
         Actor::anonymous()
     }
+
+    /// Whether what is deleted goes although something live names it: `?force=true`.
+    fn force(&self) -> Force {
+        let asked = Query::of(&self.parts.uri).first("force");
+        if asked.is_some_and(|asked| asked == "true") { Force::Yes } else { Force::No }
+    }
 }
 
 type Answer = Result<Response, ApiError>;
@@ -84,20 +90,21 @@ async fn answer(call: &Call<'_>, route: Route, body: &mut Incoming) -> Answer {
         Route::GetBase => Ok(base::get_base()),
         Route::ListRepositories => catalog::list_repositories(call),
         Route::GetBlob { name, digest } => blobs::get_blob(call, &name, &digest),
-        Route::HeadBlob { name, digest } => blobs::head_blob(call, &name, &digest),
+        Route::HeadBlob { name, digest } => blobs::head_blob(call, &name, &digest).await,
         Route::DeleteBlob { name, digest } => blobs::delete_blob(call, &name, &digest).await,
         Route::CreateUpload { name } => uploads::create_upload(call, &name, body).await,
         Route::GetUpload { name, id } => uploads::get_upload(call, &name, &id).await,
         Route::WriteUpload { name, id } => uploads::write_upload(call, &name, &id, body).await,
         Route::CommitUpload { name, id } => uploads::commit_upload(call, &name, &id, body).await,
         Route::CancelUpload { name, id } => uploads::cancel_upload(call, &name, &id).await,
-        Route::GetManifest { name, reference } => manifests::get_manifest(call, &name, &reference),
-        Route::HeadManifest { name, reference } => manifests::head_manifest(call, &name, &reference),
+        Route::GetManifest { name, reference } => manifests::get_manifest(call, &name, &reference).await,
+        Route::HeadManifest { name, reference } => manifests::head_manifest(call, &name, &reference).await,
         Route::PutManifest { name, reference } => manifests::put_manifest(call, &name, reference, body).await,
         Route::DeleteManifest { name, reference } => {
             manifests::delete_manifest(call, &name, &reference).await
         }
         Route::ListTags { name } => tags::list_tags(call, &name),
+        Route::DeleteRepository { name } => own::delete_repository(call, &name).await,
         Route::SetTag { name, tag } => own::set_tag(call, &name, &tag, body).await,
         Route::ListTagHistory { name, tag } => own::list_tag_history(call, &name, &tag),
         Route::ListManifests { name } => own::list_manifests(call, &name),

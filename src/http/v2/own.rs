@@ -1,4 +1,4 @@
-//! What no other registry offers: tags without a push, their history, and the revisions of a repository.
+//! What no other registry offers: tags without a push, their history, the revisions of a repository, and its deletion.
 
 use http::header::{CONTENT_LENGTH, LOCATION};
 use http::{HeaderValue, StatusCode};
@@ -45,6 +45,15 @@ pub(super) async fn set_tag(
     headers.insert(TAG.clone(), value(tag.as_str()));
     headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     Ok(response)
+}
+
+/// Takes a repository away, with all that it has.
+pub(super) async fn delete_repository(call: &Call<'_>, name: &RepositoryName) -> Answer {
+    if call.repository(name).deletions().delete_repository().await? {
+        Ok(empty(StatusCode::ACCEPTED))
+    } else {
+        Err(registry::Error::RepositoryUnknown.into())
+    }
 }
 
 #[derive(Serialize)]

@@ -1,14 +1,21 @@
 //! The check that rows agree with each other, all as of one transaction.
 
+mod collection;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::TryLockError;
 
 use super::scrub::{self, VerifyOptions, VerifyProgress};
 use super::{Error, Inner, Policy};
+use crate::metadata::candidates::Candidate;
 use crate::metadata::manifests::ManifestRecord;
 use crate::metadata::repositories::RepositoryId;
-use crate::metadata::{self, ReadTx, blobs, events, manifests, repositories, signatures, tags};
+use crate::metadata::sizes::SizeRecord;
+use crate::metadata::{
+    self, ReadTx, Scan, blobs, candidates, deletions, events, manifests, repositories, signatures, sizes,
+    tags,
+};
 use crate::oci::schema1::SignedManifest;
 use crate::oci::{Digest, DigestAlgorithm, Manifest, MediaType};
 
@@ -73,8 +80,18 @@ impl VerifyReport {
 /// Everything that the tables say, as of one transaction.
 #[derive(Default)]
 struct Tables {
+    /// Deletions, and whether each can still come back: what can't is being taken apart.
+    deletions: BTreeMap<RepositoryId, bool>,
+    /// The due times of links and of revisions.
+    due: BTreeMap<(RepositoryId, Digest), Option<u64>>,
+    due_manifests: BTreeMap<(RepositoryId, Digest), Option<u64>>,
+    candidates: BTreeSet<(u64, Candidate)>,
+    untagged: BTreeSet<(RepositoryId, Digest)>,
+    sizes: BTreeMap<RepositoryId, SizeRecord>,
+    store: SizeRecord,
+    damaged: BTreeMap<Digest, u64>,
     names: BTreeMap<RepositoryId, String>,
-    blobs: BTreeSet<Digest>,
+    blobs: BTreeMap<Digest, u64>,
     links: BTreeSet<(RepositoryId, Digest)>,
     links_by_blob: BTreeSet<(RepositoryId, Digest)>,
     manifests: BTreeMap<(RepositoryId, Digest), ManifestRecord>,
@@ -109,7 +126,8 @@ pub(super) fn verify(
         report.problem(format!("metadata.redb is damaged ({damage}); put it back from a backup"));
         return Ok(report);
     }
-    let mut report = match inner.metadata.read(|tx| Ok(check_rows(tx, &inner.policy, options.depth)))? {
+    let now = inner.clock.now().millis();
+    let mut report = match inner.metadata.read(|tx| Ok(check_rows(tx, &inner.policy, options.depth, now)))? {
         // The files can be held against the rows of blobs all the same.
         Err(Error::Metadata(damage @ metadata::Error::Damaged { .. })) => {
             let mut report = VerifyReport::default();
@@ -123,15 +141,16 @@ pub(super) fn verify(
 }
 
 /// Checks everything that can be said of the rows alone.
-fn check_rows(tx: &ReadTx, policy: &Policy, depth: Depth) -> Result<VerifyReport, Error> {
-    let tables = read_tables(tx)?;
+fn check_rows(tx: &ReadTx, policy: &Policy, depth: Depth, now: u64) -> Result<VerifyReport, Error> {
+    let tables = read_tables(tx, now)?;
     let mut report = VerifyReport {
         repositories: tables.names.len() as u64,
-        manifests: tables.manifests.len() as u64,
-        tags: tables.tags.len() as u64,
+        manifests: tables.manifests.keys().filter(|(id, _)| !id.is_deletion()).count() as u64,
+        tags: tables.tags.keys().filter(|(id, _)| !id.is_deletion()).count() as u64,
         ..VerifyReport::default()
     };
     check_links(&tables, &mut report);
+    collection::check(&tables, &mut report);
     check_manifests(tx, policy, &tables, &mut report)?;
     check_signatures(tx, &tables, depth, &mut report)?;
     check_tags(&tables, &mut report);
@@ -156,18 +175,39 @@ fn check_events(tx: &ReadTx, report: &mut VerifyReport) -> Result<(), Error> {
     Ok(())
 }
 
-fn read_tables(tx: &ReadTx) -> Result<Tables, Error> {
-    let mut tables = Tables::default();
+fn read_tables(tx: &ReadTx, now: u64) -> Result<Tables, Error> {
+    let mut tables = Tables { store: sizes::of_store(tx)?, ..Tables::default() };
+    deletions::each(tx, None, |id, record| {
+        tables.deletions.insert(id, record.expires_at > now);
+        Ok(Scan::Continue)
+    })?;
+    candidates::each(tx, |due, candidate| {
+        tables.candidates.insert((due, candidate));
+        Ok(Scan::Continue)
+    })?;
+    manifests::each_untagged(tx, None, |repository, digest, _| {
+        tables.untagged.insert((repository, digest));
+        Ok(Scan::Continue)
+    })?;
+    sizes::each(tx, |repository, sizes| {
+        tables.sizes.insert(repository, sizes);
+        Ok(Scan::Continue)
+    })?;
+    blobs::each_damaged(tx, |digest, record| {
+        tables.damaged.insert(digest, record.size);
+        Ok(())
+    })?;
     for name in repositories::list(tx, None, usize::MAX)? {
         let id = repositories::id_of(tx, &name)?.ok_or(Error::RepositoryUnknown)?;
         tables.names.insert(id, name.to_string());
     }
-    blobs::each(tx, |digest, _| {
-        tables.blobs.insert(digest);
+    blobs::each(tx, |digest, record| {
+        tables.blobs.insert(digest, record.size);
         Ok(())
     })?;
-    blobs::each_link(tx, |repository, digest, _| {
+    blobs::each_link(tx, |repository, digest, link| {
         tables.links.insert((repository, digest));
+        tables.due.insert((repository, digest), link.due_at);
         Ok(())
     })?;
     blobs::each_by_blob(tx, |digest, repository| {
@@ -183,6 +223,7 @@ fn read_tables(tx: &ReadTx) -> Result<Tables, Error> {
         Ok(())
     })?;
     manifests::each(tx, |repository, digest, record| {
+        tables.due_manifests.insert((repository, digest), record.due_at);
         tables.manifests.insert((repository, digest), record);
         Ok(())
     })?;
@@ -215,10 +256,14 @@ fn read_tables(tx: &ReadTx) -> Result<Tables, Error> {
 
 fn check_links(tables: &Tables, report: &mut VerifyReport) {
     for (repository, digest) in &tables.links {
-        if !tables.names.contains_key(repository) {
+        if !tables.names.contains_key(repository) && !tables.deletions.contains_key(repository) {
             report.problem(format!("the blob {digest} is linked into a repository that doesn't exist"));
         }
-        if !tables.blobs.contains(digest) {
+        if tables.damaged.contains_key(digest) {
+            let name = tables.name(*repository);
+            report
+                .problem(format!("the blob {digest} of {name} is damaged and in quarantine; push it again"));
+        } else if !tables.blobs.contains_key(digest) {
             report.problem(format!("{} links the unknown blob {digest}", tables.name(*repository)));
         }
     }
@@ -249,6 +294,7 @@ fn check_signatures(
     for (repository, manifest) in &places {
         let name = tables.name(*repository);
         match tables.manifests.get(&(*repository, *manifest)) {
+            None if tables.is_ending(*repository) => continue,
             None => {
                 report.problem(format!("signatures are of {manifest}, which {name} doesn't have"));
                 continue;
@@ -282,6 +328,9 @@ fn check_manifests(
     let mut expected_references = BTreeSet::new();
     let mut expected_referrers = BTreeSet::new();
     for ((repository, digest), record) in &tables.manifests {
+        if tables.is_ending(*repository) {
+            continue;
+        }
         let name = tables.name(*repository);
         let Some(payload) = manifests::payload(tx, digest, <[u8]>::to_vec)? else {
             report.problem(format!("the payload of the manifest {digest} of {name} is missing"));
@@ -327,13 +376,16 @@ fn check_manifests(
         }
     }
     for (repository, child, parent) in tables.references.keys() {
-        if expected_references.contains(&(*repository, *child, *parent)) {
+        if expected_references.contains(&(*repository, *child, *parent)) || tables.is_ending(*repository) {
             continue;
         }
         let name = tables.name(*repository);
         report.problem(format!("the index says without reason that {parent} of {name} names {child}"));
     }
     for (repository, subject, referrer) in tables.referrers.symmetric_difference(&expected_referrers) {
+        if tables.is_ending(*repository) {
+            continue;
+        }
         let name = tables.name(*repository);
         report.problem(format!("the referrers of {subject} of {name} are wrong about {referrer}"));
     }
@@ -343,7 +395,7 @@ fn check_manifests(
 fn check_tags(tables: &Tables, report: &mut VerifyReport) {
     for ((repository, tag), digest) in &tables.tags {
         let name = tables.name(*repository);
-        if !tables.manifests.contains_key(&(*repository, *digest)) {
+        if !tables.manifests.contains_key(&(*repository, *digest)) && !tables.is_ending(*repository) {
             report.problem(format!("the tag {name}:{tag} points to {digest}, which is not there"));
         }
         if !tables.tags_by_manifest.contains(&(*repository, *digest, tag.clone())) {
@@ -371,6 +423,16 @@ impl Tables {
     }
 
     fn name(&self, repository: RepositoryId) -> &str {
-        self.names.get(&repository).map_or("a repository that doesn't exist", String::as_str)
+        let nameless = if self.deletions.contains_key(&repository) {
+            "what was deleted"
+        } else {
+            "a repository that doesn't exist"
+        };
+        self.names.get(&repository).map_or(nameless, String::as_str)
+    }
+
+    /// Whether the repository can't come back, and may be taken apart already.
+    fn is_ending(&self, repository: RepositoryId) -> bool {
+        self.deletions.get(&repository) == Some(&false)
     }
 }

@@ -1,0 +1,203 @@
+//! Sizes: how much each repository holds, and the whole store, counted in the transactions that change it.
+//!
+//! A repository's bytes are those of the distinct blobs and manifests that it has. Its unique bytes are those of them that
+//! no other repository has. What a deletion keeps counts for the store alone.
+
+use bincode::{Decode, Encode};
+
+use super::blobs::repository_of;
+use super::codec::{self, Record};
+use super::key::{Key, Parts};
+use super::repositories::RepositoryId;
+use super::{Error, Read, Scan, Table, WriteTx};
+use crate::oci::Digest;
+
+/// How much a repository holds, or the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub struct SizeRecord {
+    /// Blobs.
+    pub blobs: u64,
+    /// Their bytes.
+    pub blob_bytes: u64,
+    /// Manifests.
+    pub manifests: u64,
+    /// Their bytes.
+    pub manifest_bytes: u64,
+    /// Tags; 0 for the store.
+    pub tags: u64,
+    /// The bytes of blobs and manifests that no other repository has; 0 for the store.
+    pub unique_bytes: u64,
+}
+
+impl SizeRecord {
+    /// The bytes of blobs and manifests.
+    pub fn bytes(&self) -> u64 {
+        self.blob_bytes.saturating_add(self.manifest_bytes)
+    }
+}
+
+impl Record for SizeRecord {
+    const TABLE: Table = Table::RepositorySizes;
+    const VERSION: u8 = 1;
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    Blob,
+    Manifest,
+}
+
+/// The row of the store, an identifier that no repository has.
+const STORE: u64 = 0;
+
+fn read(tx: &impl Read, row: u64) -> Result<SizeRecord, Error> {
+    Ok(tx.get(Table::RepositorySizes, Key::new().number(row), codec::decode)?.unwrap_or_default())
+}
+
+fn change(tx: &WriteTx<'_>, row: u64, change: impl FnOnce(&mut SizeRecord)) -> Result<(), Error> {
+    let mut sizes = read(tx, row)?;
+    change(&mut sizes);
+    tx.insert(Table::RepositorySizes, Key::new().number(row), &codec::encode(&sizes))
+}
+
+/// How much a repository holds.
+pub fn of(tx: &impl Read, repository: RepositoryId) -> Result<SizeRecord, Error> {
+    read(tx, repository.number())
+}
+
+/// How much the store holds: each blob and each manifest once, what deletions keep included.
+pub fn of_store(tx: &impl Read) -> Result<SizeRecord, Error> {
+    read(tx, STORE)
+}
+
+/// Hands the sizes of every repository to `row`, the deleted ones that can come back included.
+pub fn each(
+    tx: &impl Read,
+    mut row: impl FnMut(RepositoryId, SizeRecord) -> Result<Scan, Error>,
+) -> Result<(), Error> {
+    let after = Key::new().number(STORE);
+    tx.scan(Table::RepositorySizes, b"", Some(after.as_ref()), |key, value| {
+        row(repository_of(Table::RepositorySizes, &mut Parts(key))?, codec::decode(value)?)
+    })
+}
+
+/// Up to two repositories, deletions aside, that an index has under a digest.
+fn holders(tx: &impl Read, index: Table, digest: &Digest) -> Result<Vec<RepositoryId>, Error> {
+    let mut found = Vec::with_capacity(2);
+    tx.scan(index, Key::new().digest(digest).as_ref(), None, |key, _| {
+        let repository = repository_of(index, &mut Parts(key))?;
+        // Deletions come last.
+        if repository.is_deletion() || found.len() == 2 {
+            return Ok(Scan::Stop);
+        }
+        found.push(repository);
+        Ok(Scan::Continue)
+    })?;
+    Ok(found)
+}
+
+/// Counts content that a repository is about to have; the index doesn't say so yet.
+pub(super) fn added(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    what: Counted,
+    index: Table,
+    digest: &Digest,
+    size: u64,
+) -> Result<(), Error> {
+    if repository.is_deletion() {
+        return Ok(());
+    }
+    let others = holders(tx, index, digest)?;
+    if let [other] = others[..] {
+        change(tx, other.number(), |sizes| sizes.unique_bytes = sizes.unique_bytes.saturating_sub(size))?;
+    }
+    change(tx, repository.number(), |sizes| {
+        count(sizes, what, size);
+        if others.is_empty() {
+            sizes.unique_bytes = sizes.unique_bytes.saturating_add(size);
+        }
+    })
+}
+
+/// Counts content that a repository had; the index doesn't say so any more.
+pub(super) fn removed(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    what: Counted,
+    index: Table,
+    digest: &Digest,
+    size: u64,
+) -> Result<(), Error> {
+    if repository.is_deletion() {
+        return Ok(());
+    }
+    let others = holders(tx, index, digest)?;
+    if let [other] = others[..] {
+        change(tx, other.number(), |sizes| sizes.unique_bytes = sizes.unique_bytes.saturating_add(size))?;
+    }
+    change(tx, repository.number(), |sizes| {
+        discount(sizes, what, size);
+        if others.is_empty() {
+            sizes.unique_bytes = sizes.unique_bytes.saturating_sub(size);
+        }
+    })
+}
+
+/// Counts content that the store has for the first time.
+pub(super) fn stored(tx: &WriteTx<'_>, what: Counted, size: u64) -> Result<(), Error> {
+    change(tx, STORE, |sizes| count(sizes, what, size))
+}
+
+/// Counts content that the store has no more.
+pub(super) fn discarded(tx: &WriteTx<'_>, what: Counted, size: u64) -> Result<(), Error> {
+    change(tx, STORE, |sizes| discount(sizes, what, size))
+}
+
+/// Counts a tag more or one less.
+pub(super) fn tagged(tx: &WriteTx<'_>, repository: RepositoryId, is_there: bool) -> Result<(), Error> {
+    if repository.is_deletion() {
+        return Ok(());
+    }
+    change(tx, repository.number(), |sizes| {
+        sizes.tags = if is_there { sizes.tags + 1 } else { sizes.tags.saturating_sub(1) };
+    })
+}
+
+/// Forgets a repository that holds nothing.
+pub(super) fn forget(tx: &WriteTx<'_>, repository: RepositoryId) -> Result<(), Error> {
+    let key = Key::new().number(repository.number());
+    if tx.has(Table::RepositorySizes, &key)? {
+        tx.remove(Table::RepositorySizes, key).map(drop)
+    } else {
+        Ok(())
+    }
+}
+
+/// Replaces the counters of a repository, or of the store where none is named, by what a count has found.
+pub fn repair(tx: &WriteTx<'_>, repository: Option<RepositoryId>, sizes: &SizeRecord) -> Result<(), Error> {
+    let row = repository.map_or(STORE, RepositoryId::number);
+    tx.insert(Table::RepositorySizes, Key::new().number(row), &codec::encode(sizes))
+}
+
+fn count(sizes: &mut SizeRecord, what: Counted, size: u64) {
+    let (number, bytes) = sizes.counters(what);
+    *number = number.saturating_add(1);
+    *bytes = bytes.saturating_add(size);
+}
+
+fn discount(sizes: &mut SizeRecord, what: Counted, size: u64) {
+    let (number, bytes) = sizes.counters(what);
+    *number = number.saturating_sub(1);
+    *bytes = bytes.saturating_sub(size);
+}
+
+impl SizeRecord {
+    fn counters(&mut self, what: Counted) -> (&mut u64, &mut u64) {
+        match what {
+            Counted::Blob => (&mut self.blobs, &mut self.blob_bytes),
+            Counted::Manifest => (&mut self.manifests, &mut self.manifest_bytes),
+        }
+    }
+}

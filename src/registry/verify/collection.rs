@@ -1,0 +1,156 @@
+//! The check that what may go is known as such, and nothing else, and that the counters are right.
+
+use std::collections::BTreeSet;
+
+use super::{Tables, VerifyReport};
+use crate::metadata::blobs::Alias;
+use crate::metadata::candidates::Candidate;
+use crate::metadata::manifests::Reference;
+use crate::metadata::repositories::RepositoryId;
+use crate::metadata::sizes::SizeRecord;
+use crate::oci::Digest;
+
+pub(super) fn check(tables: &Tables, report: &mut VerifyReport) {
+    let needed = needed(tables);
+    check_links(tables, &needed, report);
+    check_manifests(tables, &needed, report);
+    check_sizes(tables, report);
+}
+
+/// What manifests of each repository need, by its canonical digest.
+fn needed(tables: &Tables) -> BTreeSet<(RepositoryId, Digest)> {
+    let canonical = |child: &Digest| {
+        let known = tables.aliases.iter().find(|(_, alias)| *alias == Alias::Digest(*child));
+        known.map_or(*child, |(canonical, _)| *canonical)
+    };
+    let needs = tables.references.iter().filter(|(_, kind)| **kind == Reference::Needs);
+    needs.map(|((repository, child, _), _)| (*repository, canonical(child))).collect()
+}
+
+fn check_links(tables: &Tables, needed: &BTreeSet<(RepositoryId, Digest)>, report: &mut VerifyReport) {
+    for ((repository, digest), due) in &tables.due {
+        let name = tables.name(*repository);
+        if tables.is_ending(*repository) {
+            continue;
+        }
+        if repository.is_deletion() {
+            if due.is_some() {
+                report.problem(format!("the blob {digest} may be collected, and can be undeleted"));
+            }
+            continue;
+        }
+        match (needed.contains(&(*repository, *digest)), due) {
+            (true, Some(_)) => {
+                report.problem(format!(
+                    "the blob {digest} of {name} may be collected, and a manifest needs it"
+                ));
+            }
+            (false, None) => {
+                report
+                    .problem(format!("the blob {digest} of {name} is never collected, and nothing needs it"));
+            }
+            (false, Some(due)) => {
+                let candidate = Candidate::Link { repository: *repository, digest: *digest };
+                if !tables.candidates.contains(&(*due, candidate)) {
+                    report.problem(format!("the blob {digest} of {name} is no candidate for collection"));
+                }
+            }
+            (true, None) => {}
+        }
+    }
+    let linked: BTreeSet<&Digest> = tables.due.keys().map(|(_, digest)| digest).collect();
+    let candidates: BTreeSet<&Candidate> = tables.candidates.iter().map(|(_, candidate)| candidate).collect();
+    for digest in tables.blobs.keys().chain(tables.damaged.keys()) {
+        if !linked.contains(digest) && !candidates.contains(&Candidate::Blob { digest: *digest }) {
+            report.problem(format!("the blob {digest} is never collected, and no repository has it"));
+        }
+    }
+    for (due, candidate) in &tables.candidates {
+        let Candidate::Link { repository, digest } = candidate else { continue };
+        if tables.due.get(&(*repository, *digest)) != Some(&Some(*due)) {
+            let name = tables.name(*repository);
+            report.problem(format!("{digest} of {name} is a candidate for collection without reason"));
+        }
+    }
+}
+
+fn check_manifests(tables: &Tables, needed: &BTreeSet<(RepositoryId, Digest)>, report: &mut VerifyReport) {
+    let tagged: BTreeSet<(RepositoryId, Digest)> =
+        tables.tags.iter().map(|((repository, _), digest)| (*repository, *digest)).collect();
+    for ((repository, digest), due) in &tables.due_manifests {
+        if repository.is_deletion() || tables.is_ending(*repository) {
+            continue;
+        }
+        let key = (*repository, *digest);
+        let name = tables.name(*repository);
+        let follows = tables.manifests.get(&key).is_some_and(|record| record.subject.is_some());
+        let is_named = follows || tagged.contains(&key) || needed.contains(&key);
+        if is_named == due.is_some() {
+            report.problem(format!("the manifest {digest} of {name} has the wrong due time"));
+        }
+        if due.is_some() != tables.untagged.contains(&key) {
+            report.problem(format!(
+                "that the manifest {digest} of {name} is untagged, and its index, disagree"
+            ));
+        }
+    }
+    for (repository, digest) in &tables.untagged {
+        if !tables.due_manifests.contains_key(&(*repository, *digest)) {
+            let name = tables.name(*repository);
+            report
+                .problem(format!("the manifest {digest} is listed as untagged, and {name} doesn't have it"));
+        }
+    }
+}
+
+/// Counts again.
+fn check_sizes(tables: &Tables, report: &mut VerifyReport) {
+    let blob_size = |digest| tables.blobs.get(digest).or_else(|| tables.damaged.get(digest)).copied();
+    let mut payloads = std::collections::BTreeMap::new();
+    let mut counted = std::collections::BTreeMap::<RepositoryId, SizeRecord>::new();
+    let mut holders = std::collections::BTreeMap::<(bool, Digest), Vec<RepositoryId>>::new();
+    for (repository, digest) in tables.links.iter().filter(|(id, _)| !id.is_deletion()) {
+        let sizes = counted.entry(*repository).or_default();
+        sizes.blobs += 1;
+        sizes.blob_bytes += blob_size(digest).unwrap_or_default();
+        holders.entry((true, *digest)).or_default().push(*repository);
+    }
+    for ((repository, digest), record) in &tables.manifests {
+        payloads.insert(*digest, record.size);
+        if !repository.is_deletion() {
+            let sizes = counted.entry(*repository).or_default();
+            sizes.manifests += 1;
+            sizes.manifest_bytes += record.size;
+            holders.entry((false, *digest)).or_default().push(*repository);
+        }
+    }
+    for (repository, _) in tables.tags.keys().filter(|(id, _)| !id.is_deletion()) {
+        counted.entry(*repository).or_default().tags += 1;
+    }
+    for ((is_blob, digest), holders) in &holders {
+        if let [only] = holders[..] {
+            let size = if *is_blob { blob_size(digest) } else { payloads.get(digest).copied() };
+            counted.entry(only).or_default().unique_bytes += size.unwrap_or_default();
+        }
+    }
+    let repositories: BTreeSet<_> = counted.keys().chain(tables.sizes.keys()).copied().collect();
+    for repository in repositories {
+        let expected = counted.get(&repository).copied().unwrap_or_default();
+        let found = tables.sizes.get(&repository).copied().unwrap_or_default();
+        if expected != found {
+            let name = tables.name(repository);
+            report.problem(format!("the counters of {name} are {found:?}, and should be {expected:?}"));
+        }
+    }
+    let expected = SizeRecord {
+        blobs: (tables.blobs.len() + tables.damaged.len()) as u64,
+        blob_bytes: tables.blobs.values().chain(tables.damaged.values()).sum(),
+        manifests: payloads.len() as u64,
+        manifest_bytes: payloads.values().sum(),
+        ..SizeRecord::default()
+    };
+    if tables.store != expected {
+        report
+            .problem(format!("the counters of the store are {:?}, and should be {expected:?}", tables.store));
+    }
+}
