@@ -85,6 +85,21 @@ pub(super) fn each_of<L: Link>(
     })
 }
 
+/// Hands every link of a digest in a repository to `row` as it lies there, with its name: also one that can't be read.
+pub(super) fn each_unread<L: Link>(
+    tx: &impl Read,
+    repository: RepositoryId,
+    digest: &Digest,
+    row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
+) -> Result<(), Error> {
+    tx.scan(L::TABLE, Place::of(repository, digest).key().as_ref(), None, row)
+}
+
+/// Writes one of several links as it lay elsewhere, without an index.
+pub(super) fn put_unread<L: Link>(tx: &WriteTx<'_>, place: Place<'_>, link: &[u8]) -> Result<(), Error> {
+    tx.insert(L::TABLE, place.key(), link)
+}
+
 /// Up to `limit` links of a repository in the order of their digests, behind `after`.
 pub(super) fn list<L: Link>(
     tx: &impl Read,

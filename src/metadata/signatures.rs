@@ -85,10 +85,10 @@ pub fn put(
     links::put(tx, Place::named(repository, manifest, &name(key_id, algorithm)), record)
 }
 
-/// Removes every signature of a manifest; returns how many there were.
+/// Removes every signature of a manifest, also those that can't be read; returns how many there were.
 pub fn remove_all(tx: &WriteTx<'_>, repository: RepositoryId, manifest: &Digest) -> Result<usize, Error> {
     let mut names = Vec::new();
-    links::each_of(tx, repository, manifest, |name, _: SignatureRecord| {
+    links::each_unread::<SignatureRecord>(tx, repository, manifest, |name, _| {
         names.push(name.to_vec());
         Ok(Scan::Continue)
     })?;
@@ -98,17 +98,18 @@ pub fn remove_all(tx: &WriteTx<'_>, repository: RepositoryId, manifest: &Digest)
     Ok(names.len())
 }
 
-/// Gives another repository the signatures that `from` has of a manifest, but for those of keys that it has already.
+/// Gives another repository the signatures that `from` has of a manifest, as they are, but for those of keys that it has
+/// already.
 pub fn copy(tx: &WriteTx<'_>, from: RepositoryId, to: RepositoryId, manifest: &Digest) -> Result<(), Error> {
     let mut copied = Vec::new();
-    links::each_of(tx, from, manifest, |name, record: SignatureRecord| {
-        copied.push((name.to_vec(), record));
+    links::each_unread::<SignatureRecord>(tx, from, manifest, |name, signature| {
+        copied.push((name.to_vec(), signature.to_vec()));
         Ok(Scan::Continue)
     })?;
-    for (name, record) in &copied {
+    for (name, signature) in &copied {
         let place = Place::named(to, manifest, name);
         if !links::has::<SignatureRecord>(tx, place)? {
-            links::put(tx, place, record)?;
+            links::put_unread::<SignatureRecord>(tx, place, signature)?;
         }
     }
     Ok(())

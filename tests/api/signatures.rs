@@ -349,6 +349,32 @@ fn damaged_signatures_are_reported_and_fail_their_manifest_only() {
     }
 }
 
+#[test]
+fn a_manifest_with_damaged_signatures_can_be_deleted_and_pushed_again() {
+    // Gone at once, and kept to be undone.
+    for undo in ["0s", "1d"] {
+        let mut server = Server::with(&[("delete.undo", undo)]);
+        let layer = server.push_blob("team/box", b"layer");
+        let payload = payload("team/box", "1", &layer);
+        let document = signed(&payload, &[&Signer::generate()]);
+        server.put_manifest("team/box", "1", &document).expect(201);
+        server.stop();
+        let sound = change_rows(&server, "signatures", |key, _| (key.to_vec(), b"garbage".to_vec()));
+        server.run_again();
+        let path = "/v2/team/box/manifests/1";
+        server.get(path).send().expect_error(500, "UNKNOWN");
+        server.delete(&format!("/v2/team/box/manifests/{}", sha256(&payload))).send().expect(202);
+        server.get(path).send().expect_error(404, "MANIFEST_UNKNOWN");
+        server.put_manifest("team/box", "1", &document).expect(201);
+        server.get(path).send().expect(200);
+        server.stop();
+        // What was kept is as it was, until its time is over.
+        let damaged = change_rows(&server, "signatures", |key, _| (key.to_vec(), sound[0].1.clone()));
+        let damaged = damaged.iter().filter(|(_, value)| value == b"garbage").count();
+        assert_eq!(damaged, usize::from(undo != "0s"));
+    }
+}
+
 /// Orlop once kept signed manifests as they came, unverified, with the digest of the whole.
 #[test]
 fn a_signed_manifest_that_was_kept_as_a_whole_is_served_as_it_is() {
