@@ -8,7 +8,7 @@ use super::deletion::{self, Deleted, Force};
 use super::repository::Scope;
 use super::signatures::{self, TakenApart};
 use super::tag_service::point;
-use super::{Actor, Error, Inner, Page, Scroll, events, referrer_service};
+use super::{Actor, Error, Inner, ManifestDescriptor, Page, Scroll, events, referrer_service};
 use crate::clock::Timestamp;
 use crate::metadata::events::{Action, EventTarget, TargetKind};
 use crate::metadata::manifests::{self, ManifestRecord, Reference as Named};
@@ -26,34 +26,6 @@ const MERGED_AT_ONCE: usize = 1 << 20;
 
 /// How many absent children an error names at most; clients read no more of an answer than some kilobytes.
 const MISSING_NAMED: usize = 100;
-
-/// A manifest without its bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ManifestDescriptor {
-    /// The digest in the domain that was asked for: the one named, or for a tag the one that the tag was set with.
-    pub digest: Digest,
-    /// The canonical digest.
-    pub canonical: Digest,
-    /// The media type that it was pushed with.
-    pub media_type: MediaType,
-    /// The length in bytes of what is served: of a signed manifest with all its signatures.
-    pub size: u64,
-    /// When it was last pushed.
-    pub pushed_at: Timestamp,
-    /// The digest of the set of signatures that a signed schema 1 manifest is served with.
-    pub signatures: Option<Digest>,
-}
-
-impl ManifestDescriptor {
-    /// What changes whenever other bytes are served: the digest, and of a signed manifest, whose digest is that of the
-    /// payload whoever signs, also the digest of the set of signatures.
-    pub fn etag(&self) -> String {
-        match &self.signatures {
-            Some(signatures) => format!("{}+{signatures}", self.digest),
-            None => self.digest.to_string(),
-        }
-    }
-}
 
 /// A manifest to push.
 #[derive(Debug, Clone)]

@@ -1,7 +1,8 @@
 //! Tags of a repository.
 
+use super::ManifestDescriptor;
 use super::deletion::{self, Deleted};
-use super::manifest_service::{ManifestDescriptor, require_listed};
+use super::manifest_service::require_listed;
 use super::repository::Scope;
 use super::{Actor, Error, Page, Scroll, events};
 use crate::clock::Timestamp;
