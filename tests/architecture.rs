@@ -51,6 +51,7 @@ const FENCED_CRATES: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("strsim", &["config"]),
     ("clap", &["cli", "main"]),
+    ("indicatif", &["cli"]),
     ("anyhow", &["cli", "main"]),
 ];
 

@@ -69,12 +69,16 @@ fn every_command_has_complete_help() {
         "--set",
     ];
     for (command, parts) in [
-        (vec![], vec!["serve", "config", "verify", "--version", "ORLOP_LISTEN", "orlop serve "]),
+        (vec![], vec!["serve", "config", "status", "verify", "--version", "ORLOP_LISTEN", "orlop serve "]),
         (vec!["serve"], [flags.as_slice(), &["docker push", "SIGTERM", "/readyz"]].concat()),
         (vec!["config"], vec!["check", "example"]),
         (vec!["config", "check"], flags.to_vec()),
         (vec!["config", "example"], vec!["orlop.toml"]),
-        (vec!["verify"], [flags.as_slice(), &["--quick", "exit code"]].concat()),
+        (
+            vec!["verify"],
+            [flags.as_slice(), &["--quick", "--rate", "--resume", "--json", "exit code"]].concat(),
+        ),
+        (vec!["status"], [flags.as_slice(), &["--json"]].concat()),
     ] {
         let output = run(directory.path(), &[command.clone(), vec!["--help"]].concat());
         let help = text(&output.stdout);
@@ -150,7 +154,7 @@ fn config_check_shows_every_value_and_where_it_comes_from() {
 fn every_command_refuses_a_configuration_that_it_does_not_understand() {
     let directory = tempdir().unwrap();
     fs::write(directory.path().join("orlop.toml"), "[log]\nlevle = \"debug\"\n").unwrap();
-    for command in [vec!["serve"], vec!["config", "check"], vec!["verify"]] {
+    for command in [vec!["serve"], vec!["config", "check"], vec!["verify"], vec!["status"]] {
         let message = failure(directory.path(), &command);
         assert!(message.contains("orlop.toml, line 2"), "{message}");
         assert!(message.contains("\"log.levle\"") && message.contains("\"log.level\""), "{message}");
@@ -598,18 +602,11 @@ fn metadata_that_make_no_sense_are_refused_with_what_to_do() {
 }
 
 #[test]
-fn verify_makes_no_store_where_there_is_none() {
+fn no_command_makes_a_store_where_there_is_none() {
     let directory = tempdir().unwrap();
-    let message = failure(directory.path(), &["verify"]);
-    assert!(message.contains("there is no data directory") && message.contains("--data"), "{message}");
-    assert!(!directory.path().join("data").exists());
-}
-
-#[test]
-fn verify_is_refused_while_the_server_runs() {
-    let directory = tempdir().unwrap();
-    let server = Running::start(directory.path(), &[]);
-    let message = failure(directory.path(), &["verify"]);
-    assert!(message.contains("another process uses the data directory"), "{message}");
-    server.stop();
+    for command in ["verify", "status"] {
+        let message = failure(directory.path(), &[command]);
+        assert!(message.contains("there is no data directory") && message.contains("--data"), "{message}");
+        assert!(!directory.path().join("data").exists());
+    }
 }

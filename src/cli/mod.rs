@@ -5,9 +5,12 @@
 
 #![expect(clippy::doc_markdown, reason = "the doc comments of arguments are help texts, printed as they are")]
 
+mod admin;
 mod config;
 mod output;
+mod progress;
 mod serve;
+mod status;
 mod verify;
 
 use std::ffi::OsString;
@@ -18,6 +21,7 @@ use clap::{Parser, Subcommand};
 
 use self::config::{ConfigArguments, ConfigCommand};
 use self::output::Output;
+use self::status::StatusArguments;
 use self::verify::VerifyArguments;
 
 const OVERVIEW: &str = "\
@@ -25,6 +29,7 @@ Examples:
   orlop serve                                     a registry on 127.0.0.1:5000 with its data in ./data
   orlop serve --listen 0.0.0.0:5000 --data /var/lib/orlop
   orlop config example > orlop.toml               every setting with its default and what it means
+  orlop status --data /var/lib/orlop              what runs, and what is stored
   orlop verify --data /var/lib/orlop              read and hash everything that is stored
 
 Environment:
@@ -51,13 +56,16 @@ enum Command {
     /// ends the server at once, which loses nothing that was acknowledged either.
     #[command(after_help = serve::EXAMPLES)]
     Serve(ConfigArguments),
+    /// Show what runs and what is stored.
+    #[command(after_help = status::EXAMPLES)]
+    Status(StatusArguments),
     /// Check or show the configuration.
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
     /// Check everything that is stored.
     ///
-    /// Compares the metadata with the files and, unless --quick is given, reads and hashes every blob. The server must not
-    /// be running on the same data directory. The exit code is 0 when everything is in order and 1 when something is not.
+    /// Compares the metadata with the files and, unless --quick is given, reads and hashes every blob; beside a running
+    /// server too, which goes on meanwhile. The exit code is 0 when everything is in order and 1 when something is not.
     #[command(after_help = verify::EXAMPLES)]
     Verify(VerifyArguments),
 }
@@ -75,6 +83,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut output = Output::standard();
     let result = match command {
         Command::Serve(arguments) => serve::run(&arguments, &mut output),
+        Command::Status(arguments) => status::run(&arguments, &mut output),
         Command::Config(command) => command.run(&mut output),
         Command::Verify(arguments) => verify::run(&arguments, &mut output),
     };

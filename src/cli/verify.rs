@@ -1,74 +1,85 @@
 //! `orlop verify`.
 
+use std::io;
+use std::num::NonZeroU64;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::registry::{Depth, Registry, VerifyReport};
-use crate::server::registry_options;
-use crate::telemetry::start_logs;
+use crate::config::parse_size;
+use crate::http::admin::{Verify, VerifyAnswer};
 
-use super::config::ConfigArguments;
+use super::admin::{AdminArguments, AdminRequest};
 use super::output::{Output, bytes};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
   orlop verify                                    everything in ./data, every byte
-  orlop verify --quick --data /var/lib/orlop      files and their sizes only, without reading them";
+  orlop verify --quick --data /var/lib/orlop      files and their sizes only, without reading them
+  orlop verify --rate 50MiB                       leave the rest of the disk's rate to others
+  orlop verify --resume                           go on where the last one was interrupted";
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArguments {
     /// Check that files are there and have the right size, without reading them
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["rate", "resume"])]
     quick: bool,
+    /// Read this much in a second at most, for example 50MiB
+    #[arg(long, value_name = "SIZE", value_parser = rate)]
+    rate: Option<NonZeroU64>,
+    /// Go on where the last check was interrupted, if one was
+    #[arg(long)]
+    resume: bool,
     #[command(flatten)]
-    config: ConfigArguments,
+    admin: AdminArguments,
+}
+
+fn rate(text: &str) -> Result<NonZeroU64, String> {
+    NonZeroU64::new(parse_size(text)?).ok_or_else(|| "write a size that is not zero".to_owned())
 }
 
 pub(super) fn run(arguments: &VerifyArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
-    let config = arguments.config.load()?.config;
-    start_logs(config.log.level, config.log.format);
-    let data = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
-    if !data.is_dir() {
-        bail!("there is no data directory {}: name the one that the server uses with --data", data.display());
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the threads of the registry")?;
-    let _entered = runtime.enter();
-    let registry = Registry::open(registry_options(&config))?;
-    let depth = if arguments.quick { Depth::Quick } else { Depth::Full };
-    let report = registry.verify(depth).context("the check could not be finished");
-    runtime.block_on(registry.close());
-    let report = report?;
-    print(&report, arguments.quick, output)?;
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let &VerifyArguments { quick, rate, resume, .. } = arguments;
+    let request = AdminRequest::post("verify", &Verify { quick, rate, resume })?;
+    let found = arguments.admin.ask(request, output, |found, output| print(found, quick, output))?;
+    Ok(if found.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print(report: &VerifyReport, quick: bool, output: &mut Output) -> anyhow::Result<()> {
-    for problem in &report.problems {
+fn print(found: &VerifyAnswer, quick: bool, output: &mut Output) -> io::Result<()> {
+    for problem in &found.problems {
         output.line(format!("problem: {problem}"))?;
     }
-    for orphan in &report.orphans {
+    if found.unlisted_problems > 0 {
+        output.line(format!("problem: … and {} more", found.unlisted_problems))?;
+    }
+    for orphan in &found.orphans {
         output.line(format!("left over: {orphan}"))?;
     }
+    if found.unlisted_orphans > 0 {
+        output.line(format!("left over: … and {} more", found.unlisted_orphans))?;
+    }
+    let orphans = found.orphans.len() as u64 + found.unlisted_orphans;
+    let problems = found.problems.len() as u64 + found.unlisted_problems;
     let rows = [
-        ("blobs", format!("{} ({})", report.blobs, bytes(report.bytes))),
-        ("manifests", report.manifests.to_string()),
-        ("tags", report.tags.to_string()),
-        ("left-over files", report.orphans.len().to_string()),
-        ("problems", report.problems.len().to_string()),
+        ("blobs", format!("{} ({})", found.blobs, bytes(found.bytes))),
+        ("manifests", found.manifests.to_string()),
+        ("tags", found.tags.to_string()),
+        ("left-over files", orphans.to_string()),
+        ("problems", problems.to_string()),
     ];
     for (name, value) in rows {
         output.line(format!("{name:16} {value}"))?;
     }
-    let how = if quick { "files were not read" } else { "every byte was read and hashed" };
-    output.line(if report.is_clean() {
+    let how = match (quick, found.checksums) {
+        (true, _) => "files were not read",
+        (false, true) => "every byte was read and hashed",
+        (false, false) => {
+            "every byte was read and hashed; the metadata's own checksums need a stopped server"
+        }
+    };
+    output.line(if found.clean {
         format!("Everything is in order ({how}).")
     } else {
         format!("Something is wrong; see the problems above ({how}).")
-    })?;
-    Ok(())
+    })
 }

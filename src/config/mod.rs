@@ -27,3 +27,4 @@ pub use settings::{
     Signatures, Storage, Uploads,
 };
 pub use template::{example, reference};
+pub use value::size as parse_size;

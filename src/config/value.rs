@@ -124,7 +124,7 @@ const SIZE_UNITS: &[(&str, u64)] = &[
 ];
 
 /// A number of bytes, with or without a unit.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub fn size(text: &str) -> Result<u64, String> {
     let (digits, unit) = split_number(text);
     let unit = unit.trim().to_ascii_lowercase();
     let factor = SIZE_UNITS.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);

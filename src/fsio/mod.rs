@@ -13,6 +13,7 @@ mod lock;
 mod real;
 mod replace;
 mod simulated;
+mod socket;
 
 pub use aligned::AlignedBuffer;
 pub use copy::copy_durable;
@@ -22,3 +23,4 @@ pub use lock::DirectoryLock;
 pub use real::RealDisk;
 pub use replace::{read_small, replace_file, replace_small};
 pub use simulated::{Fault, Replay, SimulatedDisk};
+pub use socket::{bind_socket, connect_socket, remove_socket};

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::oci::DigestError;
@@ -68,6 +68,10 @@ pub enum ErrorCode {
     NameTaken,
     /// Nothing of this name was deleted that could come back.
     DeletionUnknown,
+    /// The body or the query of a request to the admin API isn't what the end-point takes.
+    RequestInvalid,
+    /// What was asked for contradicts what is there.
+    Conflict,
     /// The registry is busy with something that the request needs; it may be sent again.
     TooManyRequests,
     /// No end-point has this path.
@@ -82,7 +86,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [ErrorCode; 29] = [
+    pub const ALL: [ErrorCode; 31] = [
         ErrorCode::BlobUnknown,
         ErrorCode::BlobReferenced,
         ErrorCode::BlobUploadInvalid,
@@ -107,6 +111,8 @@ impl ErrorCode {
         ErrorCode::Denied,
         ErrorCode::NameTaken,
         ErrorCode::DeletionUnknown,
+        ErrorCode::RequestInvalid,
+        ErrorCode::Conflict,
         ErrorCode::TooManyRequests,
         ErrorCode::EndpointUnknown,
         ErrorCode::Unsupported,
@@ -124,10 +130,12 @@ impl ErrorCode {
             | Self::NameInvalid
             | Self::PaginationNumberInvalid
             | Self::RangesTooMany
+            | Self::RequestInvalid
             | Self::SizeInvalid
             | Self::TagInvalid => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Denied => StatusCode::FORBIDDEN,
+            Self::Conflict | Self::NameTaken | Self::TagImmutable => StatusCode::CONFLICT,
             Self::BlobUnknown
             | Self::BlobUploadUnknown
             | Self::ManifestBlobUnknown
@@ -136,7 +144,6 @@ impl ErrorCode {
             | Self::DeletionUnknown
             | Self::EndpointUnknown => StatusCode::NOT_FOUND,
             Self::BlobReferenced | Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NameTaken | Self::TagImmutable => StatusCode::CONFLICT,
             Self::ManifestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TagsTooMany => StatusCode::URI_TOO_LONG,
             Self::RangeInvalid => StatusCode::RANGE_NOT_SATISFIABLE,
@@ -167,12 +174,13 @@ impl ErrorCode {
             Self::Unauthorized => "UNAUTHORIZED",
             // Docker gives up at once on DENIED and shows the message; on other codes it tries five times more.
             Self::Denied
+            | Self::Conflict
             | Self::NameTaken
             | Self::BlobReferenced
             | Self::StorageFull
             | Self::TagImmutable => "DENIED",
             Self::TooManyRequests => "TOOMANYREQUESTS",
-            Self::EndpointUnknown | Self::Unsupported => "UNSUPPORTED",
+            Self::RequestInvalid | Self::EndpointUnknown | Self::Unsupported => "UNSUPPORTED",
             Self::Unavailable => "UNAVAILABLE",
             Self::Unknown => "UNKNOWN",
         }
@@ -212,6 +220,25 @@ impl ApiError {
         );
         error.0.failure = Some(Failure(failure.to_string()));
         error
+    }
+
+    /// The same error for somebody who may know what went wrong inside.
+    pub(super) fn disclosed(mut self) -> Self {
+        if let Some(Failure(failure)) = &self.0.failure {
+            self.0.message = Cow::Owned(failure.clone());
+        }
+        self
+    }
+
+    /// What went wrong inside.
+    pub(super) fn inner_failure(&self) -> Option<&str> {
+        self.0.failure.as_ref().map(|failure| failure.0.as_str())
+    }
+
+    /// The error as it stands in the envelope.
+    pub(super) fn entry(self) -> ErrorEntry {
+        let Parts { code, message, detail, .. } = *self.0;
+        ErrorEntry { code: code.as_str().to_owned(), message: message.into_owned(), detail }
     }
 
     /// The same error with a machine-readable `detail`.
@@ -345,7 +372,7 @@ impl From<registry::Error> for ApiError {
             )
             .with_header(ALLOW, HeaderValue::from_static("GET, HEAD"))
             .with_detail(json!({ "digest": digest, "parents": parents })),
-            Error::VerifyRunning => Self::new(ErrorCode::TooManyRequests, error.to_string()),
+            Error::VerifyRunning => Self::new(ErrorCode::Conflict, error.to_string()),
             Error::VerifyStopped => Self::new(ErrorCode::Unavailable, error.to_string()),
             Error::NameTaken(_) => Self::new(ErrorCode::NameTaken, error.to_string()),
             Error::DeletionUnknown => Self::new(ErrorCode::DeletionUnknown, error.to_string()),
@@ -382,24 +409,30 @@ pub(super) fn manifest_too_large(limit: usize) -> ApiError {
     .with_detail(json!({ "limit": limit }))
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    errors: [Entry<'a>; 1],
+/// The envelope of the specification.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Errors {
+    /// One error, or several.
+    pub errors: Vec<ErrorEntry>,
 }
 
-#[derive(Serialize)]
-struct Entry<'a> {
-    code: &'static str,
-    message: &'a str,
-    #[serde(skip_serializing_if = "Value::is_null")]
-    detail: &'a Value,
+/// An error in the envelope.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ErrorEntry {
+    /// One of [`ErrorCode`]'s words.
+    pub code: String,
+    /// What to do.
+    pub message: String,
+    /// What a program may want to know.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub detail: Value,
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let Parts { code, message, detail, headers, failure } = *self.0;
-        let entry = Entry { code: code.as_str(), message: &message, detail: &detail };
-        let body = serde_json::to_vec(&Envelope { errors: [entry] })
+        let entry = ErrorEntry { code: code.as_str().to_owned(), message: message.into_owned(), detail };
+        let body = serde_json::to_vec(&Errors { errors: vec![entry] })
             .expect("strings and JSON values can always be written as JSON");
         let len = body.len();
         let mut response = Response::new(Body::from(body));

@@ -4,6 +4,8 @@
 //! logs it once; [`routes`] turns its method and path into a closed [`Operation`]; a handler in [`v2`] calls one or two
 //! functions of the registry and writes their answer down. Whatever fails on the way becomes an [`ErrorCode`].
 
+pub mod admin;
+
 mod body;
 mod buffers;
 mod errors;
@@ -20,6 +22,6 @@ mod routes;
 mod service;
 mod v2;
 
-pub use errors::ErrorCode;
+pub use errors::{ErrorCode, ErrorEntry, Errors};
 pub use routes::{Access, Operation, Row};
 pub use service::{Service, Settings, router};

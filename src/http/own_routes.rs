@@ -11,6 +11,11 @@ use super::routes::{Route, Verb, no_endpoint, parse_name};
 
 /// What a request means whose path, decoded, goes on with `rest` behind `/v2/_orlop/`.
 pub(super) fn own_route(rest: &str, verb: Verb) -> Result<Route, ApiError> {
+    if rest.starts_with("admin/") {
+        let message =
+            "the admin API is answered on the socket in the data directory only; use the orlop command";
+        return Err(ApiError::new(ErrorCode::EndpointUnknown, message));
+    }
     let path = rest.strip_prefix("repositories/").ok_or_else(no_endpoint)?;
     let (read, write) = (reading(path), writing(path));
     match verb {

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::cache::{Caches, Change, Ticket};
 use super::{Error, Table};
@@ -108,6 +108,17 @@ impl ReadTx {
 
     pub(super) fn cached(caches: Arc<Caches>) -> ReadTx {
         ReadTx { source: Source::Cache, caches }
+    }
+
+    /// How many rows a table has; read from its root.
+    pub fn count(&self, table: Table) -> Result<u64, Error> {
+        match &self.source {
+            Source::Cache => Err(Error::NotCached(table)),
+            Source::Tables { transaction, .. } => {
+                let table = transaction.open_table(table.definition()).map_err(Error::from_redb)?;
+                table.len().map_err(Error::from_redb)
+            }
+        }
     }
 
     fn scan_in(

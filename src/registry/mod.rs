@@ -31,6 +31,7 @@ mod sessions;
 mod signature_service;
 mod signatures;
 mod sizes;
+mod status;
 mod tag_pattern;
 mod tag_service;
 mod verify;
@@ -62,6 +63,7 @@ pub use scroll::Scroll;
 pub use scrub::{VerifyOptions, VerifyProgress};
 pub use signature_service::{ManifestSignature, SignatureService, Verified};
 pub use sizes::Sizes;
+pub use status::StoreStatus;
 pub use tag_pattern::{TagPattern, TagPatternError, TagSelection};
 pub use tag_service::{TagRevision, TagService};
 pub use verify::{Depth, VerifyReport};
@@ -341,6 +343,11 @@ impl Registry {
         let inner = self.0.clone();
         // The task can't panic beyond what `close` does, and a closed database is all that is wanted.
         let _ = tokio::task::spawn_blocking(move || inner.metadata.close()).await;
+    }
+
+    /// What the registry holds. Blocks.
+    pub fn status(&self) -> Result<StoreStatus, Error> {
+        status::status(&self.0)
     }
 
     /// Checks that rows, references and files agree. Blocks, and reads everything: with [`Depth::Full`] every byte. Nobody

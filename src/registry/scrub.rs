@@ -132,7 +132,7 @@ pub(super) fn check_files(
 }
 
 /// How many blobs there are, and how many bytes they have.
-fn totals(inner: &Inner) -> Result<(u64, u64), Error> {
+pub(super) fn totals(inner: &Inner) -> Result<(u64, u64), Error> {
     let (mut count, mut bytes, mut after) = (0, 0, None);
     loop {
         let page = inner.metadata.read(|tx| blobs::page(tx, after.as_ref(), PAGE))?;

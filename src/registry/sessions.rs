@@ -344,6 +344,19 @@ pub(super) async fn sweep(inner: &Arc<Inner>) -> Result<usize, Error> {
     Ok(swept)
 }
 
+/// How many uploads are open, or can be taken up again. Blocks.
+pub(super) fn count(inner: &Inner) -> Result<u64, Error> {
+    Ok(inner.metadata.read(|tx| {
+        let open = inner.sessions.open();
+        let mut count = open.len() as u64;
+        uploads::each(tx, |id, _| {
+            count += u64::from(!open.contains_key(&UploadId::from_bytes(id)));
+            Ok(())
+        })?;
+        Ok(count)
+    })?)
+}
+
 /// The upload files that no upload has.
 pub(super) fn orphans(inner: &Inner) -> Result<Vec<UploadId>, Error> {
     let mut orphans = Vec::new();

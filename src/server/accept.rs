@@ -1,5 +1,7 @@
 //! The accept loop.
 
+use std::fmt::Display;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -42,11 +45,34 @@ pub enum Drained {
     Cut(usize),
 }
 
+/// Where connections come from.
+pub trait Listen: Send + 'static {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// Who is at its other end; handlers find it in a request's extensions, as axum's `ConnectInfo`.
+    type Peer: Display + Clone + Send + Sync + 'static;
+
+    /// Accepts the next connection.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Self::Peer)>> + Send;
+}
+
+impl Listen for TcpListener {
+    type Stream = TcpStream;
+    type Peer = SocketAddr;
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = TcpListener::accept(self).await?;
+        // Only latency suffers where this can't be set.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, peer))
+    }
+}
+
 /// Serves `router` on `listener` until `stop` is ready, then drains.
 ///
 /// No connection is left when this returns: those that haven't ended in `limits.drain_timeout` are cut.
 pub async fn serve(
-    listener: TcpListener,
+    listener: impl Listen,
     router: Router,
     limits: &Limits,
     metrics: &Metrics,
@@ -76,9 +102,10 @@ pub async fn serve(
         let service = {
             let router = TowerToHyperService::new(router.clone());
             let idle_timeout = limits.idle_timeout;
+            let peer = peer.clone();
             service_fn(move |request: Request<Incoming>| {
                 let mut request = request.map(|body| TimedBody::new(body, idle_timeout));
-                request.extensions_mut().insert(ConnectInfo(peer));
+                request.extensions_mut().insert(ConnectInfo(peer.clone()));
                 router.call(request)
             })
         };
@@ -142,14 +169,10 @@ impl Places {
 }
 
 /// Accepts the next connection, however often that fails.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept<L: Listen>(listener: &L) -> (L::Stream, L::Peer) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                // Only latency suffers where this can't be set.
-                let _ = stream.set_nodelay(true);
-                return (stream, peer);
-            }
+            Ok(accepted) => return accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection; trying again");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -1,15 +1,20 @@
 //! The running server: from a bound port and an open registry to a clean end.
 //!
 //! The accept loop is our own, since axum's sets no timeouts and no limits: HTTP/1.1 by hyper, a bounded number of
-//! connections, a time limit for request heads and for bodies that stand still, and a bounded drain at the end.
+//! connections, a time limit for request heads and for bodies that stand still, and a bounded drain at the end. The admin
+//! API has a socket of its own in the data directory, so that it is never reached over the network.
 
 mod accept;
+mod admin_client;
+mod admin_socket;
 mod descriptors;
 mod run;
 mod signals;
 mod stall;
 
-pub use accept::{Drained, serve};
+pub use accept::{Drained, Listen, serve};
+pub use admin_client::AdminClient;
+pub use admin_socket::{ADMIN_SOCKET, AdminSocket};
 pub use descriptors::raise_descriptor_limit;
 pub use run::{Server, StartError, registry_options};
 pub use signals::{Signal, Signals};

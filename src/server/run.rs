@@ -7,19 +7,26 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::client::{self, Client};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DescriptorCache, Limits};
 use crate::http;
+use crate::http::admin::{Admin, Running};
 use crate::metadata::{self, CacheOptions};
 use crate::notifications::{self, Notifications, Source};
 use crate::oci::schema1::TrustRoots;
 use crate::registry::{
     self, Collected, Collection, DeletePolicy, EventOptions, OpenError, Policy, Quotas, Registry,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, StorageMetrics};
 
-use super::{Drained, serve};
+use super::{AdminSocket, Drained, serve};
+
+/// The number of commands that are served at once. They have connections of their own, so that a registry that is busy
+/// can still be administrated.
+const ADMIN_CONNECTIONS: usize = 16;
 
 /// The time between two looks for abandoned uploads.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -167,6 +174,9 @@ fn source(address: SocketAddr) -> Source {
 /// A registry with a bound port.
 #[derive(Debug)]
 pub struct Server {
+    /// None where the file system has no sockets; the server serves all the same. Dropped before the registry, and with
+    /// it the directory's lock.
+    admin_socket: Option<AdminSocket>,
     listener: TcpListener,
     address: SocketAddr,
     registry: Registry,
@@ -175,6 +185,7 @@ pub struct Server {
     limits: Limits,
     notifications: notifications::Settings,
     collect_every: Duration,
+    admin: Admin,
 }
 
 impl Server {
@@ -208,7 +219,23 @@ impl Server {
         };
         let limits = config.limits.clone();
         let collect_every = config.collection.every;
-        Ok(Self { listener, address, registry, router, metrics, limits, notifications, collect_every })
+        let running = Running { address, since: SystemClock.now() };
+        let admin = Admin::new(registry.clone(), Some(running));
+        let admin_socket = AdminSocket::bind(&config.data)
+            .map_err(|error| tracing::error!(%error, "commands can't be used beside this server"))
+            .ok();
+        Ok(Self {
+            admin_socket,
+            listener,
+            address,
+            registry,
+            router,
+            metrics,
+            limits,
+            notifications,
+            collect_every,
+            admin,
+        })
     }
 
     /// The address that is listened on, with the port that was taken where port 0 was asked for.
@@ -229,7 +256,27 @@ impl Server {
         if let Err(error) = &notifications {
             tracing::error!(%error, "events are not delivered until the next start: the log can't be read");
         }
-        let drained = serve(self.listener, self.router, &self.limits, &self.metrics, stop).await;
+        let (tell_admin, admin_told) = oneshot::channel();
+        let stop = async {
+            stop.await;
+            self.admin.stop();
+            // The admin socket may be closed already.
+            let _ = tell_admin.send(());
+        };
+        let admin_limits = Limits { connections: ADMIN_CONNECTIONS, ..self.limits.clone() };
+        let admin_metrics = Metrics::new(&StorageMetrics::default());
+        let admin = async {
+            if let Some(socket) = self.admin_socket {
+                let router = self.admin.router(self.metrics.clone());
+                let stop = async {
+                    // An error means that the server has ended already.
+                    let _ = admin_told.await;
+                };
+                serve(socket, router, &admin_limits, &admin_metrics, stop).await;
+            }
+        };
+        let served = serve(self.listener, self.router, &self.limits, &self.metrics, stop);
+        let (drained, ()) = tokio::join!(served, admin);
         for task in [sweep, collection] {
             task.abort();
             // It ends by the abort, and what it had begun is completed by the close.

@@ -1,0 +1,224 @@
+//! How a command asks the admin API: of the server that runs, else in this very process.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use bytes::{Bytes, BytesMut};
+use clap::Args;
+use http::header::CONTENT_TYPE;
+use http::{Method, Request, Response};
+use http_body::Body;
+use http_body_util::BodyExt;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+use crate::config::Config;
+use crate::http::Errors;
+use crate::http::admin::{Admin, JSON_LINES, Line, PREFIX};
+use crate::registry::{OpenError, Registry};
+use crate::server::{ADMIN_SOCKET, AdminClient, registry_options};
+use crate::telemetry::start_logs;
+
+use super::config::ConfigArguments;
+use super::output::Output;
+use super::progress::ProgressBar;
+
+/// How long a server that has locked the directory may take to listen on its socket.
+const START_PATIENCE: Duration = Duration::from_secs(2);
+/// The pause between two looks for it.
+const START_PAUSE: Duration = Duration::from_millis(50);
+
+/// The flags of every command that asks the admin API.
+#[derive(Debug, Args)]
+pub(super) struct AdminArguments {
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArguments,
+}
+
+/// A request to the admin API.
+#[derive(Debug)]
+pub(super) struct AdminRequest {
+    method: Method,
+    /// Behind the prefix, with the query.
+    path: String,
+    body: Bytes,
+}
+
+impl AdminRequest {
+    pub(super) fn get(path: impl Into<String>) -> Self {
+        Self { method: Method::GET, path: path.into(), body: Bytes::new() }
+    }
+
+    /// With a body of JSON.
+    pub(super) fn post(path: impl Into<String>, body: &impl Serialize) -> anyhow::Result<Self> {
+        let body = serde_json::to_vec(body).context("cannot write the request")?.into();
+        Ok(Self { method: Method::POST, path: path.into(), body })
+    }
+
+    fn into_http(self) -> anyhow::Result<Request<Bytes>> {
+        let request = Request::builder().method(self.method).uri(format!("{PREFIX}{}", self.path));
+        request.body(self.body).context("cannot write the request")
+    }
+}
+
+impl AdminArguments {
+    /// Sends `request`, shows how far it comes while it takes, and prints the answer: as it came with --json, else as
+    /// `print` does.
+    pub(super) fn ask<T: DeserializeOwned>(
+        &self,
+        request: AdminRequest,
+        output: &mut Output,
+        print: impl FnOnce(&T, &mut Output) -> io::Result<()>,
+    ) -> anyhow::Result<T> {
+        let config = self.config.load()?.config;
+        start_logs(config.log.level, config.log.format);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the threads of the registry")?;
+        let raw = runtime.block_on(async {
+            match find(&config).await? {
+                Found::Server(mut server) => {
+                    let answer = server.call(request.into_http()?).await;
+                    read(answer.context("the server went away before it answered")?).await
+                }
+                Found::Directory(registry) => {
+                    let answer = Admin::new(registry.clone(), None).call(request.into_http()?).await;
+                    let read = read(answer).await;
+                    registry.close().await;
+                    read
+                }
+            }
+        });
+        // A job that has told its result may still be on its way out.
+        runtime.shutdown_background();
+        let raw = raw?;
+        let answer = serde_json::from_str(raw.get())
+            .context("the answer can't be understood; is the server of another version?")?;
+        if self.json {
+            output.line(raw.get())?;
+        } else {
+            print(&answer, output)?;
+        }
+        Ok(answer)
+    }
+}
+
+/// Who answers.
+enum Found {
+    /// The server that works on the directory.
+    Server(AdminClient),
+    /// This process, which has the directory now.
+    Directory(Registry),
+}
+
+/// Connects to the server of the data directory, or opens that.
+async fn find(config: &Config) -> anyhow::Result<Found> {
+    let data = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
+    match std::fs::metadata(&data) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(denied(&data, error)),
+        Ok(_) | Err(_) => {
+            bail!(
+                "there is no data directory {}: name the one that the server uses with --data",
+                data.display()
+            )
+        }
+    }
+    let began = crate::clock::monotonic();
+    loop {
+        match AdminClient::connect(&data).await {
+            Ok(server) => return Ok(Found::Server(server)),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(denied(&data.join(ADMIN_SOCKET), error));
+            }
+            // No socket, or one that a server has left behind.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {}
+            Err(error) => {
+                let socket = data.join(ADMIN_SOCKET);
+                return Err(error).with_context(|| format!("cannot connect to {}", socket.display()));
+            }
+        }
+        let options = registry_options(config);
+        let opened = tokio::task::spawn_blocking(|| Registry::open(options)).await?;
+        match opened {
+            Ok(registry) => return Ok(Found::Directory(registry)),
+            // A server locks the directory before it listens.
+            Err(OpenError::Locked(_)) if began.elapsed() < START_PATIENCE => {
+                tokio::time::sleep(START_PAUSE).await;
+            }
+            Err(OpenError::Locked(_)) => return Err(unreachable_server(&data)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn denied(path: &Path, error: io::Error) -> anyhow::Error {
+    let owner = std::fs::symlink_metadata(path).map(|metadata| metadata.uid());
+    let who = owner.map_or_else(
+        |_| "the user who runs the server".to_owned(),
+        |uid| format!("user {uid}, who runs the server"),
+    );
+    anyhow!(error).context(format!("{} is not open to you: run this as root, or as {who}", path.display()))
+}
+
+fn unreachable_server(data: &Path) -> anyhow::Error {
+    let socket: PathBuf = data.join(ADMIN_SOCKET);
+    anyhow!(
+        "another process uses the data directory {}, and there is no {}: it is a server of an older version, or one whose \
+         file system has no sockets (its log says so), or another command. Stop it first, or wait for its end",
+        data.display(),
+        socket.display()
+    )
+}
+
+/// Reads an answer to its end, and shows how far a long operation has come.
+async fn read<B>(answer: Response<B>) -> anyhow::Result<Box<RawValue>>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    const WENT_AWAY: &str = "the server went away before it had answered; ask again";
+    let (parts, mut body) = answer.into_parts();
+    if !parts.status.is_success() {
+        let bytes = body.collect().await.context(WENT_AWAY)?.to_bytes();
+        let errors: Errors = serde_json::from_slice(&bytes)
+            .with_context(|| format!("the server answered {}", parts.status))?;
+        return Err(refusal(errors));
+    }
+    if parts.headers.get(CONTENT_TYPE).is_none_or(|kind| kind != JSON_LINES) {
+        let bytes = body.collect().await.context(WENT_AWAY)?.to_bytes();
+        return serde_json::from_slice(&bytes).context("the answer is no JSON");
+    }
+    let mut progress = ProgressBar::new();
+    let mut waiting = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.context(WENT_AWAY)?.into_data() else { continue };
+        // What was there before has no end of line.
+        let mut searched = waiting.len();
+        waiting.extend_from_slice(&piece);
+        while let Some(end) = waiting[searched..].iter().position(|byte| *byte == b'\n') {
+            let line = waiting.split_to(searched + end + 1);
+            searched = 0;
+            match serde_json::from_slice(&line).context("a line of the answer is no JSON")? {
+                Line::Progress(told) => progress.show(&told),
+                Line::Result(result) => return Ok(result),
+                Line::Errors(errors) => return Err(refusal(Errors { errors })),
+            }
+        }
+    }
+    bail!(WENT_AWAY)
+}
+
+fn refusal(errors: Errors) -> anyhow::Error {
+    let messages: Vec<String> = errors.errors.into_iter().map(|error| error.message).collect();
+    anyhow!(messages.join("; "))
+}

@@ -1,0 +1,100 @@
+//! One request to the admin API, as its handler sees it.
+
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::response::Response;
+use bytes::BytesMut;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Admin, LocalPeer, Running};
+use crate::http::errors::{ApiError, ErrorCode};
+use crate::http::headers::APPLICATION_JSON;
+use crate::http::incoming::Incoming;
+use crate::http::query::Query;
+use crate::registry::{Actor, Registry};
+
+/// The longest body of a request.
+const BODY_BYTES: usize = 1 << 20;
+
+/// What a handler answers.
+pub(super) type Answer = Result<Response, ApiError>;
+
+/// One request.
+pub(super) struct Call {
+    admin: Admin,
+    parts: Parts,
+    body: Option<Incoming>,
+}
+
+impl Call {
+    pub(super) fn new(admin: Admin, parts: Parts, body: Body) -> Self {
+        let body = Some(Incoming::new(&parts.headers, body));
+        Self { admin, parts, body }
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.admin.0.registry
+    }
+
+    /// The server that answers; none in the process of a command.
+    pub(super) fn running(&self) -> Option<Running> {
+        self.admin.0.running
+    }
+
+    /// Says whether the server is about to end.
+    pub(super) fn stopping(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.admin.0.stopping.subscribe()
+    }
+
+    #[expect(
+        dead_code,
+        reason = "end-points with parameters in their query come with the commands that have them"
+    )]
+    pub(super) fn query(&self) -> Query<'_> {
+        Query::of(&self.parts.uri)
+    }
+
+    /// Whoever asks, as it is recorded beside what they change.
+    #[expect(dead_code, reason = "end-points that change something come with the commands that do")]
+    pub(super) fn actor(&self) -> Actor {
+        match self.parts.extensions.get::<ConnectInfo<LocalPeer>>() {
+            Some(ConnectInfo(peer)) => Actor::new(peer.to_string()),
+            None => Actor::new("local command"),
+        }
+    }
+
+    /// The request's body; none at all is as good as `{}`.
+    pub(super) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+        let invalid = |message: String| ApiError::new(ErrorCode::RequestInvalid, message);
+        let mut bytes = BytesMut::new();
+        if let Some(mut body) = self.body.take() {
+            while let Some(piece) = body.next().await? {
+                if bytes.len() + piece.len() > BODY_BYTES {
+                    body.discard();
+                    return Err(invalid(format!(
+                        "the body of a request may have {BODY_BYTES} bytes at most"
+                    )));
+                }
+                bytes.extend_from_slice(&piece);
+            }
+        }
+        let json: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        serde_json::from_slice(json)
+            .map_err(|error| invalid(format!("the body of the request is wrong: {error}")))
+    }
+}
+
+/// The answer that is `value`, as JSON.
+pub(super) fn json(value: &impl Serialize) -> Answer {
+    let body = serde_json::to_vec(value).map_err(ApiError::failure)?;
+    let len = body.len();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(CONTENT_TYPE, APPLICATION_JSON);
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
+    Ok(response)
+}

@@ -1,0 +1,101 @@
+//! The end-points of the admin API, on one page.
+//!
+//! Their paths are fixed: what a request is about stands in its query or in its JSON body, so that names of any shape
+//! need no escaping.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::Method;
+use http::header::ALLOW;
+
+use super::call::{Answer, Call};
+use super::{PREFIX, status, verify};
+use crate::http::errors::{ApiError, ErrorCode};
+
+/// One row of the table of end-points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The operation's name in logs and metrics.
+    pub name: &'static str,
+    /// The method.
+    pub method: &'static str,
+    /// The path behind [`PREFIX`](super::PREFIX).
+    pub path: &'static str,
+}
+
+/// A row, and what answers it.
+pub(super) struct Endpoint {
+    pub(super) row: Row,
+    pub(super) answer: fn(Call) -> BoxFuture<'static, Answer>,
+}
+
+const fn endpoint(
+    name: &'static str,
+    method: &'static str,
+    path: &'static str,
+    answer: fn(Call) -> BoxFuture<'static, Answer>,
+) -> Endpoint {
+    Endpoint { row: Row { name, method, path }, answer }
+}
+
+/// Every end-point.
+#[rustfmt::skip]
+const ENDPOINTS: &[Endpoint] = &[
+    endpoint("admin_get_status", "GET",  "status", |call| status::get_status(call).boxed()),
+    endpoint("admin_verify",     "POST", "verify", |call| verify::verify(call).boxed()),
+];
+
+/// Every row of the table.
+pub fn rows() -> impl Iterator<Item = Row> {
+    ENDPOINTS.iter().map(|endpoint| endpoint.row)
+}
+
+/// The end-point of a method and a path, which is decoded and stands behind the prefix.
+pub(super) fn find(method: &Method, path: &str) -> Result<&'static Endpoint, ApiError> {
+    let here = || ENDPOINTS.iter().filter(|endpoint| endpoint.row.path == path);
+    if let Some(endpoint) = here().find(|endpoint| endpoint.row.method == method.as_str()) {
+        return Ok(endpoint);
+    }
+    let allowed: Vec<&str> = here().map(|endpoint| endpoint.row.method).collect();
+    if allowed.is_empty() {
+        return Err(no_endpoint());
+    }
+    let allowed = allowed.join(", ");
+    let value = http::HeaderValue::try_from(&allowed).map_err(ApiError::failure)?;
+    let message = format!("this end-point answers {allowed} only");
+    Err(ApiError::new(ErrorCode::Unsupported, message).with_header(ALLOW, value))
+}
+
+/// That no end-point has the path.
+pub(super) fn no_endpoint() -> ApiError {
+    let message = format!(
+        "no end-point of the admin API has this path; they begin with {PREFIX}. A server of another version?"
+    );
+    ApiError::new(ErrorCode::EndpointUnknown, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_its_own_name_and_its_own_method_and_path() {
+        let all: Vec<Row> = rows().collect();
+        for (at, row) in all.iter().enumerate() {
+            assert!(row.name.starts_with("admin_"), "{}", row.name);
+            for other in &all[at + 1..] {
+                assert_ne!(row.name, other.name);
+                assert_ne!((row.method, row.path), (other.method, other.path));
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_with_another_method_names_the_right_one() {
+        assert!(find(&Method::GET, "status").is_ok_and(|found| found.row.name == "admin_get_status"));
+        let code = |method, path| find(method, path).map(|found| found.row).map_err(|error| error.code());
+        assert_eq!(code(&Method::DELETE, "status"), Err(ErrorCode::Unsupported));
+        assert_eq!(code(&Method::GET, "stat"), Err(ErrorCode::EndpointUnknown));
+        assert_eq!(code(&Method::GET, "status/"), Err(ErrorCode::EndpointUnknown));
+    }
+}

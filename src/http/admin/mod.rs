@@ -1,0 +1,124 @@
+//! The admin API, under `/v2/_orlop/admin/`: what commands ask of a registry, JSON in and JSON out.
+//!
+//! It is never served over TCP: the server answers it on the socket in the data directory, and a command that finds no
+//! server opens the data directory and asks [`Admin::call`] in its own process. [`endpoints`] is its one page of routes,
+//! with a handler in a file per noun. A handler that takes long answers with lines of JSON; see [`job`].
+
+mod call;
+mod endpoints;
+mod job;
+mod status;
+mod verify;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use bytes::Bytes;
+use tokio::sync::watch;
+
+pub use endpoints::{Row, rows};
+pub use job::{Line, Progress, Unit};
+pub use status::{Disk, Events, Listener, Server, Status};
+pub use verify::{Verify, VerifyAnswer};
+
+use crate::clock::Timestamp;
+use crate::registry::Registry;
+use crate::telemetry::Metrics;
+
+use super::errors::ApiError;
+use super::observe::{observe, set_route};
+use super::percent;
+use call::Call;
+
+/// Where the admin API begins.
+pub const PREFIX: &str = "/v2/_orlop/admin/";
+
+/// The media type of an answer that comes line by line.
+pub const JSON_LINES: &str = "application/jsonl";
+
+/// The admin API of one registry. Clones are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct Admin(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    registry: Registry,
+    /// The server that it belongs to; none in the process of a command.
+    running: Option<Running>,
+    /// Whether long operations should end.
+    stopping: watch::Sender<bool>,
+}
+
+/// The server that serves a registry.
+#[derive(Debug, Clone, Copy)]
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Who is at the other end of a local connection, as the kernel says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalPeer {
+    /// The user's number.
+    pub uid: u32,
+}
+
+impl std::fmt::Display for LocalPeer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "local user {}", self.uid)
+    }
+}
+
+impl Admin {
+    /// The admin API of `registry`, which `running` serves, or nobody.
+    pub fn new(registry: Registry, running: Option<Running>) -> Self {
+        Self(Arc::new(Shared { registry, running, stopping: watch::Sender::new(false) }))
+    }
+
+    /// The service for connections of the local socket.
+    ///
+    /// The server puts the [`LocalPeer`] into a request's extensions as `axum::extract::ConnectInfo`.
+    pub fn router(&self, metrics: Metrics) -> Router {
+        Router::new()
+            .fallback(any(dispatch))
+            .layer(from_fn_with_state(metrics, observe))
+            .with_state(self.clone())
+    }
+
+    /// Answers a request of this very process.
+    pub async fn call(&self, request: http::Request<Bytes>) -> http::Response<Body> {
+        dispatch(State(self.clone()), request.map(Body::from)).await
+    }
+
+    /// Asks long operations to end, since the server is about to.
+    pub fn stop(&self) {
+        self.0.stopping.send_replace(true);
+    }
+}
+
+async fn dispatch(State(admin): State<Admin>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let path = percent::decode(parts.uri.path());
+    let found = path
+        .as_deref()
+        .and_then(|path| path.strip_prefix(PREFIX))
+        .ok_or_else(endpoints::no_endpoint)
+        .and_then(|path| endpoints::find(&parts.method, path));
+    let answer = match found {
+        Ok(endpoint) => {
+            set_route(&parts.extensions, endpoint.row.name);
+            (endpoint.answer)(Call::new(admin, parts, body)).await
+        }
+        Err(error) => Err(error),
+    };
+    // Whoever asks here may know what went wrong inside.
+    answer.map_err(ApiError::disclosed).unwrap_or_else(IntoResponse::into_response)
+}

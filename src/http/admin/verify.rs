@@ -1,0 +1,90 @@
+//! The check of everything that is stored.
+
+use std::num::NonZeroU64;
+
+use serde::{Deserialize, Serialize};
+
+use super::call::{Answer, Call};
+use super::job::{self, Progress, Unit};
+use crate::registry::{Depth, VerifyOptions, VerifyProgress};
+
+/// The body of `POST verify`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Verify {
+    /// Look at files' sizes only.
+    pub quick: bool,
+    /// The most bytes of blobs that are read in a second.
+    pub rate: Option<NonZeroU64>,
+    /// Go on where the last full check was interrupted.
+    pub resume: bool,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifyAnswer {
+    /// Whether nothing is wrong. Left-over files are not wrong.
+    pub clean: bool,
+    /// What is wrong, each a sentence; the first thousand.
+    pub problems: Vec<String>,
+    /// How many problems there are beyond those.
+    pub unlisted_problems: u64,
+    /// Files that nothing names; the first thousand.
+    pub orphans: Vec<String>,
+    /// How many such files there are beyond those.
+    pub unlisted_orphans: u64,
+    /// How many repositories there are.
+    pub repositories: u64,
+    /// How many blobs there are.
+    pub blobs: u64,
+    /// The bytes of all blobs.
+    pub bytes: u64,
+    /// How many revisions there are, counted in each repository.
+    pub manifests: u64,
+    /// How many tags there are.
+    pub tags: u64,
+    /// Whether the metadata were compared with their own checksums, which is not done beside a server.
+    pub checksums: bool,
+}
+
+/// Checks everything; ends when nobody waits for the answer any more.
+pub(super) async fn verify(mut call: Call) -> Answer {
+    let asked: Verify = call.json().await?;
+    let depth = if asked.quick { Depth::Quick } else { Depth::Full };
+    let is_alone = call.running().is_none();
+    let options = VerifyOptions { depth, rate: asked.rate, resume: asked.resume, is_alone };
+    let registry = call.registry().clone();
+    Ok(job::answer(&call, move |reporter| {
+        let told = |progress: VerifyProgress| {
+            reporter.tell(match depth {
+                Depth::Quick => Progress {
+                    what: "looking at files".to_owned(),
+                    done: progress.blobs,
+                    total: Some(progress.total_blobs),
+                    unit: Unit::Items,
+                },
+                Depth::Full => Progress {
+                    what: "hashing".to_owned(),
+                    done: progress.bytes,
+                    total: Some(progress.total_bytes),
+                    unit: Unit::Bytes,
+                },
+            })
+        };
+        let report = registry.verify_with(&options, told)?;
+        Ok(VerifyAnswer {
+            clean: report.is_clean(),
+            problems: report.problems,
+            unlisted_problems: report.unlisted_problems,
+            orphans: report.orphans,
+            unlisted_orphans: report.unlisted_orphans,
+            repositories: report.repositories,
+            blobs: report.blobs,
+            bytes: report.bytes,
+            manifests: report.manifests,
+            tags: report.tags,
+            checksums: is_alone && depth == Depth::Full,
+        })
+    }))
+}
