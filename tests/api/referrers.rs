@@ -331,6 +331,29 @@ fn s1_6_pages_lead_through_both_kinds_of_referrers_below_four_mebibytes() {
     assert!(pages >= 3, "{pages}");
 }
 
+/// What a list under a tag names is read to be described: no more than some MiB of it for one answer, however short that is.
+#[test]
+fn s1_6_a_page_reads_no_more_of_what_a_list_names_than_some_mebibytes() {
+    let (server, subject) = with_subject();
+    let mut all = Vec::new();
+    for n in 0..5 {
+        let mut long: Value = serde_json::from_slice(&without_subject(&n.to_string()).bytes).unwrap();
+        long["padding"] = json!("x".repeat(1_500_000));
+        let long = Content::json(IMAGE, &long);
+        server.put_manifest("a", &long.digest(), &long).expect(201);
+        all.push(long);
+    }
+    let entries: Vec<Value> = all.iter().map(Content::descriptor).collect();
+    let tag = subject.digest().replace(':', "-");
+    server.put_manifest("a", &tag, &index(&entries, &json!({}))).expect(201);
+    let first = server.get(&format!("/v2/a/referrers/{}", subject.digest())).send().expect(200);
+    let second = server.get(&first.next().expect("another page")).send().expect(200);
+    assert_eq!((digests(&first).len(), digests(&second).len(), second.next()), (3, 2, None));
+    let mut found = [digests(&first), digests(&second)].concat();
+    found.sort();
+    assert_eq!(found, sorted(&all.iter().collect::<Vec<_>>()));
+}
+
 #[test]
 fn s1_6_pages_stay_below_four_mebibytes_and_lead_to_all() {
     let (server, subject) = with_subject();
