@@ -189,7 +189,8 @@ impl ManifestService {
             return Err(Error::ManifestTooLarge { limit });
         }
         self.scope.inner.require_space(put.payload.len() as u64)?;
-        let TakenApart { payload, signatures } = signatures::take_apart(&self.scope.name, &put).await?;
+        let TakenApart { payload, signatures } =
+            signatures::take_apart(&self.scope.inner, &self.scope.name, &put).await?;
         let canonical = Digest::of(DigestAlgorithm::CANONICAL, &payload);
         let (digest, tags) = match put.reference {
             Reference::Tag(tag) => (canonical, std::iter::once(tag).chain(put.tags).collect()),

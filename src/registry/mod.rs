@@ -42,6 +42,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 pub use actor::Actor;
 pub use blob_descriptor::{BlobDescriptor, ProvisionalDescriptor};
 pub use blob_reader::BlobReader;
@@ -224,6 +226,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     policy: Policy,
     trust_roots: TrustRoots,
+    /// Held by those whose signed manifests are being verified.
+    signed: Arc<Semaphore>,
     disk: Arc<dyn Disk>,
     data: PathBuf,
     /// Held by the one check that may be under way.
@@ -259,6 +263,7 @@ impl Registry {
             trust_roots,
             disk,
             data,
+            signed: Arc::new(Semaphore::new(signatures::VERIFIED_AT_ONCE)),
             verifying: Mutex::new(()),
             holds: AtomicUsize::new(0),
             _lock: lock,

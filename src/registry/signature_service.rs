@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::repository::Scope;
-use super::sessions::blocking;
 use super::{Actor, Error, events, signatures};
 use crate::clock::Timestamp;
 use crate::metadata::blobs;
@@ -103,7 +102,7 @@ impl SignatureService {
         })?;
         let (canonical, record, payload) = found.flatten().ok_or(Error::ManifestUnknown)?;
         require_schema1(&record)?;
-        let (incoming, payload) = blocking(move || {
+        let (incoming, payload) = signatures::verifying(&self.scope.inner, move || {
             incoming.iter().try_for_each(|signature| signature.verify(&payload))?;
             Ok((incoming, payload))
         })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::sessions::blocking;
-use super::{Error, ManifestPut};
+use super::{Error, Inner, ManifestPut};
 use crate::metadata::repositories::RepositoryId;
 use crate::metadata::signatures::{self, SignatureRecord};
 use crate::metadata::{self, Read, Scan, Table, WriteTx, manifests};
@@ -17,6 +17,9 @@ use crate::oci::{
     Digest, ManifestKind, MediaType, ProvisionalDigest, Reference, RepositoryName, detect_media_type,
 };
 
+/// How many signed manifests are verified at once: each takes up to a second or two, and several times its own length of memory.
+pub(super) const VERIFIED_AT_ONCE: usize = 4;
+
 /// What a push brings: the bytes that the digest is of, and who has signed them.
 pub(super) struct TakenApart {
     pub(super) payload: Bytes,
@@ -25,13 +28,17 @@ pub(super) struct TakenApart {
 
 /// Takes a schema 1 manifest apart, verifies its signatures, and holds its name and tag against where it is pushed to.
 /// Any other manifest is its own payload.
-pub(super) async fn take_apart(name: &RepositoryName, put: &ManifestPut) -> Result<TakenApart, Error> {
+pub(super) async fn take_apart(
+    inner: &Inner,
+    name: &RepositoryName,
+    put: &ManifestPut,
+) -> Result<TakenApart, Error> {
     let bytes = put.payload.clone();
     if ManifestKind::of(&put.media_type) != ManifestKind::Schema1 {
         return Ok(TakenApart { payload: bytes, signatures: Arc::new([]) });
     }
     let (payload, manifest, signatures) = if put.media_type == MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED {
-        let signed = blocking(move || Ok(SignedManifest::parse(&bytes)?)).await?;
+        let signed = verifying(inner, move || Ok(SignedManifest::parse(&bytes)?)).await?;
         let (payload, manifest, signatures) = signed.into_parts();
         (payload.into(), manifest, signatures)
     } else {
@@ -51,6 +58,20 @@ pub(super) async fn take_apart(name: &RepositoryName, put: &ManifestPut) -> Resu
         return Err(SignedManifestError::Invalid(reason.to_owned()).into());
     }
     Ok(TakenApart { payload, signatures: signatures.into() })
+}
+
+/// Verifies signatures on a thread that may block, when it is their turn.
+pub(super) async fn verifying<T: Send + 'static>(
+    inner: &Inner,
+    verify: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let turn = inner.signed.clone().acquire_owned().await.map_err(|_| Error::Unavailable)?;
+    blocking(move || {
+        // Until it ends, also where nobody waits for it any more.
+        let _turn = turn;
+        verify()
+    })
+    .await
 }
 
 /// One signature as it is stored.
@@ -184,5 +205,47 @@ fn damaged(manifest: &Digest, reason: &dyn Display) -> metadata::Error {
     metadata::Error::Damaged {
         table: Table::Signatures.name(),
         reason: format!("the signatures of {manifest}: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::registry::{Options, Registry};
+
+    /// Every push of a large signed manifest took a thread and several times its length at once, however many there were.
+    #[test]
+    fn few_signed_manifests_are_verified_at_once_whoever_still_waits_for_them() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let dir = TempDir::new().unwrap();
+        let registry = Registry::open(Options::new(dir.path().join("data"))).unwrap();
+        let inner = registry.0.clone();
+        runtime.block_on(async {
+            let begun = std::array::from_fn::<_, VERIFIED_AT_ONCE, _>(|_| {
+                let (inner, (release, held)) = (inner.clone(), mpsc::channel::<()>());
+                let task = tokio::spawn(async move {
+                    verifying(&inner, move || Ok::<_, Error>(held.recv().is_err())).await
+                });
+                (task, release)
+            });
+            while inner.signed.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+            // The clients go away, and the work goes on.
+            for (task, _) in &begun {
+                task.abort();
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(inner.signed.available_permits(), 0);
+            let next = tokio::spawn(async move { verifying(&inner, || Ok::<_, Error>(true)).await });
+            tokio::task::yield_now().await;
+            assert!(!next.is_finished());
+            drop(begun);
+            assert!(next.await.unwrap().unwrap());
+        });
     }
 }
