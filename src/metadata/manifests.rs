@@ -87,6 +87,11 @@ pub fn payload_bytes(tx: &impl Read, digest: &Digest) -> Result<Option<Bytes>, E
     tx.bytes(Table::ManifestPayloads, Key::new().digest(digest))
 }
 
+/// Whether any repository has the manifest.
+pub fn has_payload(tx: &impl Read, digest: &Digest) -> Result<bool, Error> {
+    tx.has(Table::ManifestPayloads, Key::new().digest(digest))
+}
+
 /// Records a revision and its payload, which is the same for all repositories. The due time stays what it was, and is
 /// brought in line by [`settle`].
 pub fn insert(

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::blob_writer::BlobWriter;
 use super::deletion::{self, Deleted, Force};
+use super::quota::{self, Addition};
 use super::repository::Scope;
 use super::{Actor, BlobDescriptor, BlobReader, Error, events, sessions};
 use crate::blobs::UploadId;
@@ -147,6 +148,19 @@ impl BlobService {
                 if from.as_ref().is_some_and(|from| !scope.inner.policy.scope.contains(from)) {
                     return Ok(None);
                 }
+                let known = repositories::id_of(tx, &scope.name)?;
+                let has_link = match known {
+                    Some(id) => blobs::link(tx, id, &canonical)?.is_some(),
+                    None => false,
+                };
+                let to_repository = if has_link { 0 } else { blob.size };
+                quota::require(
+                    tx,
+                    &scope.inner,
+                    &scope.name,
+                    known,
+                    Addition { to_repository, to_store: 0 },
+                )?;
                 let id = repositories::ensure(tx, &scope.name, now, actor.as_str())?;
                 let due_at = Some(scope.inner.lease_end(now));
                 let link =

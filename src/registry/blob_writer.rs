@@ -22,7 +22,7 @@ use super::{BlobDescriptor, Error, Inner, ProvisionalDescriptor};
 use crate::blobs::{StagedBlob, UploadId};
 use crate::clock::Timestamp;
 use crate::fsio::AlignedBuffer;
-use crate::oci::MediaType;
+use crate::oci::{MediaType, ProvisionalDigest, RepositoryName};
 
 /// A blob up to this size is written in one go when it is complete.
 const SMALL: usize = 256 << 10;
@@ -107,6 +107,19 @@ impl BlobWriter {
     /// The length of all that was accepted so far, in bytes.
     pub fn size(&self) -> u64 {
         self.accepted
+    }
+
+    /// Refuses, before they are taken, `more` bytes for which there is no room: on the disk, or within the quotas. With a
+    /// `digest` under which the repository has the blob already, only the disk counts.
+    pub fn require_room(&self, more: u64, digest: Option<&ProvisionalDigest>) -> Result<(), Error> {
+        self.inner.require_space(more)?;
+        let blobs = super::BlobService::new(self.scope.clone());
+        if let Some(digest) = digest
+            && blobs.stat(*digest)?.is_some()
+        {
+            return Ok(());
+        }
+        self.inner.require_quota(&self.session.repository, self.accepted.saturating_add(more))
     }
 
     /// Adds bytes at the end. Waits while the disk is slower than the sender. After an error the upload is gone.
@@ -400,14 +413,16 @@ fn go_back(inner: &Inner, session: &Session, held: &mut Held, offset: u64) -> Re
 
 /// Writes all pieces; where the disk refuses, the upload is dropped and its space given back.
 fn write_all(inner: &Inner, session: &Session, mut held: Held, pieces: &[Bytes]) -> Result<Held, Error> {
-    let result = pieces.iter().try_for_each(|piece| write_piece(inner, &mut held, piece));
+    let result =
+        pieces.iter().try_for_each(|piece| write_piece(inner, &session.repository, &mut held, piece));
     keep_or_discard(inner, session, held, result)
 }
 
-fn write_piece(inner: &Inner, held: &mut Held, piece: &[u8]) -> Result<(), Error> {
+fn write_piece(inner: &Inner, name: &RepositoryName, held: &mut Held, piece: &[u8]) -> Result<(), Error> {
     let staged = held.staged.as_mut().ok_or(Error::UploadUnknown)?;
     if staged.len() % CHECKPOINT_BYTES < piece.len() as u64 {
         inner.require_space(piece.len() as u64)?;
+        inner.require_quota(name, staged.len() + piece.len() as u64)?;
     }
     Ok(staged.write(piece)?)
 }
@@ -489,7 +504,7 @@ impl Step {
     }
 
     fn write(mut self, inner: &Inner, session: &Session) -> Result<Step, Error> {
-        let mut result = write_piece(inner, &mut self.held, self.gathered.as_slice());
+        let mut result = write_piece(inner, &session.repository, &mut self.held, self.gathered.as_slice());
         self.gathered.clear();
         let len = self.held.staged.as_ref().map_or(0, crate::blobs::StagedBlob::len);
         if result.is_ok() && len - self.held.recorded.unwrap_or(0) >= CHECKPOINT_BYTES {

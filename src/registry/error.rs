@@ -137,6 +137,16 @@ pub enum Error {
     /// What a tag was to go back to is in the repository no more.
     #[error("{0} was deleted or collected; undelete it first, or go back to another revision")]
     RevisionGone(Digest),
+    /// The repository, or the store, would hold more than it may.
+    #[error("{of} may hold {quota} bytes and has {used}; delete something, or have the quota raised")]
+    QuotaExceeded {
+        /// The repository, or the registry.
+        of: String,
+        /// What it may hold, in bytes.
+        quota: u64,
+        /// What it holds.
+        used: u64,
+    },
     /// The disk has no room.
     #[error("the registry's disk is full; what was sent is not kept")]
     DiskFull,

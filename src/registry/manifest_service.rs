@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::deletion::{self, Deleted, Force};
+use super::quota::{self, Addition};
 use super::repository::Scope;
 use super::signatures::{self, TakenApart};
 use super::tag_service::point;
@@ -324,6 +325,9 @@ impl Push {
             Some(id) => manifests::get(tx, id, &self.canonical)?,
             None => None,
         };
+        let to_store = if manifests::has_payload(tx, &self.canonical)? { 0 } else { self.record.size };
+        let to_repository = if former.is_some() { 0 } else { self.record.size };
+        quota::require(tx, &scope.inner, &scope.name, known, Addition { to_repository, to_store })?;
         let limit = scope.inner.policy.max_manifest_bytes;
         let signed = MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED;
         let has_signatures = former.as_ref().is_some_and(|former| former.media_type == signed);

@@ -21,6 +21,7 @@ mod manifest_descriptor;
 mod manifest_service;
 mod name_scope;
 mod origin;
+mod orphans;
 mod publishing;
 mod quota;
 mod referrer_service;
@@ -336,6 +337,13 @@ impl Registry {
     /// How much the store holds: each blob and manifest once, what can be undeleted included.
     pub fn sizes(&self) -> Result<Sizes, Error> {
         sizes::of_store(&self.0)
+    }
+
+    /// Removes the files of blobs that no row names and no upload can take back: what crashes have left behind. Reads every
+    /// directory of blobs, with pauses; meant to run once beside everything else. Returns how many files went, and their
+    /// bytes.
+    pub async fn sweep_orphans(&self) -> Result<(u64, u64), Error> {
+        orphans::sweep(&self.0).await
     }
 
     /// Records where the open uploads stand and which pulls were noted, commits what waits and closes the database. Later calls on any handle fail

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::blob_writer::keep_or_discard;
+use super::quota::{self, Addition};
 use super::repository::Scope;
 use super::sessions::{self, Held, Session, blocking};
 use super::{BlobDescriptor, Error, Inner, deletion, events};
@@ -116,6 +117,16 @@ impl Published {
         let linked = scope
             .write(move |tx| {
                 deletion::require_not_renamed(tx, &name, started_at)?;
+                let known = repositories::id_of(tx, &name)?;
+                let has_link = match known {
+                    Some(id) => blobs::link(tx, id, &canonical)?.is_some(),
+                    None => false,
+                };
+                let addition = Addition {
+                    to_repository: if has_link { 0 } else { size },
+                    to_store: if blobs::size_of(tx, &canonical)?.is_some() { 0 } else { size },
+                };
+                quota::require(tx, &teller.inner, &name, known, addition)?;
                 let repository = repositories::ensure(tx, &name, now, &link.actor)?;
                 let blob = if let Some(blob) = blobs::get(tx, &canonical)? {
                     blob
@@ -143,6 +154,10 @@ impl Published {
         }
         if linked.is_ok() && recorded {
             remove_duplicate(inner.clone(), session.id).await;
+        }
+        if let Err(Error::QuotaExceeded { .. } | Error::RepositoryRenamed { .. }) = linked {
+            // What was refused leaves nothing.
+            sessions::forget_refused(inner, id, recorded).await;
         }
         drop(held);
         let blob = linked?;

@@ -1,6 +1,8 @@
 //! How much repositories, and all of them together, may hold.
 
-use super::NameScope;
+use super::{Error, Inner, NameScope};
+use crate::metadata::repositories::{self, RepositoryId};
+use crate::metadata::{Read, sizes};
 use crate::oci::RepositoryName;
 
 /// The quotas of a registry.
@@ -25,6 +27,67 @@ impl Quotas {
     /// What the repository may hold, in bytes; `None` where no quota is about it.
     pub fn of_repository(&self, name: &RepositoryName) -> Option<u64> {
         self.repositories.iter().find(|quota| quota.repositories.contains(name)).map(|quota| quota.max_bytes)
+    }
+}
+
+/// Content that a repository is about to get, and what of it is new.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Addition {
+    /// The bytes that the repository doesn't have yet.
+    pub(super) to_repository: u64,
+    /// The bytes that the store doesn't have yet.
+    pub(super) to_store: u64,
+}
+
+impl Addition {
+    /// Content that nobody has.
+    pub(super) fn new(bytes: u64) -> Addition {
+        Addition { to_repository: bytes, to_store: bytes }
+    }
+}
+
+/// Refuses what would make the repository, or the store, larger than it may be. `id` is the repository's identifier, if it
+/// exists yet.
+pub(super) fn require(
+    tx: &impl Read,
+    inner: &Inner,
+    name: &RepositoryName,
+    id: Option<RepositoryId>,
+    addition: Addition,
+) -> Result<(), Error> {
+    let quotas = &inner.policy.quotas;
+    if let Some(quota) = quotas.of_repository(name).filter(|_| addition.to_repository > 0) {
+        let used = match id {
+            Some(id) => sizes::of(tx, id)?.bytes(),
+            None => 0,
+        };
+        if used.saturating_add(addition.to_repository) > quota {
+            return Err(Error::QuotaExceeded { of: name.to_string(), quota, used });
+        }
+    }
+    if let Some(quota) = quotas.store_bytes.filter(|_| addition.to_store > 0) {
+        let used = sizes::of_store(tx)?.bytes();
+        if used.saturating_add(addition.to_store) > quota {
+            return Err(Error::QuotaExceeded { of: "this registry".to_owned(), quota, used });
+        }
+    }
+    Ok(())
+}
+
+impl Inner {
+    /// Refuses bytes on their way that nobody has yet as far as is known, before they are taken.
+    pub(super) fn require_quota(&self, name: &RepositoryName, bytes: u64) -> Result<(), Error> {
+        let quotas = &self.policy.quotas;
+        if quotas.store_bytes.is_none() && quotas.repositories.is_empty() {
+            return Ok(());
+        }
+        self.metadata.read(|tx| {
+            let id = repositories::id_of(tx, name)?;
+            match require(tx, self, name, id, Addition::new(bytes)) {
+                Err(Error::Metadata(error)) => Err(error),
+                result => Ok(result),
+            }
+        })?
     }
 }
 

@@ -167,11 +167,28 @@ pub(super) fn begin(scope: &Scope, algorithm: DigestAlgorithm, actor: &Actor) ->
     {
         let mut open = inner.sessions.open();
         if open.len() >= inner.policy.max_uploads {
-            return Err(Error::UploadsExhausted);
+            drop_idlest(&mut open)?;
         }
         open.insert(id, session.clone());
     }
     Ok(BlobWriter::new(scope.by(actor), session, held))
+}
+
+/// Makes room for a new upload: of those that have not a byte and that nobody sends to, the one that waits longest goes.
+fn drop_idlest(open: &mut HashMap<UploadId, Arc<Session>>) -> Result<(), Error> {
+    let is_empty = |session: &&Arc<Session>| match session.state.try_lock() {
+        Ok(state) => state.recorded.is_none() && state.staged.as_ref().is_some_and(StagedBlob::is_empty),
+        Err(_) => false,
+    };
+    let idle_since = |session: &&Arc<Session>| session.active_at.load(Ordering::Relaxed);
+    let idlest = open.values().filter(is_empty).min_by_key(idle_since).cloned();
+    let idlest = idlest.ok_or(Error::UploadsExhausted)?;
+    // Who has it by now is told that it is gone.
+    if let Ok(mut state) = idlest.state.try_lock() {
+        state.staged = None;
+    }
+    open.remove(&idlest.id);
+    Ok(())
 }
 
 /// Takes up an upload of the repository.
@@ -232,7 +249,7 @@ async fn load(inner: &Arc<Inner>, id: UploadId) -> Result<Option<Arc<Session>>, 
 }
 
 /// The canonical digest of all the bytes that are recorded.
-fn recorded_digest(record: &UploadRecord) -> Option<Digest> {
+pub(super) fn recorded_digest(record: &UploadRecord) -> Option<Digest> {
     let mut states = record.states.iter().cloned().filter_map(uploads::HashStateRecord::state);
     let canonical = states.find(|state| state.algorithm == DigestAlgorithm::CANONICAL)?;
     Hasher::restore(&canonical).map(Hasher::finish)
@@ -272,6 +289,21 @@ pub(super) fn discard(inner: &Inner, session: &Session, mut held: Held) -> Resul
         inner.metadata.write_blocking(move |tx| uploads::remove(tx, &id).map_err(Error::from))?;
     }
     removed
+}
+
+/// Forgets what is left of an upload whose commit was refused. What can't be forgotten now is swept when it expires.
+pub(super) async fn forget_refused(inner: &Arc<Inner>, id: [u8; 16], recorded: bool) {
+    let worker = inner.clone();
+    let forgotten = blocking(move || {
+        worker.blobs.discard(UploadId::from_bytes(id))?;
+        if recorded {
+            worker.metadata.write_blocking(move |tx| uploads::remove(tx, &id).map_err(Error::from))?;
+        }
+        Ok(())
+    });
+    if let Err(error) = forgotten.await {
+        tracing::warn!(%error, "what was refused is left behind until the next sweep");
+    }
 }
 
 /// Makes what an upload has durable and records it, unless that is recorded already. Blocks.

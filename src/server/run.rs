@@ -290,8 +290,15 @@ impl Server {
     }
 }
 
-/// Collects what is due, from time to time.
+/// Removes what a crash has left behind, and collects what is due from time to time.
 async fn collect(registry: Registry, every: Duration) {
+    match registry.sweep_orphans().await {
+        Ok((0, _)) => {}
+        Ok((files, bytes)) => tracing::info!(files, bytes, "removed files that a crash had left behind"),
+        Err(error) => {
+            tracing::warn!(%error, "files that a crash may have left behind stay until the next start")
+        }
+    }
     let mut interval = tokio::time::interval(every);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

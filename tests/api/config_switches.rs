@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Server, image, index, sha256, with_query};
+use crate::support::{Server, image, index, sha256, upload_files, with_query};
 
 #[test]
 fn s1_7_deletes_of_tags_can_be_switched_off() {
@@ -159,4 +159,70 @@ fn an_unknown_key_keeps_the_server_from_starting() {
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("ORLOP_DELETE_TAG") && said.contains("ORLOP_DELETE_TAGS"), "{said}");
+}
+
+#[test]
+fn a_push_over_quota_is_refused_before_its_bytes_and_leaves_nothing() {
+    let file = "[[quota]]\nrepositories = [\"team/*\"]\nmax_size = \"2 KiB\"\n";
+    let server = Server::with_file(file, &[]);
+    let layer = vec![1; 1024];
+    let blob = server.push_blob("team/a", &layer);
+    server.push_blob("other", &[2; 4096]);
+
+    // By length, before a byte is sent.
+    let location = server.begin("team/a");
+    let host = server.host();
+    let head = format!(
+        "PATCH {location} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1025\r\nExpect: 100-continue\r\n\r\n"
+    );
+    let reply = server.raw(head.as_bytes());
+    assert_eq!(reply.status, 403);
+    // By what comes, where nobody has said how much.
+    server.patch(&location).stream(&[3; 1025]).send().expect_error(403, "DENIED");
+    server.get(&location).send().expect(404);
+    // By what has come meanwhile, at the end.
+    let half = |byte| {
+        let patched = server.patch(&server.begin("team/a")).body(&[byte; 600]).send().expect(202);
+        with_query(&patched.location(), &format!("digest={}", sha256(&[byte; 600])))
+    };
+    let (first, second) = (half(6), half(7));
+    server.put(&first).send().expect(201);
+    let refused = server.put(&second).send().expect_error(403, "DENIED");
+    let message = refused.json()["errors"][0]["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("team/a may hold 2048 bytes and has 1624"), "{message}");
+    server.assert_nothing_of("team/a", &[7; 600]);
+    assert!(upload_files(&server).is_empty());
+    server.delete(&format!("/v2/team/a/blobs/{}", sha256(&[6; 600]))).send().expect(202);
+    // By a mount, which costs the store nothing.
+    let big = sha256(&[2; 4096]);
+    server
+        .post(&format!("/v2/team/a/blobs/uploads/?mount={big}&from=other"))
+        .send()
+        .expect_error(403, "DENIED");
+
+    // What is there already costs nothing, and exactly as much as is left is taken.
+    let again = format!("/v2/team/a/blobs/uploads/?digest={blob}");
+    server.post(&again).body(&layer).send().expect(201);
+    server.push_blob("team/a", &[4; 1024]);
+    server.push_blob("team/b", &layer);
+    // What is deleted counts no more.
+    server.delete(&format!("/v2/team/a/blobs/{blob}")).send().expect(202);
+    server.push_blob("team/a", &[5; 1024]);
+}
+
+#[test]
+fn the_whole_store_has_a_limit_of_its_own() {
+    let server = Server::with(&[("storage.max_size", "2 KiB")]);
+    let blob = server.push_blob("a", &[1; 1500]);
+    let refused = format!("/v2/b/blobs/uploads/?digest={}", sha256(&[2; 600]));
+    server.post(&refused).body(&[2; 600]).send().expect_error(403, "DENIED");
+    // Shared bytes count once, and deleted ones until they can't come back.
+    server.post(&format!("/v2/b/blobs/uploads/?mount={blob}&from=a")).send().expect(201);
+    for name in ["a", "b"] {
+        server.delete(&format!("/v2/{name}/blobs/{blob}")).send().expect(202);
+    }
+    server.post(&refused).body(&[2; 600]).send().expect_error(403, "DENIED");
+    let image = image(&[3; 700], &[], &json!({}));
+    server.push_blob("a", &[4; 500]);
+    server.put_manifest("a", "v1", &image).expect(404);
 }

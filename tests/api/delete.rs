@@ -193,3 +193,85 @@ fn a_delete_survives_a_restart() {
     server.get("/v2/a/manifests/v1").send().expect(404);
     server.get(&format!("/v2/a/blobs/{blob}")).send().expect(404);
 }
+
+#[test]
+fn a_deleted_manifest_says_which_tags_went_with_it() {
+    let server = Server::start();
+    let image = server.push_image("a", "v1", 1);
+    server.put_manifest("a", "v2", &image).expect(201);
+    let gone = server.delete(&format!("/v2/a/manifests/{}", image.digest())).send().expect(202);
+    assert_eq!(gone.values("OCI-Tag"), ["v1", "v2"]);
+}
+
+#[test]
+fn force_deletes_what_something_live_names() {
+    let server = Server::start();
+    let layer = server.push_blob("a", b"layer");
+    server.push_blob("a", b"{}");
+    let child = image(b"{}", &[b"layer"], &json!({}));
+    server.put_manifest("a", &child.digest(), &child).expect(201);
+    let parent = index(&[child.descriptor()], &json!({}));
+    server.put_manifest("a", "multi", &parent).expect(201);
+    for (path, needed_by) in [
+        (format!("/v2/a/blobs/{layer}"), child.digest()),
+        (format!("/v2/a/manifests/{}", child.digest()), parent.digest()),
+    ] {
+        let refused = server.delete(&path).send().expect_error(405, "DENIED");
+        assert_eq!(refused.json()["errors"][0]["detail"]["parents"], json!([needed_by]));
+        server.delete(&format!("{path}?force=false")).send().expect(405);
+        server.delete(&format!("{path}?force=true")).send().expect(202);
+        server.get(&path).send().expect(404);
+    }
+    server.get("/v2/a/manifests/multi").send().expect(200);
+}
+
+#[test]
+fn a_repository_is_deleted_with_all_that_it_has() {
+    let server = Server::start();
+    // Its name ends with words that other end-points end with.
+    let name = "a/tags/v1/history";
+    let image = server.push_image(name, "v1", 1);
+    server.push_image("a", "v1", 1);
+    server.delete(&format!("/v2/_orlop/repositories/{name}")).send().expect(202);
+    server.get(&format!("/v2/{name}/manifests/v1")).send().expect_error(404, "NAME_UNKNOWN");
+    server.get(&format!("/v2/{name}/manifests/{}", image.digest())).send().expect(404);
+    server.get(&format!("/v2/{name}/tags/list")).send().expect_error(404, "NAME_UNKNOWN");
+    assert_eq!(server.get("/v2/_catalog").send().expect(200).strings("repositories"), ["a"]);
+    server.delete(&format!("/v2/_orlop/repositories/{name}")).send().expect_error(404, "NAME_UNKNOWN");
+    server.delete("/v2/_orlop/repositories/A").send().expect_error(400, "NAME_INVALID");
+    server.get("/v2/a/manifests/v1").send().expect(200);
+}
+
+#[test]
+fn deletes_of_repositories_can_be_switched_off() {
+    let server = Server::with(&[("delete.repositories", "false")]);
+    server.push_image("a", "v1", 1);
+    server.delete("/v2/_orlop/repositories/a").send().expect_error(405, "UNSUPPORTED");
+    server.get("/v2/a/manifests/v1").send().expect(200);
+}
+
+#[test]
+fn a_running_server_collects_by_itself() {
+    let settings = [("delete.undo", "0s"), ("collection.lease", "1s"), ("collection.every", "100ms")];
+    let server = Server::with(&settings);
+    let image = server.push_image("a", "v1", 1);
+    server.delete(&format!("/v2/a/manifests/{}", image.digest())).send().expect(202);
+    server.wait_for_line(&["collected", "blobs=2"]);
+    let blobs = std::fs::read_dir(server.data().join("blobs/sha256")).unwrap();
+    assert_eq!(blobs.map(|dir| std::fs::read_dir(dir.unwrap().path()).unwrap().count()).sum::<usize>(), 0);
+}
+
+#[test]
+fn files_that_nothing_names_go_after_a_start() {
+    let mut server = Server::start();
+    let kept = server.push_blob("a", b"kept");
+    server.stop();
+    let dir = server.data().join("blobs/sha256/00");
+    std::fs::create_dir_all(&dir).unwrap();
+    let orphan = dir.join(format!("00{}", "1".repeat(62)));
+    std::fs::write(&orphan, b"left over").unwrap();
+    server.run_again();
+    server.wait_for_line(&["left behind", "files=1", "bytes=9"]);
+    assert!(!orphan.exists());
+    server.get(&format!("/v2/a/blobs/{kept}")).send().expect(200);
+}

@@ -37,13 +37,25 @@ fn s1_8_each_code_has_its_occasion() {
 #[test]
 fn s1_8_too_many_uploads_are_429_with_a_time_to_come_back() {
     let server = Server::with(&[("uploads.max_open", "2")]);
-    let first = server.begin("a");
-    server.begin("a");
+    let begun = || server.patch(&server.begin("a")).body(b"x").send().expect(202).location();
+    let first = begun();
+    begun();
     let reply = server.post("/v2/a/blobs/uploads/").body(b"").send().expect_error(429, "TOOMANYREQUESTS");
     let seconds: u64 = reply.header("retry-after").parse().unwrap();
     assert!(seconds > 0);
     server.delete(&first).send().expect(204);
     server.begin("a");
+}
+
+#[test]
+fn an_upload_without_a_byte_makes_room_for_a_new_one() {
+    let server = Server::with(&[("uploads.max_open", "2")]);
+    let used = server.patch(&server.begin("a")).body(b"x").send().expect(202).location();
+    let idle = server.begin("a");
+    let new = server.begin("a");
+    server.get(&idle).send().expect_error(404, "BLOB_UPLOAD_UNKNOWN");
+    server.get(&used).send().expect(204);
+    server.get(&new).send().expect(204);
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub(super) async fn write_upload(
 ) -> Answer {
     let mut writer = resume(call, name, id).await?;
     let chunk = Chunk::of(call.headers(), body)?;
-    receive(call, name, &mut writer, chunk, body).await?;
+    receive(call, name, &mut writer, chunk, None, body).await?;
     // A client that counts its chunks goes on from the last one that was acknowledged, after a crash too.
     let size = if chunk.is_some() { writer.checkpoint().await? } else { writer.flush().await? };
     Ok(accepted(call.app, name, id, size))
@@ -87,7 +87,7 @@ pub(super) async fn commit_upload(
     let mut writer = resume(call, name, id).await?;
     if !body.is_empty() {
         let chunk = Chunk::of(call.headers(), body)?;
-        receive(call, name, &mut writer, chunk, body).await?;
+        receive(call, name, &mut writer, chunk, Some(&digest), body).await?;
     }
     writer.commit(&digest).await?;
     Ok(created(call.app, name, &digest))
@@ -123,7 +123,7 @@ async fn put_whole(
     digest: &ProvisionalDigest,
     body: &mut Incoming,
 ) -> Answer {
-    match receive(call, name, &mut writer, None, body).await {
+    match receive(call, name, &mut writer, None, Some(digest), body).await {
         Ok(()) => {
             writer.commit(digest).await?;
             Ok(created(call.app, name, digest))
@@ -185,6 +185,7 @@ async fn receive(
     name: &RepositoryName,
     writer: &mut BlobWriter,
     chunk: Option<Chunk>,
+    digest: Option<&ProvisionalDigest>,
     body: &mut Incoming,
 ) -> Result<(), ApiError> {
     let start = writer.size();
@@ -194,7 +195,7 @@ async fn receive(
         return Err(out_of_order(call.app, name, writer.id(), start, chunk.start));
     }
     if let Some(declared) = body.declared() {
-        call.app.registry.require_space(declared)?;
+        writer.require_room(declared, digest)?;
     }
     let mut received = 0;
     while let Some(bytes) = body.next().await? {
