@@ -4,16 +4,17 @@
 //! disk that got space back). So whoever meets such an error reopens the file; what was committed is all there.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Builder, Database, ReadableDatabase, WriteTransaction};
 
 use super::backend::{FileBackend, Overlay};
 use super::cache::{Caches, Ticket};
-use super::{Error, OpenError, Options, ReadTx};
-use crate::fsio::{Access, Disk};
+use super::changed_rows::ChangedRows;
+use super::{CompactError, Error, OpenError, Options, ReadTx};
+use crate::fsio::{Access, Disk, DiskFile};
 use crate::telemetry::StorageMetrics;
 
 /// The one database of a data directory.
@@ -25,10 +26,13 @@ pub(super) struct DatabaseSlot {
     metrics: StorageMetrics,
     /// Rows of the open handle.
     caches: Arc<Caches>,
+    changed_rows: Arc<ChangedRows>,
     /// Readers hold the lock for the length of one closure, the writer for one batch, a reopening alone.
     handle: RwLock<Handle>,
     /// Counts openings, so that of many who meet a broken handle one reopens it.
     opened: AtomicU64,
+    /// The file has been renamed and its directory not synced: nothing may be written to it before that.
+    is_name_unsynced: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -53,7 +57,37 @@ impl DatabaseSlot {
         let database = open_file(disk.as_ref(), &path, options)?;
         let handle = RwLock::new(Handle::Open(database));
         let caches = Arc::new(Caches::new(options.cache, metrics.clone()));
-        Ok(DatabaseSlot { disk, path, options, metrics, caches, handle, opened: AtomicU64::new(0) })
+        Ok(DatabaseSlot {
+            disk,
+            path,
+            options,
+            metrics,
+            caches,
+            changed_rows: Arc::default(),
+            handle,
+            opened: AtomicU64::new(0),
+            is_name_unsynced: AtomicBool::new(false),
+        })
+    }
+
+    /// Where the file lies.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The disk that it lies on.
+    pub(super) fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
+    }
+
+    /// How the database is run.
+    pub(super) fn options(&self) -> Options {
+        self.options
+    }
+
+    /// The rows that writes change, while somebody records them.
+    pub(super) fn changed_rows(&self) -> &Arc<ChangedRows> {
+        &self.changed_rows
     }
 
     /// The rows that look-ups have met.
@@ -128,9 +162,17 @@ impl DatabaseSlot {
         self.opened.fetch_add(1, Ordering::AcqRel);
         // A commit that failed may be there after all.
         self.caches.clear();
+        self.fill(&mut handle)?;
+        if matches!(*handle, Handle::Open(_)) {
+            tracing::warn!(path = %self.path.display(), "reopened the metadata after a disk error");
+        }
+        Ok(())
+    }
+
+    /// Opens the file for an empty slot, for reading only where nothing else is possible.
+    fn fill(&self, handle: &mut Handle) -> Result<(), Error> {
         let error = match self.open_again(Access::Write) {
             Ok(database) => {
-                tracing::warn!(path = %self.path.display(), "reopened the metadata after a disk error");
                 *handle = Handle::Open(database);
                 return Ok(());
             }
@@ -146,8 +188,33 @@ impl DatabaseSlot {
         Err(error)
     }
 
+    /// Puts the closed database file `fresh`, which has the same rows, in the place of the present one. The caller keeps
+    /// the writer from writing. Readers that are under way are waited for, and later ones wait. Returns the former file,
+    /// whose end may take long: the file system frees its blocks when it is closed.
+    pub(super) fn replace(&self, fresh: &Path) -> Result<Option<Box<dyn DiskFile>>, CompactError> {
+        let former = self.disk.open(&self.path, Access::Read)?;
+        let mut handle = self.handle.write().unwrap_or_else(PoisonError::into_inner);
+        handle.writable()?;
+        // The old handle goes first: what it writes on its way out must not meet the new file.
+        *handle = Handle::Broken(Error::Storage("the metadata is being replaced".into()));
+        self.opened.fetch_add(1, Ordering::AcqRel);
+        // A rename that fails may have happened; whichever file it is has all rows, once its name is durable.
+        self.is_name_unsynced.store(true, Ordering::Release);
+        let renamed = self.disk.rename(fresh, &self.path);
+        // The rows are the same, so that those in the cache stay.
+        self.fill(&mut handle)?;
+        renamed?;
+        handle.writable()?;
+        Ok(former)
+    }
+
     fn open_again(&self, access: Access) -> Result<Database, Error> {
         let broken = |error: &dyn std::fmt::Display| Error::Storage(error.to_string().into());
+        if access == Access::Write && self.is_name_unsynced.load(Ordering::Acquire) {
+            let directory = self.path.parent().unwrap_or(Path::new("/"));
+            self.disk.sync_dir(directory).map_err(|error| broken(&error))?;
+            self.is_name_unsynced.store(false, Ordering::Release);
+        }
         let file = self.disk.open(&self.path, access).map_err(|error| broken(&error))?;
         let file = file.ok_or_else(|| broken(&"the metadata file is not there"))?;
         let mut builder = Builder::new();
@@ -204,11 +271,7 @@ impl Handle {
 }
 
 /// Opens the file at `path`, which must exist; an empty file becomes an empty database.
-pub(super) fn open_file(
-    disk: &dyn Disk,
-    path: &std::path::Path,
-    options: Options,
-) -> Result<Database, OpenError> {
+pub(super) fn open_file(disk: &dyn Disk, path: &Path, options: Options) -> Result<Database, OpenError> {
     let refused = |reason: String| OpenError::Database { path: path.display().to_string(), reason };
     let file = disk.open(path, Access::Write)?.ok_or_else(|| refused("it is not there".into()))?;
     Builder::new()

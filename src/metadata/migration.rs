@@ -53,8 +53,8 @@ fn bring_to(
     options: Options,
 ) -> Result<(), OpenError> {
     let newest = migrations.last().map_or(0, |migration| migration.number);
-    let fresh = with_suffix(path, ".new");
-    // Left by a crash during the very first start.
+    let fresh = fresh_path(path);
+    // Left by a crash during the very first start, or during a compaction.
     disk.remove(&fresh)?;
     if disk.len(path)?.is_none() {
         drop(disk.create(&fresh)?);
@@ -119,6 +119,11 @@ fn sync_directory_of(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
         disk.sync_dir(directory)?;
     }
     Ok(())
+}
+
+/// Where a database is filled before it gets its name.
+pub(super) fn fresh_path(path: &Path) -> PathBuf {
+    with_suffix(path, ".new")
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

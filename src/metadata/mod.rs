@@ -11,7 +11,9 @@
 
 mod backend;
 mod cache;
+mod changed_rows;
 mod codec;
+mod compact;
 mod database;
 mod error;
 mod key;
@@ -33,11 +35,13 @@ pub mod sizes;
 pub mod tags;
 pub mod uploads;
 
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use cache::CacheOptions;
+pub use compact::{CompactError, CompactProgress, CompactReport};
 pub use error::{Error, OpenError};
 pub use migration::SCHEMA;
 pub use table::Table;
@@ -48,7 +52,7 @@ use tokio::sync::oneshot;
 use crate::fsio::{Disk, FileError};
 use crate::telemetry::StorageMetrics;
 use database::DatabaseSlot;
-use writer::Writer;
+use writer::{Hold, Writer};
 
 /// The name of the database file in the data directory.
 pub const FILE_NAME: &str = "metadata.redb";
@@ -141,6 +145,28 @@ impl Metadata {
     /// meanwhile.
     pub fn damage(&self) -> Result<Option<String>, Error> {
         self.slot.damage()
+    }
+
+    /// Copies every row into a fresh file, which has no free space in it, and goes on with that one.
+    ///
+    /// Reads and writes go on meanwhile; writes wait at the end, for as long as the last changed rows take. On any error,
+    /// and after a crash, the former file is there as it was. At least `keep_free_bytes` are left free on the disk.
+    /// `progress` hears of each step and may stop. Blocks.
+    pub fn compact(
+        &self,
+        keep_free_bytes: u64,
+        progress: &mut dyn FnMut(CompactProgress) -> ControlFlow<()>,
+    ) -> Result<CompactReport, CompactError> {
+        compact::compact(self, keep_free_bytes, progress)
+    }
+
+    /// Halts the writer thread between two transactions, after what waits, until the answer is dropped. Blocks.
+    fn hold_writer(&self) -> Result<Hold, Error> {
+        let writer = self.writer.read().unwrap_or_else(PoisonError::into_inner);
+        let hold = writer.as_ref().ok_or(Error::Closed)?.hold();
+        // Whoever closes the metadata doesn't wait for the halt.
+        drop(writer);
+        hold().ok_or(Error::Closed)
     }
 
     /// Runs `write` in the writer thread and returns what it returned after the commit that makes it durable.

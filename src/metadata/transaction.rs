@@ -7,6 +7,7 @@ use bytes::Bytes;
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::cache::{Caches, Change, Ticket};
+use super::changed_rows::Changes;
 use super::{Error, Table};
 
 /// Whether a scan goes on.
@@ -235,31 +236,48 @@ pub struct WriteTx<'t> {
     /// How many rows were written: tells whether a failed closure left something behind.
     writes: Cell<u64>,
     caches: &'t Arc<Caches>,
-    /// The cached rows that were written; they come back when these are dropped.
-    changes: RefCell<Vec<Change>>,
+    /// What is to hear of the transaction's end.
+    written: RefCell<Written>,
+}
+
+/// The rows that a transaction has written, for those who want to know; to be dropped when it has ended.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// The cached ones; they come back when these are dropped.
+    cached: Vec<Change>,
+    /// All of them, where somebody records.
+    recorded: Option<Changes>,
 }
 
 impl<'t> WriteTx<'t> {
-    pub(super) fn new(transaction: &'t WriteTransaction, caches: &'t Arc<Caches>) -> WriteTx<'t> {
+    pub(super) fn new(
+        transaction: &'t WriteTransaction,
+        caches: &'t Arc<Caches>,
+        recorded: Option<Changes>,
+    ) -> WriteTx<'t> {
         WriteTx {
             transaction,
             tables: RefCell::new([const { None }; Table::ALL.len()]),
             writes: Cell::new(0),
             caches,
-            changes: RefCell::default(),
+            written: RefCell::new(Written { cached: Vec::new(), recorded }),
         }
     }
 
     /// Ends the closures' part. What is returned keeps the written rows out of the cache, and is to be dropped when the
     /// commit or the abort has happened.
-    pub(super) fn finish(self) -> Vec<Change> {
-        self.changes.into_inner()
+    pub(super) fn finish(self) -> Written {
+        self.written.into_inner()
     }
 
     /// Takes a row out of the cache, before it is written, until the transaction has ended.
     fn note_change(&self, table: Table, key: &[u8]) {
         self.writes.set(self.writes.get() + 1);
-        self.changes.borrow_mut().extend(self.caches.change(table, key));
+        let mut written = self.written.borrow_mut();
+        written.cached.extend(self.caches.change(table, key));
+        if let Some(recorded) = &mut written.recorded {
+            recorded.note(table, key);
+        }
     }
 
     /// Rows inserted and removed so far.

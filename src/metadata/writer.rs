@@ -13,7 +13,6 @@ use std::thread::JoinHandle;
 use redb::WriteTransaction;
 use tokio::sync::oneshot;
 
-use super::cache::Caches;
 use super::database::DatabaseSlot;
 use super::{Error, WriteTx};
 use crate::clock;
@@ -80,10 +79,24 @@ where
     }
 }
 
+/// What the thread is handed, in the order in which it is done.
+enum Task {
+    /// A write, which shares its commit with those that wait beside it.
+    Write(Box<dyn Job>),
+    /// A halt between two transactions: it says so, and goes on when the other side is dropped.
+    Hold { held: Sender<()>, until_dropped: Receiver<()> },
+}
+
+/// The writer thread waits, with no transaction open, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Hold {
+    _release: Sender<()>,
+}
+
 /// The writer thread; it ends when this is dropped, after the writes that wait.
 #[derive(Debug)]
 pub(super) struct Writer {
-    jobs: Option<Sender<Box<dyn Job>>>,
+    tasks: Option<Sender<Task>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -96,11 +109,11 @@ impl std::fmt::Debug for dyn Job {
 impl Writer {
     /// Starts the thread.
     pub(super) fn start(slot: Arc<DatabaseSlot>, metrics: StorageMetrics) -> std::io::Result<Writer> {
-        let (jobs, waiting) = channel();
+        let (tasks, waiting) = channel();
         let thread = std::thread::Builder::new()
             .name("metadata-writer".into())
             .spawn(move || run(&slot, &metrics, &waiting))?;
-        Ok(Writer { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Writer { tasks: Some(tasks), thread: Some(thread) })
     }
 
     /// Hands a closure to the thread. The answer comes after the commit that makes it durable.
@@ -111,17 +124,28 @@ impl Writer {
         F: FnMut(&WriteTx<'_>) -> Result<T, E> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        if let Some(jobs) = &self.jobs {
+        if let Some(tasks) = &self.tasks {
             // A failed send drops the job and with it the reply, which the receiver reports as closed.
-            let _ = jobs.send(Box::new(Write { closure, result: None, reply }));
+            let _ = tasks.send(Task::Write(Box::new(Write { closure, result: None, reply })));
         }
         answer
+    }
+
+    /// Asks the thread to halt when it has done what waits. What is received is the halt; nothing where it has ended.
+    pub(super) fn hold(&self) -> impl FnOnce() -> Option<Hold> + use<> {
+        let (held, is_held) = channel();
+        let (release, until_dropped) = channel();
+        if let Some(tasks) = &self.tasks {
+            // A failed send drops both sides, which the receiver below sees.
+            let _ = tasks.send(Task::Hold { held, until_dropped });
+        }
+        move || is_held.recv().ok().map(|()| Hold { _release: release })
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        drop(self.jobs.take());
+        drop(self.tasks.take());
         let Some(thread) = self.thread.take() else { return };
         // The last handle on the metadata may have been in a closure whose asker had gone.
         if thread.thread().id() != std::thread::current().id() {
@@ -131,11 +155,26 @@ impl Drop for Writer {
     }
 }
 
-fn run(slot: &DatabaseSlot, metrics: &StorageMetrics, waiting: &Receiver<Box<dyn Job>>) {
+fn run(slot: &DatabaseSlot, metrics: &StorageMetrics, waiting: &Receiver<Task>) {
     while let Ok(first) = waiting.recv() {
-        let mut batch = vec![first];
-        batch.extend(waiting.try_iter().take(MAX_BATCH - 1));
+        let mut batch = Vec::new();
+        let mut hold = None;
+        for task in std::iter::once(first).chain(waiting.try_iter()) {
+            match task {
+                Task::Write(job) => batch.push(job),
+                Task::Hold { held, until_dropped } => hold = Some((held, until_dropped)),
+            }
+            if hold.is_some() || batch.len() == MAX_BATCH {
+                break;
+            }
+        }
         commit_batch(slot, metrics, batch);
+        if let Some((held, until_dropped)) = hold
+            && held.send(()).is_ok()
+        {
+            // Nothing is ever sent: it ends when the other side goes.
+            let _ = until_dropped.recv();
+        }
     }
 }
 
@@ -148,7 +187,7 @@ fn commit_batch(slot: &DatabaseSlot, metrics: &StorageMetrics, mut batch: Vec<Bo
         let began = clock::monotonic();
         let outcome = slot.write(|transaction| {
             ran = true;
-            run_batch(transaction, slot.caches(), &mut batch)
+            run_batch(transaction, slot, &mut batch)
         });
         match outcome {
             Ok(Outcome::Committed { wrote }) => {
@@ -186,10 +225,10 @@ enum Outcome {
 
 fn run_batch(
     transaction: WriteTransaction,
-    caches: &Arc<Caches>,
+    slot: &DatabaseSlot,
     batch: &mut [Box<dyn Job>],
 ) -> Result<Outcome, Error> {
-    let tx = WriteTx::new(&transaction, caches);
+    let tx = WriteTx::new(&transaction, slot.caches(), slot.changed_rows().of_transaction());
     for (place, job) in batch.iter_mut().enumerate() {
         let before = tx.writes();
         match job.run(&tx) {
@@ -204,13 +243,13 @@ fn run_batch(
     }
     let wrote = tx.writes() > 0;
     // Dropped when the commit has happened, or has failed, and before any answer leaves.
-    let changes = tx.finish();
+    let written = tx.finish();
     if wrote {
         transaction.commit().map_err(Error::from_redb)?;
     } else {
         transaction.abort().map_err(Error::from_redb)?;
     }
-    drop(changes);
+    drop(written);
     Ok(Outcome::Committed { wrote })
 }
 

@@ -74,6 +74,7 @@ pub use verify::{Depth, VerifyReport};
 pub use crate::metadata::events::{
     Action, EventRecord as Event, EventReference, EventRequest, EventTarget, TargetKind,
 };
+pub use crate::metadata::{CompactError, CompactProgress, CompactReport};
 
 use crate::blobs::BlobStore;
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -361,6 +362,18 @@ impl Registry {
     /// What the registry holds. Blocks.
     pub fn status(&self) -> Result<StoreStatus, Error> {
         status::status(&self.0)
+    }
+
+    /// Copies the metadata into a fresh file without free space in it, and goes on with that one; pushes and pulls go on
+    /// meanwhile. Nothing is lost and nothing changes where it fails. `progress` hears of each step and may stop. Blocks.
+    pub fn compact(
+        &self,
+        mut progress: impl FnMut(CompactProgress) -> ControlFlow<()>,
+    ) -> Result<CompactReport, CompactError> {
+        let report = self.0.metadata.compact(self.0.policy.free_floor_bytes, &mut progress)?;
+        let CompactReport { rows, before_bytes, after_bytes, took, held, .. } = report;
+        tracing::info!(rows, before_bytes, after_bytes, ?took, ?held, "compacted the metadata");
+        Ok(report)
     }
 
     /// Checks that rows, references and files agree. Blocks, and reads everything: with [`Depth::Full`] every byte. Nobody
