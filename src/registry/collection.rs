@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::manifest_service::remove;
+use super::revision::remove;
 use super::sessions::blocking;
 use super::{Error, Inner};
 use crate::blobs::DigestGuard;

@@ -1,22 +1,18 @@
 //! Manifests of a repository: the revision service.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::deletion::{self, Deleted, Force};
-use super::quota::{self, Addition};
 use super::repository::Scope;
+use super::revision::{Push, remove};
 use super::signatures::{self, TakenApart};
-use super::tag_service::point;
-use super::{Actor, Error, Inner, ManifestDescriptor, Page, Scroll, events, referrer_service};
+use super::{Actor, Error, ManifestDescriptor, Page, Scroll, events};
 use crate::clock::Timestamp;
 use crate::metadata::events::{Action, EventTarget, TargetKind};
-use crate::metadata::manifests::{self, ManifestRecord, Reference as Named};
+use crate::metadata::manifests::{self, ManifestRecord};
 use crate::metadata::repositories::{self, RepositoryId};
-use crate::metadata::{self, Read, WriteTx, blobs, tags};
-use crate::oci::schema1::Signature;
-use crate::oci::{ChildRole, Digest, DigestAlgorithm, Manifest, ManifestKind, MediaType, Reference, Tag};
+use crate::metadata::{self, Read, blobs, tags};
+use crate::oci::{Digest, DigestAlgorithm, Manifest, MediaType, Reference, Tag};
 
 /// How many revisions a scroll reads at a time.
 const SCROLLED: usize = 1_000;
@@ -24,9 +20,6 @@ const SCROLLED: usize = 1_000;
 /// Once a page of revisions has put together so many bytes of signed manifests, it ends: nobody waits for all the signatures
 /// of a thousand manifests.
 const MERGED_AT_ONCE: usize = 1 << 20;
-
-/// How many absent children an error names at most; clients read no more of an answer than some kilobytes.
-const MISSING_NAMED: usize = 100;
 
 /// A manifest to push.
 #[derive(Debug, Clone)]
@@ -279,180 +272,6 @@ impl ManifestService {
     }
 }
 
-/// Removes a revision that no tag points to: its rows, and what it says of others, which may go after a lease where
-/// nothing else names them.
-pub(super) fn remove(
-    tx: &WriteTx<'_>,
-    inner: &Inner,
-    now: Timestamp,
-    id: RepositoryId,
-    canonical: &Digest,
-) -> Result<(), Error> {
-    let Some(record) = manifests::get(tx, id, canonical)? else { return Ok(()) };
-    let children = forget_references(tx, id, canonical, &record)?;
-    crate::metadata::signatures::remove_all(tx, id, canonical)?;
-    manifests::remove(tx, id, canonical)?;
-    let due = inner.lease_end(now);
-    for child in &children {
-        blobs::settle_link(tx, id, child, due)?;
-        manifests::settle(tx, id, child, now.millis(), due)?;
-    }
-    Ok(())
-}
-
-/// A checked push, ready for its transaction.
-struct Push {
-    record: ManifestRecord,
-    payload: Bytes,
-    signatures: Arc<[Signature]>,
-    manifest: Manifest,
-    digest: Digest,
-    canonical: Digest,
-    tags: Vec<Tag>,
-}
-
-impl Push {
-    fn apply(&self, tx: &WriteTx<'_>, scope: &Scope) -> Result<(), Error> {
-        let kind = self.index_names();
-        let children = self.known_children(tx, scope, kind)?;
-        let known = repositories::id_of(tx, &scope.name)?;
-        for tag in &self.tags {
-            let former = known.map(|id| tags::get(tx, id, tag)).transpose()?.flatten().map(|tag| tag.digest);
-            let immutable = &scope.inner.policy.immutable;
-            immutable.require_mutable(&scope.name, tag, former.as_ref(), Some(&self.canonical))?;
-        }
-        let former = match known {
-            Some(id) => manifests::get(tx, id, &self.canonical)?,
-            None => None,
-        };
-        let to_store = if manifests::has_payload(tx, &self.canonical)? { 0 } else { self.record.size };
-        let to_repository = if former.is_some() { 0 } else { self.record.size };
-        quota::require(tx, &scope.inner, &scope.name, known, Addition { to_repository, to_store })?;
-        let limit = scope.inner.policy.max_manifest_bytes;
-        let signed = MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED;
-        let has_signatures = former.as_ref().is_some_and(|former| former.media_type == signed);
-        let known = known.filter(|_| has_signatures);
-        let merge = signatures::merge(tx, known, &self.canonical, &self.payload, &self.signatures, limit)?;
-        // Everything is checked; from here on rows are written.
-        let now = Timestamp::from_millis(self.record.pushed_at);
-        let id = repositories::ensure(tx, &scope.name, now, &self.record.actor)?;
-        let mut record = self.record.clone();
-        let mut unnamed = Vec::new();
-        if merge.is_signed() {
-            // Whoever pushes the payload alone takes no signature away.
-            record.media_type = signed;
-        }
-        if let Some(former) = former {
-            if former.media_type != record.media_type {
-                // The same bytes under another type may name other things.
-                unnamed = forget_references(tx, id, &self.canonical, &former)?;
-            }
-            record.pushed_as = former.pushed_as;
-        }
-        manifests::insert(tx, id, &self.canonical, &record, &self.payload)?;
-        merge.write(tx, id, &self.canonical, record.pushed_at, &record.actor)?;
-        blobs::insert_alias(tx, blobs::Alias::Digest(self.digest), &self.canonical)?;
-        for (child, kind) in &children {
-            manifests::insert_reference(tx, id, child, &self.canonical, *kind)?;
-        }
-        let due = scope.inner.lease_end(now);
-        for child in children.iter().map(|(child, _)| child).chain(&unnamed) {
-            blobs::settle_link(tx, id, child, due)?;
-            manifests::settle(tx, id, child, now.millis(), due)?;
-        }
-        if let Some(subject) = &record.subject {
-            let referrer = referrer_service::render(&record, &self.manifest);
-            manifests::insert_referrer(tx, id, subject, &self.canonical, &referrer)?;
-        }
-        for tag in &self.tags {
-            let record = tags::TagRecord {
-                digest: self.canonical,
-                named: self.digest,
-                updated_at: record.pushed_at,
-                actor: record.actor.clone(),
-            };
-            point(tx, scope, id, tag, &record)?;
-        }
-        if self.tags.is_empty() {
-            manifests::settle(tx, id, &self.canonical, now.millis(), due)?;
-            manifests::postpone(tx, id, &self.canonical, due)?;
-        }
-        self.tell(tx, scope, now)?;
-        Ok(())
-    }
-
-    /// Tells of the push: once for each tag, and once without where there is none.
-    fn tell(&self, tx: &WriteTx<'_>, scope: &Scope, now: Timestamp) -> Result<(), metadata::Error> {
-        let tags = if self.tags.is_empty() { vec![None] } else { self.tags.iter().map(Some).collect() };
-        for tag in tags {
-            let record = &self.record;
-            let target = events::manifest(&scope.name, self.digest, &record.media_type, record.size, tag);
-            let references = if scope.inner.events.options.references {
-                events::references(&self.manifest)
-            } else {
-                Vec::new()
-            };
-            scope.tell(tx, now, Action::Push, EventTarget { references, ..target })?;
-        }
-        Ok(())
-    }
-
-    /// How the manifest names others. A list of referrers, which a client keeps as an index under a tag for its subject,
-    /// needs none of them: referrers come and go without it.
-    fn index_names(&self) -> Named {
-        let is_list = self.manifest.kind == ManifestKind::Index
-            && !self.tags.is_empty()
-            && self.tags.iter().all(Tag::lists_referrers);
-        if is_list { Named::Lists } else { Named::Needs }
-    }
-
-    /// The digests of the children, canonical where known, and how they are named; an error where one must be there and
-    /// isn't.
-    fn known_children(
-        &self,
-        tx: &WriteTx<'_>,
-        scope: &Scope,
-        kind: Named,
-    ) -> Result<Vec<(Digest, Named)>, Error> {
-        let repository = repositories::id_of(tx, &scope.name)?;
-        let mut children = Vec::with_capacity(self.manifest.children.len());
-        let mut missing = Vec::new();
-        for child in &self.manifest.children {
-            let named = child.descriptor.digest;
-            let canonical = blobs::canonical(tx, &named)?;
-            let present = match (canonical, repository) {
-                (Some(canonical), Some(id)) => match child.role {
-                    ChildRole::Config | ChildRole::Layer => has_blob(tx, id, &canonical)?,
-                    // BuildKit's cache indexes name blobs where others name manifests.
-                    ChildRole::Manifest => {
-                        manifests::exists(tx, id, &canonical)? || has_blob(tx, id, &canonical)?
-                    }
-                },
-                (None, _) | (_, None) => false,
-            };
-            let may_miss = match child.role {
-                ChildRole::Config | ChildRole::Layer => !child.is_distributable(),
-                ChildRole::Manifest => kind == Named::Lists || scope.inner.policy.allow_sparse_indexes,
-            };
-            if !present && !may_miss && missing.len() < MISSING_NAMED && !missing.contains(&named) {
-                missing.push(named);
-            }
-            let kind = if child.role == ChildRole::Manifest { kind } else { Named::Needs };
-            children.push((canonical.unwrap_or(named), kind));
-        }
-        if missing.is_empty() {
-            return Ok(children);
-        }
-        deletion::require_not_renamed(tx, &scope.name, Timestamp::from_millis(0))?;
-        Err(Error::ManifestReferencesUnknown(missing))
-    }
-}
-
-/// Whether the repository has the blob, and its bytes are sound.
-fn has_blob(tx: &impl Read, id: RepositoryId, canonical: &Digest) -> Result<bool, metadata::Error> {
-    Ok(blobs::link(tx, id, canonical)?.is_some() && blobs::get(tx, canonical)?.is_some())
-}
-
 /// The manifest under a reference, with its bytes if they had to be put together from its signatures.
 fn resolve(
     tx: &impl Read,
@@ -496,71 +315,6 @@ fn describe(
         signatures: merged.as_ref().map(|merged| merged.signatures),
     };
     Ok((descriptor, merged.map(|merged| merged.document)))
-}
-
-/// Takes back what a stored manifest says of other content, and returns the canonical digests of what it named.
-fn forget_references(
-    tx: &WriteTx<'_>,
-    id: RepositoryId,
-    canonical: &Digest,
-    record: &ManifestRecord,
-) -> Result<Vec<Digest>, Error> {
-    let stored = manifests::payload(tx, canonical, |bytes| Manifest::parse(&record.media_type, bytes))?
-        .ok_or_else(|| missing_payload(canonical))??;
-    let mut children = Vec::with_capacity(stored.children.len());
-    for child in &stored.children {
-        let named = child.descriptor.digest;
-        manifests::remove_reference(tx, id, &named, canonical)?;
-        if let Some(child) = blobs::canonical(tx, &named)? {
-            manifests::remove_reference(tx, id, &child, canonical)?;
-            children.push(child);
-        }
-    }
-    if let Some(subject) = &record.subject {
-        manifests::remove_referrer(tx, id, subject, canonical)?;
-    }
-    Ok(children)
-}
-
-/// Sees to it that an index needs what it lists, before a tag makes it more than a list of referrers. Everything that it
-/// lists must be there then, unless sparse indexes are allowed.
-pub(super) fn require_listed(
-    tx: &WriteTx<'_>,
-    scope: &Scope,
-    id: RepositoryId,
-    canonical: &Digest,
-) -> Result<(), Error> {
-    let record = manifests::get(tx, id, canonical)?.ok_or(Error::ManifestUnknown)?;
-    if ManifestKind::of(&record.media_type) != ManifestKind::Index {
-        return Ok(());
-    }
-    let parsed = manifests::payload(tx, canonical, |bytes| Manifest::parse(&record.media_type, bytes))?
-        .ok_or_else(|| missing_payload(canonical))??;
-    let (mut listed, mut missing) = (Vec::new(), Vec::new());
-    for child in &parsed.children {
-        let named = child.descriptor.digest;
-        let known = blobs::canonical(tx, &named)?;
-        for name in [Some(named), known].into_iter().flatten() {
-            if manifests::reference(tx, id, &name, canonical)? != Some(Named::Lists) {
-                continue;
-            }
-            if !manifests::exists(tx, id, &name)? && blobs::link(tx, id, &name)?.is_none() {
-                missing.push(named);
-            }
-            listed.push(name);
-        }
-    }
-    if !missing.is_empty() && !scope.inner.policy.allow_sparse_indexes {
-        return Err(Error::ManifestReferencesUnknown(missing));
-    }
-    let now = scope.inner.clock.now();
-    let due = scope.inner.lease_end(now);
-    for name in &listed {
-        manifests::insert_reference(tx, id, name, canonical, Named::Needs)?;
-        blobs::settle_link(tx, id, name, due)?;
-        manifests::settle(tx, id, name, now.millis(), due)?;
-    }
-    Ok(())
 }
 
 pub(super) fn missing_payload(digest: &Digest) -> metadata::Error {

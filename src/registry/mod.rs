@@ -26,6 +26,7 @@ mod publishing;
 mod quota;
 mod referrer_service;
 mod repository;
+mod revision;
 mod scroll;
 mod scrub;
 mod sessions;

@@ -2,8 +2,8 @@
 
 use super::ManifestDescriptor;
 use super::deletion::{self, Deleted};
-use super::manifest_service::require_listed;
 use super::repository::Scope;
+use super::revision::require_listed;
 use super::{Actor, Error, Page, Scroll, events};
 use crate::clock::Timestamp;
 use crate::metadata::events::{Action, TargetKind};

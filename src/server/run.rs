@@ -296,7 +296,7 @@ async fn collect(registry: Registry, every: Duration) {
         Ok((0, _)) => {}
         Ok((files, bytes)) => tracing::info!(files, bytes, "removed files that a crash had left behind"),
         Err(error) => {
-            tracing::warn!(%error, "files that a crash may have left behind stay until the next start")
+            tracing::warn!(%error, "files that a crash may have left behind stay until the next start");
         }
     }
     let mut interval = tokio::time::interval(every);
