@@ -13,7 +13,7 @@ use orlop::clock::{Clock as _, ManualClock, SystemClock, Timestamp, monotonic};
 use orlop::oci::schema1::{Signature, SignedManifest, SignedManifestError, TrustRoots};
 use orlop::oci::{Digest, DigestAlgorithm, MediaType, Reference, RepositoryName};
 use orlop::registry::{
-    Actor, Depth, Error, ManifestPut, ManifestService, Options, Registry, Repository, Verified,
+    Actor, DeletedName, Depth, Error, ManifestPut, ManifestService, Options, Registry, Repository, Verified,
 };
 use tempfile::TempDir;
 
@@ -241,6 +241,50 @@ async fn a_deleted_manifest_takes_its_signatures_along() {
     assert_eq!(key_ids(&store.pull()), sorted(&[&two]));
     store.repository().manifests().delete(&digest).await.unwrap().unwrap();
     assert!(store.repository().blobs().delete(&sha256(LAYER)).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undone_deletion_brings_its_signatures_back_to_those_that_came_meanwhile() {
+    let store = Store::open().await;
+    let [one, two, three] = [(); 3].map(|()| Signer::generate());
+    let digest = store.push(&signed(&[&one, &two], TIME), "1").await.unwrap();
+    let (document, etag) = (store.pull(), store.etag());
+    let repository = store.repository();
+    let listed = || repository.signatures().get(&digest).unwrap().unwrap();
+    let (first, actor) = (listed(), Actor::anonymous());
+    let undo = async || {
+        let name = DeletedName::Digest(digest);
+        repository.deletions().undelete(&name, &actor).await.unwrap();
+    };
+    let delete = async || repository.manifests().delete(&digest).await.unwrap().unwrap();
+    delete().await;
+    undo().await;
+    assert_eq!((store.pull(), store.etag(), listed()), (document.clone(), etag, first.clone()));
+
+    // Meanwhile somebody has pushed the payload alone.
+    delete().await;
+    store.push_as(MediaType::DOCKER_MANIFEST_SCHEMA1, &payload(), "1").await.unwrap();
+    undo().await;
+    assert_eq!((store.pull(), listed()), (document.clone(), first));
+
+    // Meanwhile others have signed, and one of the former signers again.
+    delete().await;
+    store.push(&signed(&[&three, &one], LATER), "1").await.unwrap();
+    let newer = listed();
+    undo().await;
+    assert_eq!(key_ids(&store.pull()), sorted(&[&one, &two, &three]));
+    assert!(newer.iter().all(|signature| listed().contains(signature)), "what is there stays as it is");
+
+    // Meanwhile somebody has signed in another form, that the former signatures can't be served with.
+    delete().await;
+    let whole = payload();
+    let body = whole.strip_suffix(b"}").unwrap();
+    let protected = format!(r#"{{"formatLength":{},"formatTail":"fQ"}}"#, body.len());
+    let block = three.sign_protected(&payload(), &protected);
+    let other = [body, b", \"signatures\": [", block.as_bytes(), b"]}"].concat();
+    store.push(&other, "1").await.unwrap();
+    undo().await;
+    assert_eq!(key_ids(&store.pull()), sorted(&[&three]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -480,7 +480,10 @@ fn bring_back(
     }
     let links = blobs::list_links(tx, deletion, None, usize::MAX)?;
     let revisions = manifests::list(tx, deletion, None, usize::MAX)?;
+    let limit = scope.inner.policy.max_manifest_bytes;
     for (digest, _) in &revisions {
+        // Who has pushed it again meanwhile may have signed it too.
+        super::signatures::unite(tx, deletion, id, digest, limit)?;
         copy_image(tx, &scope.inner, now, deletion, id, digest)?;
     }
     for (digest, _) in &links {

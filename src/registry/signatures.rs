@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::sessions::blocking;
 use super::{Error, Inner, ManifestPut};
+use crate::metadata::manifests::ManifestRecord;
 use crate::metadata::repositories::RepositoryId;
 use crate::metadata::signatures::{self, SignatureRecord};
 use crate::metadata::{self, Read, Scan, Table, WriteTx, manifests};
@@ -199,6 +200,45 @@ impl Merge {
         }
         Ok(())
     }
+}
+
+/// Adds the signatures that `from` has of a manifest to those of the same manifest in `to`, which keeps its own as they are,
+/// and all as they are where they can't be served together.
+pub(super) fn unite(
+    tx: &WriteTx<'_>,
+    from: RepositoryId,
+    to: RepositoryId,
+    manifest: &Digest,
+    limit: usize,
+) -> Result<(), Error> {
+    let Some(record) = manifests::get(tx, to, manifest)? else { return Ok(()) };
+    let Some(payload) = manifests::payload_bytes(tx, manifest)? else { return Ok(()) };
+    if ManifestKind::of(&record.media_type) != ManifestKind::Schema1 {
+        return Ok(());
+    }
+    let collect = || {
+        let own = stored_set(tx, to, manifest)?;
+        let mut others = stored(tx, from, manifest)?;
+        others.retain(|StoredSignature { signature, .. }| {
+            own.get(signature.key_id(), signature.algorithm()).is_none()
+        });
+        let incoming: Vec<Signature> = others.iter().map(|other| other.signature.clone()).collect();
+        merge(tx, Some(to), manifest, &payload, &incoming, limit)?;
+        Ok(others)
+    };
+    let others = match collect() {
+        Err(Error::SignedManifest(_) | Error::Metadata(metadata::Error::Damaged { .. })) => return Ok(()),
+        others => others?,
+    };
+    let media_type = MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED;
+    if !others.is_empty() && record.media_type != media_type {
+        manifests::insert(tx, to, manifest, &ManifestRecord { media_type, ..record }, &payload)?;
+    }
+    for StoredSignature { signature, record } in others {
+        let (key_id, algorithm) = (signature.key_id().to_string(), signature.algorithm().as_str());
+        signatures::put(tx, to, manifest, &key_id, algorithm, &record)?;
+    }
+    Ok(())
 }
 
 fn damaged(manifest: &Digest, reason: &dyn Display) -> metadata::Error {
