@@ -366,6 +366,29 @@ async fn an_event_tells_of_the_request_and_of_what_a_manifest_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_lists_some_of_what_a_manifest_names_however_much_that_is() {
+    let dir = TempDir::new().unwrap();
+    let mut options = options(&dir, vec![listener("a")]);
+    options.events.references = true;
+    options.policy.allow_sparse_indexes = true;
+    let registry = Registry::open(options).unwrap();
+    let children: Vec<String> = (0..300_u32)
+        .map(|number| {
+            let digest = sha256(&number.to_be_bytes());
+            format!(r#"{{"mediaType":"{}","digest":"{digest}","size":2}}"#, MediaType::OCI_IMAGE_MANIFEST)
+        })
+        .collect();
+    let mut index = put("", "1", &[]);
+    index.media_type = MediaType::OCI_IMAGE_INDEX;
+    index.payload = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, children.join(",")).into();
+    repository(&registry, "one").manifests().put(index).await.unwrap();
+    let events = all(&registry);
+    let references = &events[0].target.references;
+    assert_eq!((events.len(), references.len()), (1, 256));
+    assert_eq!(references[0].digest, sha256(&0_u32.to_be_bytes()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_outside_of_the_scope_are_refused() {
     let dir = TempDir::new().unwrap();
     let anonymous = Actor::anonymous();

@@ -159,6 +159,19 @@ fn what_was_acknowledged_before_a_crash_is_told_after_it() {
     assert_eq!(shorts(&receiver.accepted(4)), ["push one", "mount two", "push one:1", "delete one:1"]);
 }
 
+/// An endpoint's headers and events are for whom the configuration names, and for nobody whom that one names.
+#[test]
+fn a_redirection_is_a_refusal_and_leads_nowhere() {
+    let (elsewhere, receiver) = (Receiver::start(Behaviour::Accept), Receiver::start(Behaviour::Refuse));
+    receiver.behave(Behaviour::Redirect(elsewhere.port()));
+    let server = Server::with_file(&endpoint("hook", &receiver.url(), ""), &[]);
+    server.put_manifest("one", "1", &note("x")).expect(201);
+    receiver.wait(|envelopes| envelopes.len() >= 3);
+    receiver.behave(Behaviour::Accept);
+    assert_eq!(shorts(&receiver.accepted(1)), ["push one:1"]);
+    assert!(elsewhere.wait(|_| true).is_empty());
+}
+
 /// What an endpoint has taken is recorded each second, together with the pulls of that second: once an attempt shows a pull,
 /// something was recorded while the endpoint had taken nothing.
 #[test]

@@ -20,6 +20,8 @@ pub(crate) enum Behaviour {
     Accept,
     /// Answers 503.
     Refuse,
+    /// Answers 307, to another port of this machine.
+    Redirect(u16),
     /// Gives no answer until it behaves otherwise.
     Hang,
 }
@@ -104,6 +106,10 @@ impl Receiver {
         format!("{}://{}/hook", self.scheme, self.address)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     pub(crate) fn behave(&self, behaviour: Behaviour) {
         self.shared.state().behaviour = behaviour;
         self.shared.changed.notify_all();
@@ -173,8 +179,11 @@ impl Shared {
             state.envelopes.push(Envelope { head, events, accepted: behaviour == Behaviour::Accept });
             self.changed.notify_all();
             match behaviour {
-                Behaviour::Accept => "200 OK",
-                Behaviour::Refuse => "503 Service Unavailable",
+                Behaviour::Accept => "200 OK".to_owned(),
+                Behaviour::Refuse => "503 Service Unavailable".to_owned(),
+                Behaviour::Redirect(port) => {
+                    format!("307 Temporary Redirect\r\nlocation: http://127.0.0.1:{port}/hook")
+                }
                 Behaviour::Hang => {
                     drop(self.changed.wait_while(state, |state| state.behaviour == Behaviour::Hang).unwrap());
                     return;
