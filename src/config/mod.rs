@@ -24,7 +24,7 @@ pub use lists::{LISTS, List, Row};
 pub use load::{DEFAULT_FILE, Effective, FILE_VARIABLE, Input, Loaded, VARIABLE_PREFIX};
 pub use settings::{
     Cache, Collection, Config, Database, Delete, DescriptorCache, Limits, Log, Manifests, Notifications,
-    Signatures, Storage, Uploads,
+    RetentionSettings, Signatures, Storage, Uploads,
 };
 pub use template::{example, reference};
 pub use value::size as parse_size;

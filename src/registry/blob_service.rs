@@ -229,7 +229,8 @@ impl BlobService {
                 let named = *named.digest().unwrap_or(&canonical);
                 let Some(link) = blobs::link(tx, id, &canonical)? else { return Ok(false) };
                 deletion::release(tx, id, &named, &canonical, force)?;
-                if let Some(deletion) = deletion::begin(tx, &scope, id, now, Deleted::Blob(canonical))? {
+                if let Some(deletion) = deletion::begin(tx, &scope, id, now, Deleted::Blob(canonical), None)?
+                {
                     let link = LinkRecord { due_at: None, ..link };
                     blobs::insert_link(tx, deletion, &canonical, &link)?;
                 }

@@ -353,7 +353,7 @@ pub(super) fn remove_untagged(
 }
 
 /// Whether the manifest is among the last that a tag pointed to, as many as the policy keeps.
-fn is_held_by_history(
+pub(super) fn is_held_by_history(
     tx: &WriteTx<'_>,
     inner: &Inner,
     id: RepositoryId,
@@ -362,15 +362,40 @@ fn is_held_by_history(
     let keep = inner.policy.collection.keep_history;
     let mut held = false;
     for tag in tags::holders(tx, id, digest)? {
-        // The newest entry is what the tag points to now.
-        let last = tags::history(tx, id, &tag, None, keep.saturating_add(1))?;
-        if keep > 0 && last.iter().any(|(_, entry)| entry.digest == *digest) {
+        if is_among_last(tx, id, digest, &tag, keep)? {
             held = true;
         } else {
             tags::release(tx, id, digest, &tag)?;
         }
     }
     Ok(held)
+}
+
+/// The same, for whoever only looks.
+pub(super) fn would_be_held_by_history(
+    tx: &impl Read,
+    inner: &Inner,
+    id: RepositoryId,
+    digest: &Digest,
+) -> Result<bool, metadata::Error> {
+    for tag in tags::holders(tx, id, digest)? {
+        if is_among_last(tx, id, digest, &tag, inner.policy.collection.keep_history)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn is_among_last(
+    tx: &impl Read,
+    id: RepositoryId,
+    digest: &Digest,
+    tag: &Tag,
+    keep: usize,
+) -> Result<bool, metadata::Error> {
+    // The newest entry is what the tag points to now.
+    let last = tags::history(tx, id, tag, None, keep.saturating_add(1))?;
+    Ok(keep > 0 && last.iter().any(|(_, entry)| entry.digest == *digest))
 }
 
 /// Removes blobs that no repository links: their rows in one commit, and their files then.

@@ -36,28 +36,29 @@ pub enum Force {
 
 /// What is deleted.
 pub(super) enum Deleted {
-    /// A tag that points to a manifest, and why, where no person deletes it.
-    Tag(Tag, Digest, Option<String>),
+    /// A tag that points to a manifest.
+    Tag(Tag, Digest),
     Manifest(Digest),
     Blob(Digest),
 }
 
-/// Begins a deletion; `None` where nothing that is deleted can come back.
+/// Begins a deletion, for a reason where no person deletes; `None` where nothing that is deleted can come back.
 pub(super) fn begin(
     tx: &WriteTx<'_>,
     scope: &Scope,
     repository: RepositoryId,
     now: Timestamp,
     deleted: Deleted,
+    reason: Option<&str>,
 ) -> Result<Option<RepositoryId>, metadata::Error> {
     let undo = scope.inner.policy.collection.undo;
     if undo.is_zero() {
         return Ok(None);
     }
-    let (kind, tag, digest, reason) = match deleted {
-        Deleted::Tag(tag, digest, reason) => (DeletedKind::Tag, Some(tag), digest, reason),
-        Deleted::Manifest(digest) => (DeletedKind::Manifest, None, digest, None),
-        Deleted::Blob(digest) => (DeletedKind::Blob, None, digest, None),
+    let (kind, tag, digest) = match deleted {
+        Deleted::Tag(tag, digest) => (DeletedKind::Tag, Some(tag), digest),
+        Deleted::Manifest(digest) => (DeletedKind::Manifest, None, digest),
+        Deleted::Blob(digest) => (DeletedKind::Blob, None, digest),
     };
     let id = deletions::allocate(tx)?;
     let record = DeletionRecord {
@@ -69,7 +70,7 @@ pub(super) fn begin(
         deleted_at: now.millis(),
         expires_at: now.saturating_add(undo).millis(),
         actor: scope.origin.actor.as_str().to_owned(),
-        reason,
+        reason: reason.map(str::to_owned),
     };
     deletions::set(tx, id, &record)?;
     Ok(Some(id))

@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 
-use super::deletion::{self, Deleted, Force};
+use super::deletion::{self, Force};
 use super::repository::Scope;
-use super::revision::{Push, remove};
+use super::revision::{Push, delete};
 use super::signatures::{self, TakenApart};
 use super::{Actor, Error, ManifestDescriptor, Page, Scroll, events};
 use crate::clock::Timestamp;
-use crate::metadata::events::{Action, EventTarget, TargetKind};
+use crate::metadata::events::EventTarget;
 use crate::metadata::manifests::{self, ManifestRecord};
 use crate::metadata::repositories::{self, RepositoryId};
 use crate::metadata::{self, Read, blobs, tags};
@@ -241,32 +241,16 @@ impl ManifestService {
                 if !manifests::exists(tx, id, &canonical)? {
                     return Ok(None);
                 }
-                let tags = tags::of_manifest(tx, id, &canonical)?;
-                for tag in &tags {
-                    scope.inner.policy.immutable.require_mutable(&scope.name, tag, Some(&canonical), None)?;
+                for tag in tags::of_manifest(tx, id, &canonical)? {
+                    scope.inner.policy.immutable.require_mutable(
+                        &scope.name,
+                        &tag,
+                        Some(&canonical),
+                        None,
+                    )?;
                 }
                 deletion::release(tx, id, &named, &canonical, force)?;
-                match deletion::begin(tx, &scope, id, now, Deleted::Manifest(canonical))? {
-                    Some(deletion) => {
-                        deletion::copy_image(tx, &scope.inner, now, id, deletion, &canonical)?;
-                        for tag in &tags {
-                            if let Some(record) = tags::get(tx, id, tag)? {
-                                tags::keep(tx, deletion, tag, &record)?;
-                            }
-                        }
-                    }
-                    // Nothing can bring it back, so what follows it may go after its lease.
-                    None => deletion::let_followers_go(tx, &scope.inner, now, id, &canonical)?,
-                }
-                for tag in &tags {
-                    tags::remove(tx, id, tag)?;
-                    let target = events::gone(TargetKind::Tag, &scope.name, None, Some(tag));
-                    scope.tell(tx, now, Action::Delete, target)?;
-                }
-                remove(tx, &scope.inner, now, id, &canonical)?;
-                let target = events::gone(TargetKind::Manifest, &scope.name, Some(named), None);
-                scope.tell(tx, now, Action::Delete, target)?;
-                Ok(Some(tags))
+                delete(tx, &scope, id, now, &named, &canonical, None).map(Some)
             })
             .await
     }

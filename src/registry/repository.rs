@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Actor, BlobService, DeletionService, Error, Inner, ManifestService, Origin, ReferrerService,
-    SignatureService, Sizes, TagService, sizes,
+    Actor, BlobService, DeletionService, Error, ExpiryService, Inner, ManifestService, Origin,
+    ReferrerService, SignatureService, Sizes, TagService, sizes,
 };
 use crate::clock::Timestamp;
 use crate::metadata::events::{Action, EventTarget};
@@ -223,6 +223,11 @@ impl Repository {
     /// How much the image under a tag is made of.
     pub fn sizes_of_tag(&self, tag: &Tag) -> Result<Option<Sizes>, Error> {
         sizes::of_tag(&self.scope, tag)
+    }
+
+    /// What policies take away.
+    pub fn expiry(&self) -> ExpiryService {
+        ExpiryService::new(self.scope.clone())
     }
 
     /// What refers to its manifests.

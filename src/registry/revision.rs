@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::deletion::{self, Deleted};
 use super::manifest_service::missing_payload;
 use super::quota::{self, Addition};
 use super::repository::Scope;
 use super::tag_service::point;
-use super::{Error, Inner, deletion, events, referrer_service, signatures};
+use super::{Error, Inner, events, referrer_service, signatures};
 use crate::clock::Timestamp;
-use crate::metadata::events::{Action, EventTarget};
+use crate::metadata::events::{Action, EventTarget, TargetKind};
 use crate::metadata::manifests::{self, ManifestRecord, Reference as Named};
 use crate::metadata::repositories::{self, RepositoryId};
 use crate::metadata::{self, Read, WriteTx, blobs, tags};
@@ -171,6 +172,40 @@ impl Push {
 /// Whether the repository has the blob, and its bytes are sound.
 fn has_blob(tx: &impl Read, id: RepositoryId, canonical: &Digest) -> Result<bool, metadata::Error> {
     Ok(blobs::link(tx, id, canonical)?.is_some() && blobs::get(tx, canonical)?.is_some())
+}
+
+/// Removes a manifest with all its tags, which are returned, in such a way that it can come back.
+pub(super) fn delete(
+    tx: &WriteTx<'_>,
+    scope: &Scope,
+    id: RepositoryId,
+    now: Timestamp,
+    named: &Digest,
+    canonical: &Digest,
+    reason: Option<&str>,
+) -> Result<Vec<Tag>, Error> {
+    let tags = tags::of_manifest(tx, id, canonical)?;
+    match deletion::begin(tx, scope, id, now, Deleted::Manifest(*canonical), reason)? {
+        Some(deletion) => {
+            deletion::copy_image(tx, &scope.inner, now, id, deletion, canonical)?;
+            for tag in &tags {
+                if let Some(record) = tags::get(tx, id, tag)? {
+                    tags::keep(tx, deletion, tag, &record)?;
+                }
+            }
+        }
+        // Nothing can bring it back, so what follows it may go after its lease.
+        None => deletion::let_followers_go(tx, &scope.inner, now, id, canonical)?,
+    }
+    for tag in &tags {
+        tags::remove(tx, id, tag)?;
+        let target = events::gone(TargetKind::Tag, &scope.name, None, Some(tag));
+        scope.tell(tx, now, Action::Delete, target)?;
+    }
+    remove(tx, &scope.inner, now, id, canonical)?;
+    let target = events::gone(TargetKind::Manifest, &scope.name, Some(*named), None);
+    scope.tell(tx, now, Action::Delete, target)?;
+    Ok(tags)
 }
 
 /// Removes a revision that no tag points to: its rows, and what it says of others, which may go after a lease where

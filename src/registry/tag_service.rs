@@ -131,16 +131,6 @@ impl TagService {
     /// Removes the tag, not the manifest; says whether it was there. It can come back, with its manifest, for as long as the
     /// policy says.
     pub async fn untag(&self, tag: &Tag) -> Result<bool, Error> {
-        self.untag_because(tag, None, None).await
-    }
-
-    /// The same for a policy, which says why, and only where the tag still points to `expected`.
-    pub async fn untag_because(
-        &self,
-        tag: &Tag,
-        expected: Option<Digest>,
-        reason: Option<String>,
-    ) -> Result<bool, Error> {
         if !self.scope.inner.policy.delete.tags {
             return Err(Error::DeleteDisabled("tags"));
         }
@@ -156,22 +146,32 @@ impl TagService {
                     Some(&record.digest),
                     None,
                 )?;
-                if expected.is_some_and(|expected| expected != record.digest) {
-                    return Ok(false);
-                }
-                let deleted = Deleted::Tag(tag.clone(), record.digest, reason.clone());
-                if let Some(deletion) = deletion::begin(tx, &scope, id, now, deleted)? {
-                    deletion::copy_image(tx, &scope.inner, now, id, deletion, &record.digest)?;
-                    tags::keep(tx, deletion, &tag, &record)?;
-                }
-                tags::remove(tx, id, &tag)?;
-                manifests::settle(tx, id, &record.digest, now.millis(), scope.inner.lease_end(now))?;
-                let target = events::gone(TargetKind::Tag, &scope.name, None, Some(&tag));
-                scope.tell(tx, now, Action::Delete, target)?;
+                untag(tx, &scope, id, now, &tag, &record, None)?;
                 Ok(true)
             })
             .await
     }
+}
+
+/// Removes a tag that points to what `record` says, in such a way that it can come back.
+pub(super) fn untag(
+    tx: &WriteTx<'_>,
+    scope: &Scope,
+    id: RepositoryId,
+    now: Timestamp,
+    tag: &Tag,
+    record: &tags::TagRecord,
+    reason: Option<&str>,
+) -> Result<(), Error> {
+    let deleted = Deleted::Tag(tag.clone(), record.digest);
+    if let Some(deletion) = deletion::begin(tx, scope, id, now, deleted, reason)? {
+        deletion::copy_image(tx, &scope.inner, now, id, deletion, &record.digest)?;
+        tags::keep(tx, deletion, tag, record)?;
+    }
+    tags::remove(tx, id, tag)?;
+    manifests::settle(tx, id, &record.digest, now.millis(), scope.inner.lease_end(now))?;
+    let target = events::gone(TargetKind::Tag, &scope.name, None, Some(tag));
+    Ok(scope.tell(tx, now, Action::Delete, target)?)
 }
 
 /// Points a tag to a manifest, and brings the manifests that it points to now and that it pointed to before in line.

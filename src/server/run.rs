@@ -11,9 +11,10 @@ use tokio::sync::oneshot;
 
 use crate::client::{self, Client};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, DescriptorCache, Limits};
+use crate::config::{Config, DescriptorCache, Limits, RetentionSettings};
 use crate::http;
 use crate::http::admin::{Admin, Running};
+use crate::maintenance::run_on_schedule;
 use crate::metadata::{self, CacheOptions};
 use crate::notifications::{self, Notifications, Source};
 use crate::oci::schema1::TrustRoots;
@@ -137,7 +138,7 @@ pub fn registry_options(config: &Config) -> registry::Options {
             undo: config.delete.undo,
             untagged_grace: config.collection.untagged_grace,
             keep_history: config.collection.keep_history,
-            policies_remove_untagged: false,
+            policies_remove_untagged: config.retention.policies.deletes_untagged(),
         },
         upload_expiry: config.uploads.expire_after,
         max_uploads: config.uploads.max_open,
@@ -186,6 +187,7 @@ pub struct Server {
     notifications: notifications::Settings,
     collect_every: Duration,
     admin: Admin,
+    retention: RetentionSettings,
 }
 
 impl Server {
@@ -219,6 +221,7 @@ impl Server {
         };
         let limits = config.limits.clone();
         let collect_every = config.collection.every;
+        let retention = config.retention.clone();
         let running = Running { address, since: SystemClock.now() };
         let admin = Admin::new(registry.clone(), Some(running));
         let admin_socket = AdminSocket::bind(&config.data)
@@ -235,6 +238,7 @@ impl Server {
             notifications,
             collect_every,
             admin,
+            retention,
         })
     }
 
@@ -252,6 +256,8 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Drained {
         let sweep = tokio::spawn(sweep(self.registry.clone()));
         let collection = tokio::spawn(collect(self.registry.clone(), self.collect_every));
+        let RetentionSettings { every, policies } = self.retention;
+        let retention = tokio::spawn(run_on_schedule(self.registry.clone(), policies.into(), every));
         let notifications = Notifications::start(self.registry.events(), self.notifications);
         if let Err(error) = &notifications {
             tracing::error!(%error, "events are not delivered until the next start: the log can't be read");
@@ -277,7 +283,7 @@ impl Server {
         };
         let served = serve(self.listener, self.router, &self.limits, &self.metrics, stop);
         let (drained, ()) = tokio::join!(served, admin);
-        for task in [sweep, collection] {
+        for task in [sweep, collection, retention] {
             task.abort();
             // It ends by the abort, and what it had begun is completed by the close.
             let _ = task.await;

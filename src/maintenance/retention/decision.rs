@@ -24,6 +24,10 @@ pub enum KeptBy<'a> {
     Immutable,
     /// The tag stays and goes with the image that it accompanies.
     Subject,
+    /// It is among the last that a tag pointed to, as many as `history.keep` says.
+    History,
+    /// A push may be about to name it, or somebody has just been told that it is there.
+    Lease,
     /// A policy that could delete it doesn't yet.
     NotYet(Ruling<'a>),
     /// No rule deletes it.
@@ -75,6 +79,8 @@ impl Decision<'_> {
             Decision::Keep(KeptBy::Rule(ruling)) | Decision::Delete(ruling) => ruling.to_string(),
             Decision::Keep(KeptBy::Immutable) => "the tag is immutable".to_owned(),
             Decision::Keep(KeptBy::Subject) => "follows the image that it accompanies".to_owned(),
+            Decision::Keep(KeptBy::History) => "the history of a tag keeps it".to_owned(),
+            Decision::Keep(KeptBy::Lease) => "a push may be about to name it".to_owned(),
             Decision::Keep(KeptBy::NotYet(ruling)) => format!("not yet: {ruling}"),
             Decision::Keep(KeptBy::NoRule) => "no rule deletes it".to_owned(),
         }

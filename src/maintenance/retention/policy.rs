@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use super::{TagRegex, VersionRange};
+use super::{Rule, TagRegex, VersionRange};
 use crate::oci::{RepositoryName, Tag};
 use crate::registry::{NameScope, TagPattern, TagSelection};
 
@@ -70,6 +70,11 @@ pub enum DeleteTags {
 }
 
 impl Retention {
+    /// Whether a policy takes manifests away that nothing names.
+    pub fn deletes_untagged(&self) -> bool {
+        self.policies.iter().any(|policy| policy.delete.untagged_after.is_some())
+    }
+
     /// The policies that are about a repository, in their order.
     pub fn of_repository(&self, name: &RepositoryName) -> Vec<&RetentionPolicy> {
         self.policies.iter().filter(|policy| policy.repositories.contains(name)).collect()
@@ -87,6 +92,26 @@ impl RetentionPolicy {
     /// Whether the policy is about the tag.
     pub fn is_about(&self, tag: &Tag) -> bool {
         self.tags.contains(tag)
+    }
+
+    /// Every rule, as the configuration has it, in the order in which they are looked at.
+    pub fn rules(&self) -> Vec<Rule<'_>> {
+        let KeepRules { matching, regex, versions, last, last_pulled, pushed_within, pulled_within } =
+            &self.keep;
+        let mut rules: Vec<Rule<'_>> = matching.iter().map(Rule::KeepMatching).collect();
+        rules.extend(regex.as_ref().map(Rule::KeepRegex));
+        rules.extend(versions.as_ref().map(Rule::KeepSemver));
+        rules.extend(last.map(|count| Rule::KeepLast(count.get())));
+        rules.extend(last_pulled.map(|count| Rule::KeepLastPulled(count.get())));
+        rules.extend(pushed_within.map(Rule::KeepPushedWithin));
+        rules.extend(pulled_within.map(Rule::KeepPulledWithin));
+        match self.delete.tags {
+            DeleteTags::None => {}
+            DeleteTags::OlderThan(age) => rules.push(Rule::DeleteOlderThan(age)),
+            DeleteTags::Others => rules.push(Rule::DeleteOthers),
+        }
+        rules.extend(self.delete.untagged_after.map(Rule::DeleteUntaggedAfter));
+        rules
     }
 
     /// Whether the policy can delete anything.

@@ -29,6 +29,10 @@ pub struct UntaggedFacts {
     pub since: Timestamp,
     /// When it was last pulled, if it ever was.
     pub pulled_at: Option<Timestamp>,
+    /// Until when it stays in any case, since a push may be about to name it.
+    pub held_until: Timestamp,
+    /// Whether the history of a tag keeps it.
+    pub is_in_history: bool,
 }
 
 /// What holds for a whole run.
@@ -36,8 +40,9 @@ pub struct UntaggedFacts {
 pub struct Conditions {
     /// The time.
     pub now: Timestamp,
-    /// Since when pulls are noted: what was pulled before then isn't known, so that everything counts as pulled then.
-    pub pulls_noted_since: Timestamp,
+    /// Since when pulls are noted: what was pulled before then isn't known, so that everything counts as pulled then. `None`
+    /// where they aren't noted at all, so that every tag counts as pulled now.
+    pub pulls_noted_since: Option<Timestamp>,
 }
 
 /// The first pass: sees every tag, and remembers what the rules about the last N need.
@@ -144,8 +149,17 @@ impl<'a> Verdicts<'a> {
         let decided = self.policies.iter().find_map(|bounds| {
             let grace = bounds.policy.delete.untagged_after?;
             let ruling = Ruling { policy: &bounds.policy.name, rule: Rule::DeleteUntaggedAfter(grace) };
-            Some(self.after(grace, self.last_use(facts.since, facts.pulled_at), ruling))
+            let known_since = self.conditions.pulls_noted_since.unwrap_or_default();
+            let from = facts.since.max(facts.pulled_at.unwrap_or_default()).max(known_since);
+            Some(self.after(grace, from, ruling))
         });
+        match decided {
+            Some(Decision::Delete(_)) if facts.is_in_history => return Decision::Keep(KeptBy::History),
+            Some(Decision::Delete(_)) if facts.held_until > self.conditions.now => {
+                return Decision::Keep(KeptBy::Lease);
+            }
+            _ => {}
+        }
         decided.unwrap_or(Decision::Keep(KeptBy::NoRule))
     }
 
@@ -180,13 +194,9 @@ impl<'a> Verdicts<'a> {
         if let Some(time) = keep.pushed_within.filter(|time| now.since(facts.pushed_at) <= *time) {
             return Some(Rule::KeepPushedWithin(time));
         }
-        let used = self.last_use(facts.pushed_at, facts.pulled_at);
+        let known_since = self.conditions.pulls_noted_since.unwrap_or(now);
+        let used = facts.pushed_at.max(facts.pulled_at.unwrap_or_default()).max(known_since);
         keep.pulled_within.filter(|time| now.since(used) <= *time).map(Rule::KeepPulledWithin)
-    }
-
-    /// The later of `from`, the last pull, and the time before which pulls weren't noted.
-    fn last_use(&self, from: Timestamp, pulled_at: Option<Timestamp>) -> Timestamp {
-        from.max(pulled_at.unwrap_or_default()).max(self.conditions.pulls_noted_since)
     }
 
     /// Deletes what is older than `age` at the time of the run.

@@ -11,7 +11,7 @@ use crate::registry::{NameScope, TagSelection};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const NOW: Timestamp = Timestamp::from_millis(1_000 * 86_400_000);
-const CONDITIONS: Conditions = Conditions { now: NOW, pulls_noted_since: Timestamp::from_millis(0) };
+const CONDITIONS: Conditions = Conditions { now: NOW, pulls_noted_since: Some(Timestamp::from_millis(0)) };
 
 fn policy(name: &str, keep: KeepRules, tags: DeleteTags) -> RetentionPolicy {
     RetentionPolicy {
@@ -170,13 +170,14 @@ fn what_was_pulled_before_pulls_were_noted_counts_as_pulled_then() {
     let keep = KeepRules { pulled_within: Some(DAY * 30), ..KeepRules::default() };
     let policies = [policy("p", keep, DeleteTags::Others)];
     let tags = [tag("old", 500, None)];
-    for (days, goes) in [(10, false), (31, true)] {
-        let conditions = Conditions { now: NOW, pulls_noted_since: NOW.saturating_sub(DAY * days) };
+    let ago = |days| Some(NOW.saturating_sub(DAY * days));
+    for (pulls_noted_since, goes) in [(ago(10), false), (ago(31), true), (None, false)] {
+        let conditions = Conditions { now: NOW, pulls_noted_since };
         let mut survey = Survey::new(policies.iter().collect(), conditions);
         for facts in &tags {
             survey.see(facts);
         }
-        assert_eq!(survey.finish().of_tag(&tags[0]).deletes(), goes, "{days}");
+        assert_eq!(survey.finish().of_tag(&tags[0]).deletes(), goes, "{pulls_noted_since:?}");
     }
 }
 
@@ -192,6 +193,8 @@ fn manifests_without_tags_go_after_the_grace_of_the_first_policy_that_has_one() 
     let untagged = |since: u32, pulled: Option<u32>| UntaggedFacts {
         since: NOW.saturating_sub(DAY * since),
         pulled_at: pulled.map(|days| NOW.saturating_sub(DAY * days)),
+        held_until: NOW,
+        is_in_history: false,
     };
     for (facts, goes) in [
         (untagged(31, None), true),
@@ -207,6 +210,10 @@ fn manifests_without_tags_go_after_the_grace_of_the_first_policy_that_has_one() 
             decision.reason()
         );
     }
+    let held = UntaggedFacts { held_until: NOW.saturating_add(DAY), ..untagged(900, None) };
+    assert_eq!(verdicts.of_untagged(held), Decision::Keep(KeptBy::Lease));
+    let held = UntaggedFacts { is_in_history: true, ..untagged(900, None) };
+    assert_eq!(verdicts.of_untagged(held), Decision::Keep(KeptBy::History));
     let none = [policy("tags", last(1), DeleteTags::Others)];
     let verdicts = self::verdicts(&none, &[]);
     assert!(!verdicts.deletes_untagged());
