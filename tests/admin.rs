@@ -444,3 +444,39 @@ fn the_document_of_the_api_lists_every_endpoint_of_the_admin_api() {
         assert!(document.lines().any(|line| line.starts_with(&start)), "docs/http-api.md has no row {start}");
     }
 }
+
+// compact
+
+#[test]
+fn compact_gives_space_back_beside_a_server_and_without_one() {
+    let directory = tempdir().unwrap();
+    let file = directory.path().join("data/metadata.redb");
+    let server = Running::start(directory.path(), &[]);
+    let digests: Vec<Digest> = (0..40_u32).map(|n| push_blob(&server, &n.to_be_bytes())).collect();
+    for digest in &digests[1..] {
+        let url = server.url(&format!("/v2/team/app/blobs/{digest}"));
+        assert_eq!(client().delete(url).send().unwrap().status(), 202);
+    }
+    let before = fs::metadata(&file).unwrap().len();
+    let done = json(directory.path(), &["compact"]);
+    assert_eq!(done["beforeBytes"], before);
+    assert_eq!(done["afterBytes"], fs::metadata(&file).unwrap().len());
+    assert!(done["rows"].as_u64().unwrap() > 0 && done["afterBytes"].as_u64() <= Some(before), "{done}");
+    let is_there = |digest: &Digest| {
+        let url = server.url(&format!("/v2/team/app/blobs/{digest}"));
+        client().head(url).send().unwrap().status().as_u16()
+    };
+    assert_eq!((is_there(&digests[0]), is_there(&digests[1])), (200, 404));
+    push_blob(&server, b"afterwards");
+    server.stop();
+
+    let output = run(directory.path(), &["compact"]);
+    let shown = text(&output.stdout);
+    assert!(output.status.success() && shown.contains("before ") && shown.contains("after "), "{shown}");
+    assert!(run(directory.path(), &["verify"]).status.success());
+    assert!(!directory.path().join("data/metadata.redb.new").exists());
+
+    // No disk has so much free.
+    let refused = failed(&run(directory.path(), &["compact", "--set", "storage.free_floor=8000000TiB"]));
+    assert!(refused.contains("make room"), "{refused}");
+}

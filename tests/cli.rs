@@ -69,7 +69,19 @@ fn every_command_has_complete_help() {
         "--set",
     ];
     for (command, parts) in [
-        (vec![], vec!["serve", "config", "status", "verify", "--version", "ORLOP_LISTEN", "orlop serve "]),
+        (
+            vec![],
+            vec![
+                "serve",
+                "config",
+                "status",
+                "compact",
+                "verify",
+                "--version",
+                "ORLOP_LISTEN",
+                "orlop serve ",
+            ],
+        ),
         (vec!["serve"], [flags.as_slice(), &["docker push", "SIGTERM", "/readyz"]].concat()),
         (vec!["config"], vec!["check", "example"]),
         (vec!["config", "check"], flags.to_vec()),
@@ -78,6 +90,7 @@ fn every_command_has_complete_help() {
             vec!["verify"],
             [flags.as_slice(), &["--quick", "--rate", "--resume", "--json", "exit code"]].concat(),
         ),
+        (vec!["compact"], [flags.as_slice(), &["--json", "needs room"]].concat()),
         (vec!["status"], [flags.as_slice(), &["--json"]].concat()),
     ] {
         let output = run(directory.path(), &[command.clone(), vec!["--help"]].concat());

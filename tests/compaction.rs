@@ -2,7 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has to fail")]
 
 use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use orlop::oci::{Digest, DigestAlgorithm, MediaType, Reference};
@@ -18,12 +19,14 @@ fn repository(registry: &Registry, client: usize) -> Repository {
     registry.namespace().repository(&format!("library/of-{client}").parse().unwrap())
 }
 
-/// Pushes an image of one small layer, and returns the manifest's digest.
-async fn push(repository: &Repository, client: usize, number: usize, tag: &str) -> Digest {
-    let layer = Bytes::from(format!("layer {number} of {client}"));
+/// Pushes an image of one small layer, with a note in its manifest, and returns the manifest's digest.
+async fn push(repository: &Repository, name: &str, tag: &str, note: &str) -> Digest {
+    let layer = Bytes::from(format!("the layer of {name}"));
     let layer = repository.blobs().put(layer, None, &Actor::anonymous()).await.unwrap();
     let descriptor = format!(r#"{{"mediaType":"a/b","digest":"{}","size":{}}}"#, layer.digest, layer.size);
-    let payload = format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[{descriptor}]}}"#);
+    let payload = format!(
+        r#"{{"schemaVersion":2,"config":{descriptor},"layers":[{descriptor}],"annotations":{{"note":"{note}"}}}}"#
+    );
     let digest = Digest::of(DigestAlgorithm::Sha256, payload.as_bytes());
     let put = ManifestPut {
         payload: payload.into(),
@@ -36,6 +39,17 @@ async fn push(repository: &Repository, client: usize, number: usize, tag: &str) 
     digest
 }
 
+/// Fills the metadata with manifests of some megabytes and deletes them for good.
+async fn leave_free_space(registry: &Registry) {
+    let repository = repository(registry, CLIENTS);
+    for number in 0..10 {
+        let digest = push(&repository, "waste", "waste", &number.to_string().repeat(200_000)).await;
+        assert!(repository.manifests().delete(&digest).await.unwrap().is_some());
+    }
+    registry.purge_deletions().await.unwrap();
+    registry.collect(|_| ()).await.unwrap();
+}
+
 fn pulled(repository: &Repository, tag: &str) -> Option<Digest> {
     let found = repository.manifests().get(&Reference::Tag(tag.parse().unwrap())).unwrap();
     found.map(|(descriptor, _)| descriptor.canonical)
@@ -45,19 +59,21 @@ fn pulled(repository: &Repository, tag: &str) -> Option<Digest> {
 async fn clients_go_on_during_compactions_and_find_everything_afterwards() {
     let data = tempfile::tempdir().unwrap();
     let registry = open(data.path());
-    let is_over = std::sync::Arc::new(AtomicBool::new(false));
+    let (is_over, pushes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..CLIENTS {
-        let (repository, is_over) = (repository(&registry, client), is_over.clone());
+        let (repository, is_over, pushes) = (repository(&registry, client), is_over.clone(), pushes.clone());
         clients.spawn(async move {
             let mut images = Vec::new();
             for number in 0.. {
                 if is_over.load(Ordering::Relaxed) {
                     break;
                 }
-                let digest = push(&repository, client, number, &format!("v{number}")).await;
+                let digest =
+                    push(&repository, &format!("{client}-{number}"), &format!("v{number}"), "").await;
                 assert_eq!(pulled(&repository, &format!("v{number}")), Some(digest));
                 images.push(Some(digest));
+                pushes.fetch_add(1, Ordering::Relaxed);
                 // Every third goes again.
                 if number % 3 == 2 {
                     assert!(
@@ -69,15 +85,29 @@ async fn clients_go_on_during_compactions_and_find_everything_afterwards() {
             (client, images)
         });
     }
-    let mut compacted = Vec::new();
+    let mut used = 0;
     for _ in 0..6 {
-        let registry = registry.clone();
-        let compact = move || registry.compact(|_| ControlFlow::Continue(()));
-        compacted.push(tokio::task::spawn_blocking(compact).await.unwrap().unwrap());
+        leave_free_space(&registry).await;
+        let (registry, pushes) = (registry.clone(), pushes.clone());
+        let compact = move || {
+            let mut steps = 0;
+            registry.compact(|_| {
+                // After every few tables, all clients go on for a while.
+                steps += 1;
+                let seen = pushes.load(Ordering::Relaxed);
+                while steps % 5 == 0 && pushes.load(Ordering::Relaxed) < seen + 2 * CLIENTS {
+                    std::thread::yield_now();
+                }
+                ControlFlow::Continue(())
+            })
+        };
+        let report = tokio::task::spawn_blocking(compact).await.unwrap().unwrap();
+        assert!(report.changed_rows > 0, "{report:?}");
+        used += u32::from(report.after_bytes < report.before_bytes);
     }
     is_over.store(true, Ordering::Relaxed);
+    assert!(used > 0, "no copy was shorter");
     let images: Vec<_> = clients.join_all().await;
-    assert!(compacted.iter().any(|report| report.changed_rows > 0), "nobody pushed meanwhile");
 
     check(&registry, &images);
     registry.close().await;

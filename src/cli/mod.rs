@@ -6,6 +6,7 @@
 #![expect(clippy::doc_markdown, reason = "the doc comments of arguments are help texts, printed as they are")]
 
 mod admin;
+mod compact;
 mod config;
 mod output;
 mod progress;
@@ -19,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::compact::CompactArguments;
 use self::config::{ConfigArguments, ConfigCommand};
 use self::output::Output;
 use self::status::StatusArguments;
@@ -59,6 +61,12 @@ enum Command {
     /// Show what runs and what is stored.
     #[command(after_help = status::EXAMPLES)]
     Status(StatusArguments),
+    /// Give the free space of the metadata back.
+    ///
+    /// Copies metadata.redb into a fresh file and goes on with that one; beside a running server too, whose pushes and pulls
+    /// go on. The copy needs room on the disk. Where anything fails, or is interrupted, the file stays as it was.
+    #[command(after_help = compact::EXAMPLES)]
+    Compact(CompactArguments),
     /// Check or show the configuration.
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
@@ -84,6 +92,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match command {
         Command::Serve(arguments) => serve::run(&arguments, &mut output),
         Command::Status(arguments) => status::run(&arguments, &mut output),
+        Command::Compact(arguments) => compact::run(&arguments, &mut output),
         Command::Config(command) => command.run(&mut output),
         Command::Verify(arguments) => verify::run(&arguments, &mut output),
     };

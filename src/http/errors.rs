@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::oci::DigestError;
 use crate::oci::schema1::SignedManifestError;
-use crate::registry;
+use crate::registry::{self, CompactError};
 
 use super::headers::APPLICATION_JSON;
 
@@ -374,6 +374,7 @@ impl From<registry::Error> for ApiError {
             )
             .with_header(ALLOW, HeaderValue::from_static("GET, HEAD"))
             .with_detail(json!({ "digest": digest, "parents": parents })),
+            Error::Compact(reason) => reason.into(),
             Error::VerifyRunning => Self::new(ErrorCode::Conflict, error.to_string()),
             Error::VerifyStopped => Self::new(ErrorCode::Unavailable, error.to_string()),
             Error::NameTaken(_) => Self::new(ErrorCode::NameTaken, error.to_string()),
@@ -390,6 +391,21 @@ impl From<registry::Error> for ApiError {
             Error::Disk(error) => Self::failure(error),
             Error::Metadata(error) => Self::failure(error),
             Error::Io(error) => Self::failure(error),
+        }
+    }
+}
+
+impl From<CompactError> for ApiError {
+    fn from(error: CompactError) -> Self {
+        match error {
+            CompactError::Busy => Self::new(ErrorCode::Conflict, error.to_string()),
+            CompactError::NoRoom { .. } => Self::new(ErrorCode::StorageFull, error.to_string()),
+            CompactError::Overtaken | CompactError::Reopened | CompactError::Stopped => {
+                Self::new(ErrorCode::Unavailable, error.to_string())
+            }
+            CompactError::File(error) => registry::Error::from(error).into(),
+            CompactError::Metadata(error) => registry::Error::from(error).into(),
+            CompactError::Differs { .. } | CompactError::Open(_) => Self::failure(error),
         }
     }
 }

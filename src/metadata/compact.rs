@@ -33,9 +33,11 @@ struct Pace {
     many: usize,
     /// So few changed ones are put right while the writer waits.
     few: usize,
+    /// A copy that is no shorter is used too.
+    keeps_any: bool,
 }
 
-const PACE: Pace = Pace { page: 10_000, many: 10_000, few: 500 };
+const PACE: Pace = Pace { page: 10_000, many: 10_000, few: 500, keeps_any: false };
 /// A page of rows ends behind so many bytes.
 const PAGE_BYTES: usize = 1 << 20;
 /// So often it is tried to have but few changed rows left.
@@ -112,7 +114,7 @@ pub struct CompactReport {
     pub changed_rows: u64,
     /// The length of the file before.
     pub before_bytes: u64,
-    /// And after.
+    /// And after; the same where the copy was no shorter and was not used.
     pub after_bytes: u64,
     /// How long it took.
     pub took: Duration,
@@ -147,6 +149,11 @@ fn compact_at(
     copy.every_table(progress)?;
     copy.settle()?;
     copy.follow_until_few()?;
+    if !pace.keeps_any && copy.len()? >= before_bytes {
+        let (rows, changed_rows, took) = (copy.rows, copy.changed_rows, began.elapsed());
+        let held = Duration::ZERO;
+        return Ok(CompactReport { rows, changed_rows, before_bytes, after_bytes: before_bytes, took, held });
+    }
 
     let halt = metadata.hold_writer()?;
     let halted = clock::monotonic();
@@ -275,6 +282,10 @@ impl<'m> Copy<'m> {
         let transaction = self.database.begin_write().map_err(Error::from_redb)?;
         transaction.commit().map_err(Error::from_redb)?;
         Ok(())
+    }
+
+    fn len(&self) -> Result<u64, CompactError> {
+        Ok(self.slot.disk().len(&self.file.path)?.unwrap_or(0))
     }
 
     fn follow_until_few(&mut self) -> Result<(), CompactError> {
@@ -465,7 +476,7 @@ mod tests {
     use crate::telemetry::StorageMetrics;
 
     /// Small steps, for few rows.
-    const SLOW: Pace = Pace { page: 20, many: 40, few: 10 };
+    const SLOW: Pace = Pace { page: 20, many: 40, few: 10, keeps_any: true };
     const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
 
     fn open(disk: &SimulatedDisk) -> Result<Metadata, OpenError> {
@@ -537,7 +548,7 @@ mod tests {
         remove(&metadata, (0..8000).filter(|number| number % 10 > 0));
         let before = rows(&metadata);
         let mut steps = Vec::new();
-        let report = metadata.compact(0, &mut |step| {
+        let report = compact_at(SLOW, &metadata, 0, &mut |step| {
             steps.push(step);
             GO_ON
         });
@@ -557,6 +568,20 @@ mod tests {
         let metadata = open(&disk).unwrap();
         assert_eq!(value_of(&metadata, 1), Some(b"afterwards".to_vec()));
         assert_eq!(metadata.damage().unwrap(), None);
+    }
+
+    #[test]
+    fn a_copy_that_is_no_shorter_is_not_used() {
+        let disk = SimulatedDisk::new();
+        let metadata = open(&disk).unwrap();
+        put(&metadata, 0..20, b"row");
+        let operations = disk.operations();
+        let report = metadata.compact(0, &mut |_| GO_ON).unwrap();
+        assert_eq!((report.after_bytes, report.held), (report.before_bytes, Duration::ZERO));
+        assert_eq!(report.rows, rows(&metadata).len() as u64);
+        assert_eq!(names(&disk), [FILE_NAME]);
+        let done = (operations + 1..=disk.operations()).map(|operation| disk.describe(operation));
+        assert!(done.into_iter().all(|operation| operation.contains(".new")), "the file was not touched");
     }
 
     #[test]

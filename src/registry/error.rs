@@ -4,7 +4,7 @@ use std::io;
 
 use super::NameScope;
 use crate::fsio::FileError;
-use crate::metadata;
+use crate::metadata::{self, CompactError};
 use crate::oci::schema1::SignedManifestError;
 use crate::oci::tarsum::TarSumError;
 use crate::oci::{Digest, ManifestError, ProvisionalDigest, RepositoryName, Tag};
@@ -109,6 +109,9 @@ pub enum Error {
         /// Some of those that name it.
         parents: Vec<Digest>,
     },
+    /// The metadata could not be compacted, and is as it was.
+    #[error(transparent)]
+    Compact(#[from] CompactError),
     /// Another check of the store is under way.
     #[error("another check of the store is under way; wait for its end, or stop it")]
     VerifyRunning,

@@ -9,7 +9,7 @@ use http::Method;
 use http::header::ALLOW;
 
 use super::call::{Answer, Call};
-use super::{PREFIX, status, verify};
+use super::{PREFIX, compact, status, verify};
 use crate::http::errors::{ApiError, ErrorCode};
 
 /// One row of the table of end-points.
@@ -42,6 +42,7 @@ const fn endpoint(
 #[rustfmt::skip]
 const ENDPOINTS: &[Endpoint] = &[
     endpoint("admin_get_status", "GET",  "status", |call| status::get_status(call).boxed()),
+    endpoint("admin_compact",    "POST", "compact", |call| compact::compact(call).boxed()),
     endpoint("admin_verify",     "POST", "verify", |call| verify::verify(call).boxed()),
 ];
 

@@ -5,6 +5,7 @@
 //! with a handler in a file per noun. A handler that takes long answers with lines of JSON; see [`job`].
 
 mod call;
+mod compact;
 mod endpoints;
 mod job;
 mod status;
@@ -22,6 +23,7 @@ use axum::routing::any;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub use compact::{Compact, CompactAnswer};
 pub use endpoints::{Row, rows};
 pub use job::{Line, Progress, Unit};
 pub use status::{Disk, Events, Listener, Server, Status};
