@@ -20,7 +20,7 @@ use orlop::oci::{Digest, DigestAlgorithm};
 use orlop::registry::{Options, Registry};
 use orlop::server::ADMIN_SOCKET;
 use reqwest::blocking::Client;
-use running::{Running, orlop, run, text};
+use running::{Running, copy_program, orlop, run, text};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
@@ -179,7 +179,7 @@ impl Stranger {
     fn new() -> Self {
         let directory = tempdir().unwrap();
         fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_orlop"), directory.path().join("orlop")).unwrap();
+        copy_program(directory.path());
         Self { directory }
     }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "in a test, whatever is not as it should be is a failure")]
 
 #[path = "cli/running.rs"]
+#[allow(dead_code, reason = "the tests of other users copy the program too")]
 mod running;
 
 use std::collections::BTreeSet;

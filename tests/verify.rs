@@ -56,7 +56,8 @@ fn flip(file: &Path) {
     fs::write(file, bytes).unwrap();
 }
 
-const FULL: VerifyOptions = VerifyOptions { depth: Depth::Full, rate: None, resume: false, is_alone: false };
+const FULL: VerifyOptions =
+    VerifyOptions { depth: Depth::Full, rate: None, resume: false, quarantine: false, is_alone: false };
 
 /// Stops a full check once so many blobs were looked at; slow enough that it is asked after each.
 fn interrupt_after(registry: &Registry, blobs: u64) {

@@ -56,6 +56,11 @@ impl Layout {
     pub(super) fn quarantine(&self) -> PathBuf {
         self.root.join("quarantine")
     }
+
+    /// `quarantine/<algorithm>-<hex>`
+    pub(super) fn quarantined(&self, digest: &Digest) -> PathBuf {
+        self.quarantine().join(format!("{}-{}", digest.algorithm(), digest.hex()))
+    }
 }
 
 #[cfg(test)]

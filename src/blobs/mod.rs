@@ -3,7 +3,7 @@
 //! ```text
 //! blobs/<algorithm>/<first two hex digits>/<hex digits>   published, immutable
 //! uploads/<id>                                             being written
-//! quarantine/                                              set aside by a repair, for a human to look at
+//! quarantine/<algorithm>-<hex digits>                      damaged, for a human to look at
 //! ```
 //!
 //! A published file is complete and durable, always: [`BlobStore::publish`] syncs the bytes, renames, and syncs the

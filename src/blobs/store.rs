@@ -150,6 +150,30 @@ impl BlobStore {
         self.disk.remove(&self.layout.blob(digest))
     }
 
+    /// Moves a blob's file into the quarantine, in place of one that was set aside before; `false` if there is none. No row
+    /// may name it any more.
+    pub fn set_aside(&self, guard: &DigestGuard, digest: &Digest) -> Result<bool, FileError> {
+        debug_assert!(guard.covers(digest), "setting {digest} aside needs its lock");
+        if self.blob_len(digest)?.is_none() {
+            return Ok(false);
+        }
+        self.disk.rename(&self.layout.blob(digest), &self.layout.quarantined(digest))?;
+        // Whichever of the two names survives a power cut, nothing leads to it.
+        Ok(true)
+    }
+
+    /// The blobs that have a file in the quarantine, and its length.
+    pub fn quarantined(&self) -> Result<Vec<(Digest, u64)>, FileError> {
+        let entries = self.disk.list(&self.layout.quarantine())?;
+        let digest = |entry: &Entry| entry.name.replacen('-', ":", 1).parse().ok();
+        Ok(entries.iter().filter_map(|entry| Some((digest(entry)?, entry.len))).collect())
+    }
+
+    /// Removes a blob's file from the quarantine; `false` if there is none.
+    pub fn discard_quarantined(&self, digest: &Digest) -> Result<bool, FileError> {
+        self.disk.remove(&self.layout.quarantined(digest))
+    }
+
     /// The uploads that have a file.
     pub fn staged_ids(&self) -> Result<Vec<UploadId>, FileError> {
         let entries = self.disk.list(&self.layout.uploads())?;
@@ -268,6 +292,26 @@ mod tests {
         assert!(!store.remove(&guard, &digest).unwrap());
         assert!(store.open_blob(&digest).unwrap().is_none());
         assert_eq!(blob.read_at(&mut buf, 0).unwrap(), 12, "an open blob stays readable");
+    }
+
+    #[test]
+    fn a_blob_that_is_set_aside_is_no_blob_any_more_and_can_be_published_again() {
+        let (dir, store) = store();
+        let digest = push(&store, b"some content");
+        for content in [b"some c0ntent", b"s0me content"] {
+            std::fs::write(store.layout.blob(&digest), content).unwrap();
+            assert!(store.set_aside(&store.lock_blocking(&digest), &digest).unwrap());
+            assert!(!store.set_aside(&store.lock_blocking(&digest), &digest).unwrap());
+            assert!(store.open_blob(&digest).unwrap().is_none());
+            let aside = dir.path().join("data/quarantine").join(format!("sha256-{}", digest.hex()));
+            assert_eq!(std::fs::read(aside).unwrap(), content, "the last one");
+            push(&store, b"some content");
+        }
+        std::fs::write(dir.path().join("data/quarantine/notes"), b"by a human").unwrap();
+        assert_eq!(store.quarantined().unwrap(), [(digest, 12)]);
+        assert!(store.discard_quarantined(&digest).unwrap());
+        assert!(!store.discard_quarantined(&digest).unwrap());
+        assert_eq!(store.blob_len(&digest).unwrap(), Some(12));
     }
 
     #[test]

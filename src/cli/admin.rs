@@ -134,10 +134,12 @@ async fn find(config: &Config) -> anyhow::Result<Found> {
     }
     let began = crate::clock::monotonic();
     loop {
+        let mut refused = None;
         match AdminClient::connect(&data).await {
             Ok(server) => return Ok(Found::Server(server)),
+            // It may have been left behind by a server of another user; then the directory can be opened.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(denied(&data.join(ADMIN_SOCKET), error));
+                refused = Some(denied(&data.join(ADMIN_SOCKET), error));
             }
             // No socket, or one that a server has left behind.
             Err(error)
@@ -149,14 +151,15 @@ async fn find(config: &Config) -> anyhow::Result<Found> {
         }
         let options = registry_options(config);
         let opened = tokio::task::spawn_blocking(|| Registry::open(options)).await?;
-        match opened {
-            Ok(registry) => return Ok(Found::Directory(registry)),
+        match (opened, refused) {
+            (Ok(registry), _) => return Ok(Found::Directory(registry)),
+            (Err(_), Some(refused)) => return Err(refused),
             // A server locks the directory before it listens.
-            Err(OpenError::Locked(_)) if began.elapsed() < START_PATIENCE => {
+            (Err(OpenError::Locked(_)), None) if began.elapsed() < START_PATIENCE => {
                 tokio::time::sleep(START_PAUSE).await;
             }
-            Err(OpenError::Locked(_)) => return Err(unreachable_server(&data)),
-            Err(error) => return Err(error.into()),
+            (Err(OpenError::Locked(_)), None) => return Err(unreachable_server(&data)),
+            (Err(error), None) => return Err(error.into()),
         }
     }
 }

@@ -74,6 +74,8 @@ enum Command {
     ///
     /// Compares the metadata with the files and, unless --quick is given, reads and hashes every blob; beside a running
     /// server too, which goes on meanwhile. The exit code is 0 when everything is in order and 1 when something is not.
+    /// Damaged files are moved into the directory quarantine, and the images that need them are named; a push of the same
+    /// image heals them.
     #[command(after_help = verify::EXAMPLES)]
     Verify(VerifyArguments),
 }

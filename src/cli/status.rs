@@ -44,6 +44,7 @@ fn print(status: &Status, output: &mut Output) -> io::Result<()> {
         ("manifests", status.manifests.to_string()),
         ("tags", status.tags.to_string()),
         ("blobs", format!("{} ({})", status.blobs, bytes(status.blob_bytes))),
+        ("damaged blobs", status.damaged.to_string()),
         ("metadata", bytes(status.metadata_bytes)),
         ("open uploads", status.uploads.to_string()),
         (

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::config::parse_size;
-use crate::http::admin::{Verify, VerifyAnswer};
+use crate::http::admin::{Damaged, Verify, VerifyAnswer};
 
 use super::admin::{AdminArguments, AdminRequest};
 use super::output::{Output, bytes};
@@ -17,7 +17,8 @@ Examples:
   orlop verify                                    everything in ./data, every byte
   orlop verify --quick --data /var/lib/orlop      files and their sizes only, without reading them
   orlop verify --rate 50MiB                       leave the rest of the disk's rate to others
-  orlop verify --resume                           go on where the last one was interrupted";
+  orlop verify --resume                           go on where the last one was interrupted
+  orlop verify --dry-run                          leave damaged files where they are";
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArguments {
@@ -30,6 +31,9 @@ pub(super) struct VerifyArguments {
     /// Go on where the last check was interrupted, if one was
     #[arg(long)]
     resume: bool,
+    /// Change nothing: leave damaged files where they are
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     admin: AdminArguments,
 }
@@ -39,8 +43,8 @@ fn rate(text: &str) -> Result<NonZeroU64, String> {
 }
 
 pub(super) fn run(arguments: &VerifyArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
-    let &VerifyArguments { quick, rate, resume, .. } = arguments;
-    let request = AdminRequest::post("verify", &Verify { quick, rate, resume })?;
+    let &VerifyArguments { quick, rate, resume, dry_run, .. } = arguments;
+    let request = AdminRequest::post("verify", &Verify { quick, rate, resume, dry_run })?;
     let found = arguments.admin.ask(request, output, |found, output| print(found, quick, output))?;
     Ok(if found.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -51,6 +55,12 @@ fn print(found: &VerifyAnswer, quick: bool, output: &mut Output) -> io::Result<(
     }
     if found.unlisted_problems > 0 {
         output.line(format!("problem: … and {} more", found.unlisted_problems))?;
+    }
+    for damaged in &found.damaged {
+        print_damaged(damaged, output)?;
+    }
+    if found.unlisted_damaged > 0 {
+        output.line(format!("damaged: … and {} more blobs", found.unlisted_damaged))?;
     }
     for orphan in &found.orphans {
         output.line(format!("left over: {orphan}"))?;
@@ -82,4 +92,27 @@ fn print(found: &VerifyAnswer, quick: bool, output: &mut Output) -> io::Result<(
     } else {
         format!("Something is wrong; see the problems above ({how}).")
     })
+}
+
+/// Prints which images a damaged blob affects.
+fn print_damaged(damaged: &Damaged, output: &mut Output) -> io::Result<()> {
+    let Damaged { digest, size, found_at, .. } = damaged;
+    output
+        .line(format!("damaged: {digest} ({}), found {found_at}; push it again. It affects", bytes(*size)))?;
+    for image in &damaged.images {
+        let names = if image.tags.is_empty() {
+            image.repository.clone()
+        } else {
+            let names = image.tags.iter().map(|tag| format!("{}:{tag}", image.repository));
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let manifest =
+            image.manifest.map_or_else(|| "no manifest names it".to_owned(), |digest| digest.to_string());
+        let deleted = if image.deleted { ", deleted" } else { "" };
+        output.line(format!("  {names} ({manifest}{deleted})"))?;
+    }
+    match damaged.unlisted_images {
+        0 => Ok(()),
+        more => output.line(format!("  … and {more} more")),
+    }
 }

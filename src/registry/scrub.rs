@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::verify::{Depth, VerifyReport};
-use super::{Error, Inner, sessions};
+use super::{Error, Inner, quarantine, sessions};
 use crate::blobs::DigestGuard;
 use crate::clock::{Timestamp, monotonic};
 use crate::fsio::{read_small, replace_small};
-use crate::metadata::blobs;
+use crate::metadata::blobs::{self, DamagedRecord};
 use crate::oci::{Digest, DigestAlgorithm, Hasher};
 
 /// The file in the data directory that remembers how far a full check has come.
@@ -44,15 +44,18 @@ pub struct VerifyOptions {
     pub rate: Option<NonZeroU64>,
     /// Goes on where an earlier full check was interrupted, if one was.
     pub resume: bool,
+    /// Moves the files of damaged blobs into the quarantine, so that clients push them again. Such a check is not for an
+    /// async thread.
+    pub quarantine: bool,
     /// Nobody else is at work on the store. A full check then also compares the metadata with their own checksums, for
     /// which everybody would have to wait.
     pub is_alone: bool,
 }
 
 impl VerifyOptions {
-    /// A check of the whole store, as fast as it goes, beside others.
+    /// A check of the whole store, as fast as it goes, beside others, which changes nothing.
     pub fn new(depth: Depth) -> VerifyOptions {
-        VerifyOptions { depth, rate: None, resume: false, is_alone: false }
+        VerifyOptions { depth, rate: None, resume: false, quarantine: false, is_alone: false }
     }
 }
 
@@ -93,15 +96,25 @@ struct Scrub<'i> {
     saved_at: Instant,
     pace: Pace,
     buffer: Vec<u8>,
+    /// The damaged blobs that stay where they are.
+    left: Vec<(Digest, DamagedRecord)>,
 }
 
-/// Checks every file.
+/// Something that is wrong with a blob's file.
+struct Finding {
+    /// As a sentence.
+    text: String,
+    /// Whether the bytes are not there, which a push of the same bytes heals.
+    is_damage: bool,
+}
+
+/// Checks every file; returns the damaged blobs that were not put into the quarantine.
 pub(super) fn check_files(
     inner: &Inner,
     options: &VerifyOptions,
     tell: &mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
     report: &mut VerifyReport,
-) -> Result<(), Error> {
+) -> Result<Vec<(Digest, DamagedRecord)>, Error> {
     let (total_blobs, total_bytes) = totals(inner)?;
     (report.blobs, report.bytes) = (total_blobs, total_bytes);
     let now = monotonic();
@@ -115,6 +128,7 @@ pub(super) fn check_files(
         saved_at: now,
         pace: Pace::new(options.rate),
         buffer: vec![0; if options.depth == Depth::Full { BUFFER_BYTES } else { 0 }],
+        left: Vec::new(),
     };
     if options.depth == Depth::Full {
         scrub.begin(report)?;
@@ -128,11 +142,12 @@ pub(super) fn check_files(
     if options.depth == Depth::Full {
         inner.disk.remove(&inner.data.join(STATE_FILE))?;
     }
-    scrub.orphans(report)
+    scrub.orphans(report)?;
+    Ok(scrub.left)
 }
 
 /// How many blobs there are, and how many bytes they have.
-pub(super) fn totals(inner: &Inner) -> Result<(u64, u64), Error> {
+fn totals(inner: &Inner) -> Result<(u64, u64), Error> {
     let (mut count, mut bytes, mut after) = (0, 0, None);
     loop {
         let page = inner.metadata.read(|tx| blobs::page(tx, after.as_ref(), PAGE))?;
@@ -216,44 +231,67 @@ impl Scrub<'_> {
         if self.look_at(digest, size)?.is_empty() {
             return Ok(());
         }
-        let _lock = self.lock(digest)?;
+        let lock = self.lock(digest)?;
         let Some(record) = self.inner.metadata.read(|tx| blobs::get(tx, digest))? else { return Ok(()) };
         let findings = self.look_at(digest, record.size)?;
+        if let Some(damage) = findings.iter().find(|finding| finding.is_damage) {
+            let set_aside = if self.options.quarantine {
+                quarantine::set_aside(self.inner, &lock, digest, &damage.text).map(|()| true)
+            } else {
+                Ok(false)
+            };
+            match set_aside {
+                Ok(true) => tracing::error!(
+                    %digest,
+                    damage = damage.text,
+                    "a damaged blob is out of reach until it is pushed again"
+                ),
+                Ok(false) => {}
+                // As on a full disk: the check goes on.
+                Err(error) => {
+                    report.problem(format!("the blob {digest} can't be put into quarantine: {error}"));
+                }
+            }
+            let still = self.inner.metadata.read(|tx| blobs::get(tx, digest))?;
+            if still.is_some() && self.left.len() < MAX_REMEMBERED {
+                let (found_at, reason) = (self.inner.clock.now().millis(), damage.text.clone());
+                self.left.push((*digest, DamagedRecord { size: record.size, found_at, reason }));
+            }
+        }
         if !findings.is_empty() && self.state.damaged.len() < MAX_REMEMBERED {
             self.state.damaged.push(*digest);
         }
         for finding in findings {
-            report.problem(finding);
+            report.problem(finding.text);
         }
         Ok(())
     }
 
     /// What is wrong with a blob's file.
-    fn look_at(&mut self, digest: &Digest, size: u64) -> Result<Vec<String>, Error> {
-        let mut findings = Vec::new();
+    fn look_at(&mut self, digest: &Digest, size: u64) -> Result<Vec<Finding>, Error> {
+        let damage = |text: String| Ok(vec![Finding { text, is_damage: true }]);
+        let fault = |text: String| Ok(vec![Finding { text, is_damage: false }]);
         match self.inner.blobs.blob_len(digest) {
-            Err(error) => findings.push(format!("the file of the blob {digest} can't be looked at: {error}")),
-            Ok(None) => findings.push(format!("the file of the blob {digest} is missing")),
+            Err(error) => return fault(format!("the file of the blob {digest} can't be looked at: {error}")),
+            Ok(None) => return damage(format!("the file of the blob {digest} is missing")),
             Ok(Some(len)) if len != size => {
-                findings.push(format!("the file of the blob {digest} has {len} bytes instead of {size}"));
+                return damage(format!("the file of the blob {digest} has {len} bytes instead of {size}"));
             }
-            Ok(Some(_)) if self.options.depth == Depth::Full => {
-                let named = self.inner.metadata.read(|tx| blobs::aliases(tx, digest))?;
-                match self.hash(digest, named.iter().map(Digest::algorithm))? {
-                    Err(error) => findings.push(format!("the blob {digest} can't be read: {error}")),
-                    Ok(computed) if !computed.contains(digest) => {
-                        findings.push(format!("the bytes of the blob {digest} are damaged"));
-                    }
-                    Ok(computed) => {
-                        for wrong in named.iter().filter(|name| !computed.contains(name)) {
-                            findings.push(format!("the blob {digest} is known as {wrong}, which it is not"));
-                        }
-                    }
-                }
-            }
+            Ok(Some(_)) if self.options.depth == Depth::Quick => return Ok(Vec::new()),
             Ok(Some(_)) => {}
         }
-        Ok(findings)
+        let named = self.inner.metadata.read(|tx| blobs::aliases(tx, digest))?;
+        match self.hash(digest, named.iter().map(Digest::algorithm))? {
+            Err(error) => fault(format!("the blob {digest} can't be read: {error}")),
+            Ok(computed) if !computed.contains(digest) => {
+                damage(format!("the bytes of the blob {digest} are damaged"))
+            }
+            Ok(computed) => {
+                let wrong = named.iter().filter(|name| !computed.contains(name));
+                let text = |wrong| format!("the blob {digest} is known as {wrong}, which it is not");
+                Ok(wrong.map(|wrong| Finding { text: text(wrong), is_damage: false }).collect())
+            }
+        }
     }
 
     /// The digests of a blob's bytes by the canonical algorithm and by `others`, or why they can't be read.

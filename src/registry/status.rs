@@ -1,7 +1,7 @@
 //! What a registry holds, at a glance.
 
-use super::{Error, Inner, scrub, sessions};
-use crate::metadata::{self, Table, events};
+use super::{Error, Inner, sessions};
+use crate::metadata::{self, Table, events, sizes};
 
 /// What a registry holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,10 +12,12 @@ pub struct StoreStatus {
     pub manifests: u64,
     /// The tags.
     pub tags: u64,
-    /// The blobs, each once.
+    /// The blobs, each once, damaged ones and those of deletions that can be undone included.
     pub blobs: u64,
     /// Their bytes.
     pub blob_bytes: u64,
+    /// Those of them that are damaged, as far as was found.
+    pub damaged: u64,
     /// The length of the metadata's file.
     pub metadata_bytes: u64,
     /// The open uploads.
@@ -32,11 +34,12 @@ pub struct StoreStatus {
 
 /// Looks. Blocks.
 pub(super) fn status(inner: &Inner) -> Result<StoreStatus, Error> {
-    let (blobs, blob_bytes) = scrub::totals(inner)?;
-    let (repositories, manifests, tags, events, listeners) = inner.metadata.read(|tx| {
+    let (sizes, damaged, repositories, manifests, tags, events, listeners) = inner.metadata.read(|tx| {
         let last = events::last(tx)?;
         let cursors = events::cursors(tx)?.into_iter();
         Ok((
+            sizes::of_store(tx)?,
+            tx.count(Table::Damaged)?,
             tx.count(Table::RepositoriesByName)?,
             tx.count(Table::Manifests)?,
             tx.count(Table::Tags)?,
@@ -48,8 +51,9 @@ pub(super) fn status(inner: &Inner) -> Result<StoreStatus, Error> {
         repositories,
         manifests,
         tags,
-        blobs,
-        blob_bytes,
+        blobs: sizes.blobs,
+        blob_bytes: sizes.blob_bytes,
+        damaged,
         metadata_bytes: inner.disk.len(&inner.data.join(metadata::FILE_NAME))?.unwrap_or_default(),
         uploads: sessions::count(inner)?,
         free_bytes: inner.blobs.free_bytes()?,

@@ -24,6 +24,15 @@ pub(crate) fn orlop(directory: &Path) -> Command {
     command
 }
 
+/// Copies the program into a directory, for users who can't reach the original.
+///
+/// Another process does it: a file that this one has open for writing might be inherited by a server that another test
+/// starts at that moment, and can't be run as long as that has it.
+pub(crate) fn copy_program(directory: &Path) {
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_orlop")).arg(directory.join("orlop")).status();
+    assert!(copied.unwrap().success());
+}
+
 /// Runs the program to its end.
 pub(crate) fn run(directory: &Path, arguments: &[&str]) -> Output {
     orlop(directory).args(arguments).output().unwrap()

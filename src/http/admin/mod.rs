@@ -27,7 +27,7 @@ pub use compact::{Compact, CompactAnswer};
 pub use endpoints::{Row, rows};
 pub use job::{Line, Progress, Unit};
 pub use status::{Disk, Events, Listener, Server, Status};
-pub use verify::{Verify, VerifyAnswer};
+pub use verify::{Damaged, Image, Verify, VerifyAnswer};
 
 use crate::clock::Timestamp;
 use crate::registry::Registry;

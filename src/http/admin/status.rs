@@ -19,10 +19,12 @@ pub struct Status {
     pub manifests: u64,
     /// The tags.
     pub tags: u64,
-    /// The blobs, each once.
+    /// The blobs, each once, damaged ones and those of deletions that can be undone included.
     pub blobs: u64,
     /// Their bytes.
     pub blob_bytes: u64,
+    /// Those of them that are damaged, as far as was found.
+    pub damaged: u64,
     /// The length of the metadata's file.
     pub metadata_bytes: u64,
     /// The open uploads.
@@ -92,6 +94,7 @@ pub(super) async fn get_status(call: Call) -> Answer {
         tags: store.tags,
         blobs: store.blobs,
         blob_bytes: store.blob_bytes,
+        damaged: store.damaged,
         metadata_bytes: store.metadata_bytes,
         uploads: store.uploads,
         disk: Disk { free_bytes: store.free_bytes, floor_bytes: store.free_floor_bytes },

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{Answer, Call};
 use super::job::{self, Progress, Unit};
-use crate::registry::{Depth, VerifyOptions, VerifyProgress};
+use crate::oci::{Digest, Tag};
+use crate::registry::{AffectedImage, DamagedBlob, Depth, VerifyOptions, VerifyProgress};
 
 /// The body of `POST verify`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Verify {
     /// Look at files' sizes only.
     pub quick: bool,
@@ -18,6 +19,8 @@ pub struct Verify {
     pub rate: Option<NonZeroU64>,
     /// Go on where the last full check was interrupted.
     pub resume: bool,
+    /// Change nothing: leave damaged files where they are.
+    pub dry_run: bool,
 }
 
 /// What a check found.
@@ -34,6 +37,10 @@ pub struct VerifyAnswer {
     pub orphans: Vec<String>,
     /// How many such files there are beyond those.
     pub unlisted_orphans: u64,
+    /// The damaged blobs; the first thousand.
+    pub damaged: Vec<Damaged>,
+    /// How many damaged blobs there are beyond those.
+    pub unlisted_damaged: u64,
     /// How many repositories there are.
     pub repositories: u64,
     /// How many blobs there are.
@@ -48,12 +55,63 @@ pub struct VerifyAnswer {
     pub checksums: bool,
 }
 
+/// A damaged blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Damaged {
+    /// Its canonical digest.
+    pub digest: Digest,
+    /// The length that it should have.
+    pub size: u64,
+    /// When that was found.
+    pub found_at: String,
+    /// What is wrong.
+    pub reason: String,
+    /// The images that need it; the first hundred.
+    pub images: Vec<Image>,
+    /// How many images need it beyond those.
+    pub unlisted_images: u64,
+}
+
+/// A manifest that names a damaged blob, itself or by another manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The repository.
+    pub repository: String,
+    /// Whether it is deleted there, and could be undeleted.
+    pub deleted: bool,
+    /// The manifest; none where the repository has the blob and no manifest names it.
+    pub manifest: Option<Digest>,
+    /// The manifest's tags.
+    pub tags: Vec<Tag>,
+}
+
+impl From<DamagedBlob> for Damaged {
+    fn from(blob: DamagedBlob) -> Self {
+        let image = |image: AffectedImage| Image {
+            repository: image.repository,
+            deleted: image.is_deleted,
+            manifest: image.manifest,
+            tags: image.tags,
+        };
+        Self {
+            digest: blob.digest,
+            size: blob.size,
+            found_at: blob.found_at.to_rfc3339(),
+            reason: blob.reason,
+            images: blob.images.into_iter().map(image).collect(),
+            unlisted_images: blob.unlisted_images,
+        }
+    }
+}
+
 /// Checks everything; ends when nobody waits for the answer any more.
 pub(super) async fn verify(mut call: Call) -> Answer {
     let asked: Verify = call.json().await?;
     let depth = if asked.quick { Depth::Quick } else { Depth::Full };
     let is_alone = call.running().is_none();
-    let options = VerifyOptions { depth, rate: asked.rate, resume: asked.resume, is_alone };
+    let options =
+        VerifyOptions { depth, rate: asked.rate, resume: asked.resume, quarantine: !asked.dry_run, is_alone };
     let registry = call.registry().clone();
     Ok(job::answer(&call, move |reporter| {
         let told = |progress: VerifyProgress| {
@@ -79,6 +137,8 @@ pub(super) async fn verify(mut call: Call) -> Answer {
             unlisted_problems: report.unlisted_problems,
             orphans: report.orphans,
             unlisted_orphans: report.unlisted_orphans,
+            damaged: report.damaged.into_iter().map(Damaged::from).collect(),
+            unlisted_damaged: report.unlisted_damaged,
             repositories: report.repositories,
             blobs: report.blobs,
             bytes: report.bytes,

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::TryLockError;
 
+use super::quarantine::{self, DamagedBlob};
 use super::scrub::{self, VerifyOptions, VerifyProgress};
 use super::{Error, Inner, Policy};
 use crate::metadata::candidates::Candidate;
@@ -42,6 +43,10 @@ pub struct VerifyReport {
     pub orphans: Vec<String>,
     /// How many such files there are beyond those that are listed.
     pub unlisted_orphans: u64,
+    /// The damaged blobs, and the images that need them.
+    pub damaged: Vec<DamagedBlob>,
+    /// How many such blobs there are beyond those that are listed.
+    pub unlisted_damaged: u64,
     /// How many repositories there are.
     pub repositories: u64,
     /// How many blobs there are.
@@ -136,7 +141,15 @@ pub(super) fn verify(
         }
         report => report?,
     };
-    scrub::check_files(inner, options, progress, &mut report)?;
+    let found = scrub::check_files(inner, options, progress, &mut report)?;
+    (report.damaged, report.unlisted_damaged) = quarantine::damaged(inner, MAX_LISTED)?;
+    for (digest, record) in found {
+        if report.damaged.len() < MAX_LISTED {
+            report.damaged.push(quarantine::describe(inner, digest, record)?);
+        } else {
+            report.unlisted_damaged += 1;
+        }
+    }
     Ok(report)
 }
 
