@@ -93,12 +93,21 @@ fn every_command_has_complete_help() {
         ),
         (vec!["compact"], [flags.as_slice(), &["--json", "needs room"]].concat()),
         (vec!["status"], [flags.as_slice(), &["--json"]].concat()),
+        (vec!["policy"], vec!["run", "show"]),
+        (
+            vec!["policy", "run"],
+            [flags.as_slice(), &["--dry-run", "--repository", "--json", "undelete"]].concat(),
+        ),
+        (vec!["policy", "show"], [flags.as_slice(), &["--json"]].concat()),
     ] {
         let output = run(directory.path(), &[command.clone(), vec!["--help"]].concat());
         let help = text(&output.stdout);
         assert!(output.status.success() && output.stderr.is_empty(), "{command:?}");
         assert!(help.contains("Usage: orlop"), "{command:?}: {help}");
-        assert!(help.contains("Examples:") || command == ["config"], "{command:?}: {help}");
+        assert!(
+            help.contains("Examples:") || ["config", "policy"].map(|name| vec![name]).contains(&command),
+            "{command:?}: {help}"
+        );
         for part in parts {
             assert!(help.contains(part), "{part} is not in the help of {command:?}: {help}");
         }

@@ -3,7 +3,9 @@
 
 mod support;
 
+use std::future::ready;
 use std::ops::ControlFlow;
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,6 +19,7 @@ use orlop::oci::{Digest, DigestAlgorithm, Reference, Tag};
 use orlop::registry::{
     Actor, DeletedKind, DeletedName, Depth, ManifestPut, Options, Registry, Repository, TagState,
 };
+use serde_json::{Value, json};
 use support::{IMAGE, INDEX, Server};
 use tempfile::TempDir;
 
@@ -65,7 +68,7 @@ impl Store {
         let options = RunOptions { repository: None, dry_run };
         let report = run(&self.registry, &self.retention, &options, |one| {
             decided.push(one);
-            ControlFlow::Continue(())
+            ready(ControlFlow::Continue(()))
         });
         (report.await.unwrap(), decided)
     }
@@ -205,7 +208,7 @@ async fn the_last_n_are_counted_over_all_pages_and_a_run_that_ended_early_is_com
     let options = RunOptions::default();
     let report = run(&store.registry, &store.retention, &options, |_| {
         seen += 1;
-        if seen == 500 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        ready(if seen == 500 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     });
     let report = report.await.unwrap();
     assert!(report.ended_early && report.deleted_tags == 500, "{report:?}");
@@ -256,7 +259,7 @@ async fn manifests_without_tags_go_after_their_grace_and_not_what_an_index_or_a_
     let store = Store::new(UNTAGGED);
     let repository = store.repository("team/app");
     let manifests = repository.manifests();
-    let json = |text: String, media_type: &str, reference| ManifestPut {
+    let typed = |text: String, media_type: &str, reference| ManifestPut {
         payload: Bytes::from(text),
         media_type: media_type.parse().unwrap(),
         ..put("", reference)
@@ -273,18 +276,20 @@ async fn manifests_without_tags_go_after_their_grace_and_not_what_an_index_or_a_
     for note in ["child", "loose", "subject"] {
         let text = image(note, "");
         let reference = by_digest(&text);
-        pushed
-            .push((manifests.put(json(text.clone(), IMAGE, reference)).await.unwrap().canonical, text.len()));
+        pushed.push((
+            manifests.put(typed(text.clone(), IMAGE, reference)).await.unwrap().canonical,
+            text.len(),
+        ));
     }
     let [(child, size), (loose, _), (subject, subject_size)] = pushed[..] else { panic!("three") };
     let descriptor =
         |digest: &Digest, size| format!(r#"{{"mediaType":"{IMAGE}","digest":"{digest}","size":{size}}}"#);
     let index =
         format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{}]}}"#, descriptor(&child, size));
-    manifests.put(json(index, INDEX, Reference::Tag(tag("multi")))).await.unwrap();
+    manifests.put(typed(index, INDEX, Reference::Tag(tag("multi")))).await.unwrap();
     let referrer = image("referrer", &format!(r#","subject":{}"#, descriptor(&subject, subject_size)));
     let reference = by_digest(&referrer);
-    let referrer = manifests.put(json(referrer, IMAGE, reference)).await.unwrap().canonical;
+    let referrer = manifests.put(typed(referrer, IMAGE, reference)).await.unwrap().canonical;
     repository.tags().tag(&subject, &tag("v1"), &Actor::new("ann")).await.unwrap();
 
     store.on_day(1_007);
@@ -395,4 +400,188 @@ fn a_server_runs_its_policies_by_the_clock() {
     server.get("/v2/team/a/manifests/v1").send().expect(404);
     server.get("/v2/other/manifests/v1").send().expect(200);
     server.wait_for_line(&["the retention policies have run", "repositories=1", "tags=0"]);
+}
+
+/// Runs a command in the directory of a server's configuration, beside the server or without one.
+fn orlop(server: &Server, arguments: &[&str]) -> Output {
+    let directory = server.data().parent().unwrap().to_owned();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orlop"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ORLOP_")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).current_dir(directory).stdin(Stdio::null()).output().unwrap()
+}
+
+/// What a command that succeeds prints, as lines.
+fn lines(server: &Server, arguments: &[&str]) -> Vec<String> {
+    let output = orlop(server, arguments);
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// The tags or digests of a run's rows, each with its decision and its rule, and the run's result.
+fn policy_run(server: &Server, arguments: &[&str]) -> (Vec<(String, String, String)>, Value) {
+    let lines = lines(server, &[&["policy", "run", "--json"], arguments].concat());
+    let mut rows: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let result = rows.pop().unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let row = |row: &Value| {
+        assert_eq!(row["pulledAt"], Value::Null);
+        let subject = if row["tag"].is_null() { &row["digest"] } else { &row["tag"] };
+        (
+            format!("{}:{}", text(&row["repository"]), text(subject)),
+            text(&row["decision"]),
+            text(&row["rule"]),
+        )
+    };
+    (rows.iter().map(row).collect(), result)
+}
+
+const TEAMS: &str = "
+    collection.lease = \"1ms\"
+    delete.tags = false
+    delete.manifests = false
+
+    [[retention.policy]]
+    name = \"a\"
+    repositories = [\"team/a\"]
+    keep_last = 1
+    delete_others = true
+    delete_untagged_after = \"1ms\"
+
+    [[retention.policy]]
+    name = \"b\"
+    repositories = [\"team/b\"]
+    tags = [\"v*\"]
+    except = [\"v9\"]
+    keep_semver = \"^2\"
+    delete_others = true
+";
+
+fn fill(server: &Server) {
+    for repository in ["team/a", "team/b", "other"] {
+        for (at, tag) in ["v1", "v2", "v9", "x"].into_iter().enumerate() {
+            server.push_image(repository, tag, at as u64 + 1);
+        }
+    }
+}
+
+fn tags_at(server: &Server, repository: &str) -> Vec<String> {
+    let reply = server.get(&format!("/v2/{repository}/tags/list")).send().expect(200);
+    reply.json()["tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn beside_a_server_a_dry_run_says_what_the_run_does() {
+    let mut server = Server::with_file(TEAMS, &[]);
+    fill(&server);
+    let shown = lines(&server, &["policy", "show"]);
+    assert_eq!(
+        shown,
+        [
+            "a for team/a",
+            "  tags *",
+            "  keep_last = 1",
+            "  delete_others = true",
+            "  delete_untagged_after = \"1ms\"",
+            "b for team/b",
+            "  tags v*, except v9",
+            "  keep_semver = \"^2\"",
+            "  delete_others = true",
+        ]
+    );
+
+    let (rows, result) = policy_run(&server, &["--dry-run"]);
+    let gone: Vec<_> = rows.iter().filter(|(_, decision, _)| decision == "delete").cloned().collect();
+    let row = |subject: &str, rule: &str| (subject.to_owned(), "delete".to_owned(), rule.to_owned());
+    assert_eq!(
+        gone,
+        [
+            row("team/a:v1", "a: delete_others = true"),
+            row("team/a:v2", "a: delete_others = true"),
+            row("team/a:v9", "a: delete_others = true"),
+            row("team/b:v1", "b: delete_others = true"),
+        ]
+    );
+    assert_eq!(rows.len(), 8, "{rows:?}");
+    assert_eq!(
+        (&result["dryRun"], &result["keptTags"], &result["deletedTags"]),
+        (&json!(true), &json!(4), &json!(4))
+    );
+    for repository in ["team/a", "team/b", "other"] {
+        assert_eq!(tags_at(&server, repository), ["v1", "v2", "v9", "x"], "a dry run changes nothing");
+    }
+
+    // One repository, then all.
+    let (rows, _) = policy_run(&server, &["--repository", "team/b"]);
+    assert_eq!(rows, gone[3..]);
+    assert_eq!(tags_at(&server, "team/a").len(), 4);
+    let (rows, _) = policy_run(&server, &[]);
+    assert_eq!(rows, gone[..3]);
+    assert_eq!(tags_at(&server, "team/a"), ["x"]);
+    assert_eq!(tags_at(&server, "team/b"), ["v2", "v9", "x"]);
+    assert_eq!(tags_at(&server, "other").len(), 4);
+
+    // What has no tag now goes with the next run, once no push can be about to name it.
+    let said = loop {
+        let (mut said, _) = policy_run(&server, &["--dry-run", "--repository", "team/a"]);
+        said.retain(|(_, decision, _)| decision == "delete");
+        if said.len() == 3 {
+            break said;
+        }
+    };
+    let (done, result) = policy_run(&server, &[]);
+    assert_eq!(done, said);
+    assert_eq!(result["deletedManifests"], 3);
+
+    // All of it can come back: the library has what the server left.
+    server.stop();
+    let registry = Registry::open(Options::new(server.data())).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let actor = Actor::new("ben");
+    for (repository, deletions) in [("team/a", 6), ("team/b", 1)] {
+        let service = registry.namespace().repository(&repository.parse().unwrap()).deletions();
+        let deleted = service.list(None, 10).unwrap().items;
+        assert_eq!(deleted.len(), deletions);
+        for one in deleted {
+            assert_eq!(one.actor, ACTOR);
+            let name = one.tag.map_or_else(|| DeletedName::Digest(one.digest.unwrap()), DeletedName::Tag);
+            runtime.block_on(service.undelete(&name, &actor)).unwrap();
+        }
+    }
+    runtime.block_on(registry.close());
+    drop(registry);
+    server.run_again();
+    for repository in ["team/a", "team/b", "other"] {
+        assert_eq!(tags_at(&server, repository), ["v1", "v2", "v9", "x"]);
+        for tag in ["v1", "v2", "v9", "x"] {
+            server.get(&format!("/v2/{repository}/manifests/{tag}")).send().expect(200);
+        }
+    }
+}
+
+#[test]
+fn without_a_server_the_same_command_runs_the_policies_that_it_reads() {
+    let mut server = Server::with_file(TEAMS, &[]);
+    fill(&server);
+    server.stop();
+    let (said, _) = policy_run(&server, &["--dry-run"]);
+    let gone: Vec<_> = said.iter().filter(|(_, decision, _)| decision == "delete").cloned().collect();
+    let (done, result) = policy_run(&server, &[]);
+    assert_eq!((&done, &result["deletedTags"]), (&gone, &json!(4)));
+    let table = lines(&server, &["policy", "run", "--dry-run"]);
+    let columns: Vec<Vec<&str>> =
+        table.iter().map(|line| line.split_whitespace().take(5).collect()).collect();
+    assert_eq!(columns[0], ["REPOSITORY", "TAG", "PUSHED", "PULLED", "DECISION"]);
+    assert_eq!((columns[1][0], columns[1][1], columns[1][4]), ("team/a", "x", "keep"));
+    assert!(table[1].ends_with("keep      a: keep_last = 1"), "{}", table[1]);
+    assert_eq!(table[0].find("RULE"), table[1].find("a: "), "columns are aligned");
+    server.run_again();
+    assert_eq!(tags_at(&server, "team/a"), ["x"]);
+    assert_eq!(tags_at(&server, "team/b"), ["v2", "v9", "x"]);
+
+    let without = lines(&server, &["policy", "run", "--repository", "other", "--dry-run"]);
+    assert_eq!(without[0], "No retention policy is about any repository here.");
+    let wrong = orlop(&server, &["policy", "run", "--repository", "Not/a/name"]);
+    assert_eq!(wrong.status.code(), Some(2));
 }

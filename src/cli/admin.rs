@@ -13,7 +13,7 @@ use http::{Method, Request, Response};
 use http_body::Body;
 use http_body_util::BodyExt;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::config::Config;
@@ -31,6 +31,8 @@ use super::progress::ProgressBar;
 const START_PATIENCE: Duration = Duration::from_secs(2);
 /// The pause between two looks for it.
 const START_PAUSE: Duration = Duration::from_millis(50);
+
+const STRANGE: &str = "the answer can't be understood; is the server of another version?";
 
 /// The flags of every command that asks the admin API.
 #[derive(Debug, Args)]
@@ -77,21 +79,41 @@ impl AdminArguments {
         output: &mut Output,
         print: impl FnOnce(&T, &mut Output) -> io::Result<()>,
     ) -> anyhow::Result<T> {
+        self.ask_in_parts(request, output, |_: Option<IgnoredAny>, _| Ok(()), print)
+    }
+
+    /// The same for an answer in parts: `part` prints each as it comes, and hears of none after the last.
+    pub(super) fn ask_in_parts<P: DeserializeOwned, T: DeserializeOwned>(
+        &self,
+        request: AdminRequest,
+        output: &mut Output,
+        mut part: impl FnMut(Option<P>, &mut Output) -> io::Result<()>,
+        print: impl FnOnce(&T, &mut Output) -> io::Result<()>,
+    ) -> anyhow::Result<T> {
+        let mut on_part = |raw: &RawValue| {
+            if self.json {
+                return Ok(output.line(raw.get())?);
+            }
+            let value = serde_json::from_str(raw.get()).context(STRANGE)?;
+            Ok(part(Some(value), output)?)
+        };
         let config = self.config.load()?.config;
         start_logs(config.log.level, config.log.format);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .context("cannot start the threads of the registry")?;
+        let retention = config.retention.policies.clone();
         let raw = runtime.block_on(async {
             match find(&config).await? {
                 Found::Server(mut server) => {
                     let answer = server.call(request.into_http()?).await;
-                    read(answer.context("the server went away before it answered")?).await
+                    read(answer.context("the server went away before it answered")?, &mut on_part).await
                 }
                 Found::Directory(registry) => {
-                    let answer = Admin::new(registry.clone(), None).call(request.into_http()?).await;
-                    let read = read(answer).await;
+                    let answer =
+                        Admin::new(registry.clone(), retention, None).call(request.into_http()?).await;
+                    let read = read(answer, &mut on_part).await;
                     registry.close().await;
                     read
                 }
@@ -100,11 +122,11 @@ impl AdminArguments {
         // A job that has told its result may still be on its way out.
         runtime.shutdown_background();
         let raw = raw?;
-        let answer = serde_json::from_str(raw.get())
-            .context("the answer can't be understood; is the server of another version?")?;
+        let answer = serde_json::from_str(raw.get()).context(STRANGE)?;
         if self.json {
             output.line(raw.get())?;
         } else {
+            part(None, output)?;
             print(&answer, output)?;
         }
         Ok(answer)
@@ -184,7 +206,10 @@ fn unreachable_server(data: &Path) -> anyhow::Error {
 }
 
 /// Reads an answer to its end, and shows how far a long operation has come.
-async fn read<B>(answer: Response<B>) -> anyhow::Result<Box<RawValue>>
+async fn read<B>(
+    answer: Response<B>,
+    on_part: &mut impl FnMut(&RawValue) -> anyhow::Result<()>,
+) -> anyhow::Result<Box<RawValue>>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::error::Error + Send + Sync + 'static,
@@ -211,7 +236,10 @@ where
         while let Some(end) = waiting[searched..].iter().position(|byte| *byte == b'\n') {
             let line = waiting.split_to(searched + end + 1);
             searched = 0;
-            match serde_json::from_slice(&line).context("a line of the answer is no JSON")? {
+            match serde_json::from_slice::<Line<Box<RawValue>>>(&line)
+                .context("a line of the answer is no JSON")?
+            {
+                Line::Item(item) => on_part(&item)?,
                 Line::Progress(told) => progress.show(&told),
                 Line::Result(result) => return Ok(result),
                 Line::Errors(errors) => return Err(refusal(Errors { errors })),

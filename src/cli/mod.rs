@@ -9,6 +9,7 @@ mod admin;
 mod compact;
 mod config;
 mod output;
+mod policy;
 mod progress;
 mod serve;
 mod status;
@@ -23,6 +24,7 @@ use clap::{Parser, Subcommand};
 use self::compact::CompactArguments;
 use self::config::{ConfigArguments, ConfigCommand};
 use self::output::Output;
+use self::policy::PolicyCommand;
 use self::status::StatusArguments;
 use self::verify::VerifyArguments;
 
@@ -70,6 +72,9 @@ enum Command {
     /// Check or show the configuration.
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
+    /// Run or show the retention policies: which tags stay and which go.
+    #[command(subcommand, arg_required_else_help = true)]
+    Policy(PolicyCommand),
     /// Check everything that is stored.
     ///
     /// Compares the metadata with the files and, unless --quick is given, reads and hashes every blob; beside a running
@@ -96,6 +101,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status(arguments) => status::run(&arguments, &mut output),
         Command::Compact(arguments) => compact::run(&arguments, &mut output),
         Command::Config(command) => command.run(&mut output),
+        Command::Policy(command) => command.run(&mut output),
         Command::Verify(arguments) => verify::run(&arguments, &mut output),
     };
     result.unwrap_or_else(|error| {

@@ -67,16 +67,20 @@ pub struct RunReport {
     pub ended_early: bool,
 }
 
-/// Runs the policies. `tell` hears of each decision, of a deletion when it is durable, and may end the run.
+/// Runs the policies. `tell` hears of each decision, of a deletion when it is durable, and may take its time and end the run.
 ///
 /// Reads a page at a time and deletes a few at a time, so that nobody waits long for either. What changes meanwhile is
 /// left alone. In memory are a page and what the rules about the last N need.
-pub async fn run(
+pub async fn run<T, F>(
     registry: &Registry,
     retention: &Retention,
     options: &RunOptions,
-    mut tell: impl FnMut(Decided) -> ControlFlow<()> + Send,
-) -> Result<RunReport, Error> {
+    mut tell: T,
+) -> Result<RunReport, Error>
+where
+    T: FnMut(Decided) -> F + Send,
+    F: Future<Output = ControlFlow<()>> + Send,
+{
     let mut report = RunReport::default();
     if let Some(name) = &options.repository {
         let pass = Pass::new(registry, name, options.dry_run);
@@ -121,12 +125,16 @@ impl<'a> Pass<'a> {
         Pass { name, expiry, dry_run, actor: Actor::new(ACTOR) }
     }
 
-    async fn run(
+    async fn run<T, F>(
         &self,
         retention: &Retention,
         report: &mut RunReport,
-        tell: &mut (impl FnMut(Decided) -> ControlFlow<()> + Send),
-    ) -> Result<ControlFlow<()>, Error> {
+        tell: &mut T,
+    ) -> Result<ControlFlow<()>, Error>
+    where
+        T: FnMut(Decided) -> F + Send,
+        F: Future<Output = ControlFlow<()>> + Send,
+    {
         let policies = retention.of_repository(self.name);
         if policies.is_empty() {
             return Ok(ControlFlow::Continue(()));
@@ -181,13 +189,17 @@ impl<'a> Pass<'a> {
     }
 
     /// Decides about a page, and deletes what goes.
-    async fn decide(
+    async fn decide<T, F>(
         &self,
         verdicts: &Verdicts<'_>,
         subjects: Vec<Subject>,
         report: &mut RunReport,
-        tell: &mut (impl FnMut(Decided) -> ControlFlow<()> + Send),
-    ) -> Result<ControlFlow<()>, Error> {
+        tell: &mut T,
+    ) -> Result<ControlFlow<()>, Error>
+    where
+        T: FnMut(Decided) -> F + Send,
+        F: Future<Output = ControlFlow<()>> + Send,
+    {
         tokio::task::yield_now().await;
         for subjects in subjects.chunks(DELETIONS) {
             let decided = subjects.iter().map(|subject| self.decide_one(verdicts, subject));
@@ -203,7 +215,7 @@ impl<'a> Pass<'a> {
                     (Subject::Untagged(_), true) => &mut report.deleted_manifests,
                 };
                 *count += 1;
-                if tell(decided).is_break() {
+                if tell(decided).await.is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
             }

@@ -23,7 +23,8 @@ pub async fn run_on_schedule(registry: Registry, retention: Arc<Retention>, ever
     loop {
         tokio::time::sleep(pause).await;
         pause = every;
-        match run(&registry, &retention, &RunOptions::default(), |_| ControlFlow::Continue(())).await {
+        let tell = |_| std::future::ready(ControlFlow::Continue(()));
+        match run(&registry, &retention, &RunOptions::default(), tell).await {
             Ok(report) => tracing::info!(
                 repositories = report.repositories,
                 tags = report.deleted_tags,

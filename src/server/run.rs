@@ -223,7 +223,7 @@ impl Server {
         let collect_every = config.collection.every;
         let retention = config.retention.clone();
         let running = Running { address, since: SystemClock.now() };
-        let admin = Admin::new(registry.clone(), Some(running));
+        let admin = Admin::new(registry.clone(), retention.policies.clone(), Some(running));
         let admin_socket = AdminSocket::bind(&config.data)
             .map_err(|error| tracing::error!(%error, "commands can't be used beside this server"))
             .ok();

@@ -15,6 +15,7 @@ use crate::http::errors::{ApiError, ErrorCode};
 use crate::http::headers::APPLICATION_JSON;
 use crate::http::incoming::Incoming;
 use crate::http::query::Query;
+use crate::maintenance::retention::Retention;
 use crate::registry::{Actor, Registry};
 
 /// The longest body of a request.
@@ -38,6 +39,11 @@ impl Call {
 
     pub(super) fn registry(&self) -> &Registry {
         &self.admin.0.registry
+    }
+
+    /// The retention policies.
+    pub(super) fn retention(&self) -> &Retention {
+        &self.admin.0.retention
     }
 
     /// The server that answers; none in the process of a command.

@@ -4,12 +4,12 @@
 //! need no escaping.
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use http::Method;
 use http::header::ALLOW;
 
 use super::call::{Answer, Call};
-use super::{PREFIX, compact, status, verify};
+use super::{PREFIX, compact, policies, status, verify};
 use crate::http::errors::{ApiError, ErrorCode};
 
 /// One row of the table of end-points.
@@ -44,6 +44,8 @@ const ENDPOINTS: &[Endpoint] = &[
     endpoint("admin_get_status", "GET",  "status", |call| status::get_status(call).boxed()),
     endpoint("admin_compact",    "POST", "compact", |call| compact::compact(call).boxed()),
     endpoint("admin_verify",     "POST", "verify", |call| verify::verify(call).boxed()),
+    endpoint("admin_list_policies", "GET", "policies", |call| ready(policies::list_policies(&call)).boxed()),
+    endpoint("admin_run_policies", "POST", "policies/run", |call| policies::run_policies(call).boxed()),
 ];
 
 /// Every row of the table.

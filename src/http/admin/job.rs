@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! {"progress":{"what":"hashing","done":1048576,"total":7340032,"unit":"bytes"}}
+//! {"item":{…}}
 //! {"result":{…}}
 //! ```
 //!
-//! Words about progress are dropped where the client doesn't keep up. The work is asked to end when the client goes away
+//! An item is a part of the result that comes before the rest of it, so that neither side has to hold all of them at once;
+//! the work waits for a client that doesn't keep up. Words about progress are dropped where the client doesn't keep up. The work is asked to end when the client goes away
 //! or the server stops; one that should go on all the same doesn't listen.
 
 use std::any::Any;
@@ -36,6 +38,8 @@ const LINES: usize = 16;
 pub enum Line<T> {
     /// How far it has come.
     Progress(Progress),
+    /// A part of what came of it.
+    Item(T),
     /// What came of it; the last line.
     Result(T),
     /// Why nothing came of it, as in the envelope of other errors; the last line.
@@ -80,6 +84,13 @@ impl Reporter {
             let _ = self.lines.try_send(line);
         }
         if self.is_over() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Sends a part of the result, once the client takes it; the answer says whether the work should end.
+    pub(super) async fn send(&self, item: impl Serialize) -> ControlFlow<()> {
+        let Ok(line) = line(&Line::Item(item)) else { return ControlFlow::Break(()) };
+        let is_gone = self.lines.send(line).await.is_err();
+        if is_gone || self.is_over() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     /// Whether nobody waits for the answer any more, or the server is about to end.

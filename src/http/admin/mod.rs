@@ -8,6 +8,7 @@ mod call;
 mod compact;
 mod endpoints;
 mod job;
+mod policies;
 mod status;
 mod verify;
 
@@ -26,10 +27,12 @@ use tokio::sync::watch;
 pub use compact::{Compact, CompactAnswer};
 pub use endpoints::{Row, rows};
 pub use job::{Line, Progress, Unit};
+pub use policies::{Policies, Policy, PolicyDecision, PolicyRun, PolicyRunAnswer};
 pub use status::{Disk, Events, Listener, Server, Status};
 pub use verify::{Damaged, Image, Verify, VerifyAnswer};
 
 use crate::clock::Timestamp;
+use crate::maintenance::retention::Retention;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
 
@@ -51,6 +54,8 @@ pub struct Admin(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     registry: Registry,
+    /// What is kept of what was pushed.
+    retention: Retention,
     /// The server that it belongs to; none in the process of a command.
     running: Option<Running>,
     /// Whether long operations should end.
@@ -80,9 +85,9 @@ impl std::fmt::Display for LocalPeer {
 }
 
 impl Admin {
-    /// The admin API of `registry`, which `running` serves, or nobody.
-    pub fn new(registry: Registry, running: Option<Running>) -> Self {
-        Self(Arc::new(Shared { registry, running, stopping: watch::Sender::new(false) }))
+    /// The admin API of `registry` with its policies, which `running` serves, or nobody.
+    pub fn new(registry: Registry, retention: Retention, running: Option<Running>) -> Self {
+        Self(Arc::new(Shared { registry, retention, running, stopping: watch::Sender::new(false) }))
     }
 
     /// The service for connections of the local socket.
