@@ -420,14 +420,15 @@ fn the_level_decides_what_is_logged() {
         let server = Running::start(directory.path(), &["--log-level", level]);
         push_blob(&server, b"content");
         let log = server.stop().log;
-        (log.len(), log.iter().filter(|line| line.contains("status=201")).count())
+        let with = |word: &str| log.iter().filter(|line| line.contains(word)).count();
+        (log.len(), with("status=201"), with(" DEBUG "))
     };
-    assert_eq!(count("off"), (0, 0));
-    assert_eq!(count("error"), (0, 0));
-    assert_eq!(count("warn"), (0, 0));
-    let (info, requests) = count("info");
-    assert_eq!(requests, 1, "one line per request");
-    assert!(count("trace").0 > info);
+    assert_eq!(count("off"), (0, 0, 0));
+    assert_eq!(count("error"), (0, 0, 0));
+    assert_eq!(count("warn"), (0, 0, 0));
+    let (_, requests, debug) = count("info");
+    assert_eq!((requests, debug), (1, 0), "one line per request");
+    assert!(count("trace").2 > 0);
 }
 
 #[test]
