@@ -524,3 +524,36 @@ async fn a_hold_keeps_the_files_of_collected_blobs() {
     assert_eq!(store.collect().await.blobs, 1);
     assert_eq!(store.files(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_outlives_the_other_digest_of_what_it_lists() {
+    let store = Store::new(Collection { undo: HOUR, ..Collection::default() });
+    let app = store.repository("app");
+    let payload = "opaque";
+    let named = Digest::of(DigestAlgorithm::Sha512, payload.as_bytes());
+    let put = |payload: String, media_type: &str, reference: Reference| ManifestPut {
+        payload: payload.into(),
+        media_type: media_type.parse().unwrap(),
+        reference,
+        tags: Vec::new(),
+        actor: Actor::anonymous(),
+    };
+    let opaque = || put(payload.to_owned(), "application/x", Reference::Digest(named));
+    app.manifests().put(opaque()).await.unwrap();
+    let list = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"application/x","digest":"{named}","size":6}}]}}"#
+    );
+    let fallback = format!("sha256-{}", "a".repeat(64)).parse().unwrap();
+    let list = app.manifests().put(put(list, INDEX, fallback)).await.unwrap().canonical;
+    app.manifests().delete(&named).await.unwrap().unwrap();
+    store.pass(HOUR * 3);
+    store.collect().await;
+    assert!(!app.manifests().exists(&named).unwrap());
+    app.manifests().put(opaque()).await.unwrap();
+    store.check();
+    app.manifests().delete(&list).await.unwrap().unwrap();
+    store.pass(HOUR * 3);
+    store.collect().await;
+    app.manifests().delete(&sha256(payload.as_bytes())).await.unwrap().unwrap();
+    store.check();
+}

@@ -6,13 +6,20 @@
 #![expect(clippy::doc_markdown, reason = "the doc comments of arguments are help texts, printed as they are")]
 
 mod admin;
+mod collection;
 mod compact;
 mod config;
+mod deletions;
 mod output;
 mod policy;
 mod progress;
+mod repository;
 mod serve;
+mod sizes;
 mod status;
+mod table;
+mod tag;
+mod target;
 mod verify;
 
 use std::ffi::OsString;
@@ -21,11 +28,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::collection::GcArguments;
 use self::compact::CompactArguments;
 use self::config::{ConfigArguments, ConfigCommand};
+use self::deletions::{DeletedArguments, PurgeArguments, UndeleteArguments};
 use self::output::Output;
 use self::policy::PolicyCommand;
+use self::repository::RepositoryCommand;
+use self::sizes::DuArguments;
 use self::status::StatusArguments;
+use self::tag::TagCommand;
 use self::verify::VerifyArguments;
 
 const OVERVIEW: &str = "\
@@ -83,6 +95,37 @@ enum Command {
     /// image heals them.
     #[command(after_help = verify::EXAMPLES)]
     Verify(VerifyArguments),
+    /// Remove what nothing names any more, now.
+    ///
+    /// A server does this by itself, some seconds after something is due. What was deleted stays until its window to be
+    /// undeleted ends, and what a push may still name until its lease does; no command shortens a lease.
+    #[command(after_help = collection::EXAMPLES)]
+    Gc(GcArguments),
+    /// List what was deleted and can come back.
+    #[command(after_help = deletions::LIST_EXAMPLES)]
+    Deleted(DeletedArguments),
+    /// Bring back what was deleted last under a name.
+    ///
+    /// A tag comes back with its manifest, a manifest with all that it names, its tags and its signatures, and a repository
+    /// with everything that it had.
+    #[command(after_help = deletions::UNDELETE_EXAMPLES)]
+    Undelete(UndeleteArguments),
+    /// End the time in which something that was deleted can come back.
+    ///
+    /// For a secret that leaked, or a full disk. The space is free when the lease of what was deleted has passed too.
+    #[command(after_help = deletions::PURGE_EXAMPLES)]
+    Purge(PurgeArguments),
+    /// Show how much the repositories hold, or the tags of one.
+    ///
+    /// Unique is what goes with a repository, or with the image of a tag: what no other one has. Blobs are counted once.
+    #[command(after_help = sizes::EXAMPLES)]
+    Du(DuArguments),
+    /// Show what a tag has pointed to, or point it back.
+    #[command(subcommand, arg_required_else_help = true)]
+    Tag(TagCommand),
+    /// Rename or delete a repository.
+    #[command(subcommand, arg_required_else_help = true, visible_alias = "repo")]
+    Repository(RepositoryCommand),
 }
 
 /// Runs the command line `arguments`, of which the first is the program's name.
@@ -103,6 +146,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(command) => command.run(&mut output),
         Command::Policy(command) => command.run(&mut output),
         Command::Verify(arguments) => verify::run(&arguments, &mut output),
+        Command::Gc(arguments) => collection::run(&arguments, &mut output),
+        Command::Deleted(arguments) => arguments.run(&mut output),
+        Command::Undelete(arguments) => arguments.run(&mut output),
+        Command::Purge(arguments) => arguments.run(&mut output),
+        Command::Du(arguments) => sizes::run(&arguments, &mut output),
+        Command::Tag(command) => command.run(&mut output),
+        Command::Repository(command) => command.run(&mut output),
     };
     result.unwrap_or_else(|error| {
         let closed = error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe);

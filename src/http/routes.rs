@@ -397,7 +397,7 @@ pub(super) fn no_endpoint() -> ApiError {
     ApiError::new(ErrorCode::EndpointUnknown, message)
 }
 
-pub(super) fn parse_name(name: &str) -> Result<RepositoryName, ApiError> {
+pub(in crate::http) fn parse_name(name: &str) -> Result<RepositoryName, ApiError> {
     name.parse::<RepositoryName>().map_err(|error| ApiError::new(ErrorCode::NameInvalid, error.to_string()))
 }
 

@@ -78,8 +78,10 @@ impl Push {
         }
         let due = scope.inner.lease_end(now);
         for child in children.iter().map(|(child, _)| child).chain(&unnamed) {
-            blobs::settle_link(tx, id, child, due)?;
-            manifests::settle(tx, id, child, now.millis(), due)?;
+            if let Some(child) = blobs::canonical(tx, child)? {
+                blobs::settle_link(tx, id, &child, due)?;
+                manifests::settle(tx, id, &child, now.millis(), due)?;
+            }
         }
         if let Some(subject) = &record.subject {
             let referrer = referrer_service::render(&record, &self.manifest);
@@ -127,8 +129,7 @@ impl Push {
         if is_list { Named::Lists } else { Named::Needs }
     }
 
-    /// The digests of the children, canonical where known, and how they are named; an error where one must be there and
-    /// isn't.
+    /// The digests by which the manifest names its children, and how; an error where one must be there and isn't.
     fn known_children(
         &self,
         tx: &WriteTx<'_>,
@@ -159,7 +160,7 @@ impl Push {
                 missing.push(named);
             }
             let kind = if child.role == ChildRole::Manifest { kind } else { Named::Needs };
-            children.push((canonical.unwrap_or(named), kind));
+            children.push((named, kind));
         }
         if missing.is_empty() {
             return Ok(children);

@@ -56,16 +56,11 @@ impl Call {
         self.admin.0.stopping.subscribe()
     }
 
-    #[expect(
-        dead_code,
-        reason = "end-points with parameters in their query come with the commands that have them"
-    )]
     pub(super) fn query(&self) -> Query<'_> {
         Query::of(&self.parts.uri)
     }
 
     /// Whoever asks, as it is recorded beside what they change.
-    #[expect(dead_code, reason = "end-points that change something come with the commands that do")]
     pub(super) fn actor(&self) -> Actor {
         match self.parts.extensions.get::<ConnectInfo<LocalPeer>>() {
             Some(ConnectInfo(peer)) => Actor::new(peer.to_string()),
@@ -75,7 +70,6 @@ impl Call {
 
     /// The request's body; none at all is as good as `{}`.
     pub(super) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
-        let invalid = |message: String| ApiError::new(ErrorCode::RequestInvalid, message);
         let mut bytes = BytesMut::new();
         if let Some(mut body) = self.body.take() {
             while let Some(piece) = body.next().await? {
@@ -92,6 +86,11 @@ impl Call {
         serde_json::from_slice(json)
             .map_err(|error| invalid(format!("the body of the request is wrong: {error}")))
     }
+}
+
+/// That a request isn't what the end-point takes.
+pub(super) fn invalid(message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::RequestInvalid, message.into())
 }
 
 /// The answer that is `value`, as JSON.

@@ -9,7 +9,7 @@ use http::Method;
 use http::header::ALLOW;
 
 use super::call::{Answer, Call};
-use super::{PREFIX, compact, policies, status, verify};
+use super::{PREFIX, collection, compact, deletions, policies, repositories, status, verify};
 use crate::http::errors::{ApiError, ErrorCode};
 
 /// One row of the table of end-points.
@@ -46,6 +46,15 @@ const ENDPOINTS: &[Endpoint] = &[
     endpoint("admin_verify",     "POST", "verify", |call| verify::verify(call).boxed()),
     endpoint("admin_list_policies", "GET", "policies", |call| ready(policies::list_policies(&call)).boxed()),
     endpoint("admin_run_policies", "POST", "policies/run", |call| policies::run_policies(call).boxed()),
+    endpoint("admin_gc",                "POST", "gc",                  |call| collection::gc(call).boxed()),
+    endpoint("admin_list_deletions",    "GET",  "deletions",           |call| ready(deletions::list_deletions(&call)).boxed()),
+    endpoint("admin_undelete",          "POST", "undelete",            |call| deletions::undelete(call).boxed()),
+    endpoint("admin_purge",             "POST", "purge",               |call| deletions::purge(call).boxed()),
+    endpoint("admin_rename_repository", "POST", "repositories/rename", |call| repositories::rename(call).boxed()),
+    endpoint("admin_delete_repository", "POST", "repositories/delete", |call| repositories::delete(call).boxed()),
+    endpoint("admin_get_sizes",         "GET",  "sizes",               |call| repositories::sizes(call).boxed()),
+    endpoint("admin_get_tag_history",   "GET",  "tags/history",        |call| ready(repositories::tag_history(&call)).boxed()),
+    endpoint("admin_rollback_tag",      "POST", "tags/rollback",       |call| repositories::rollback(call).boxed()),
 ];
 
 /// Every row of the table.

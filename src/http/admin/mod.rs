@@ -5,10 +5,13 @@
 //! with a handler in a file per noun. A handler that takes long answers with lines of JSON; see [`job`].
 
 mod call;
+mod collection;
 mod compact;
+mod deletions;
 mod endpoints;
 mod job;
 mod policies;
+mod repositories;
 mod status;
 mod verify;
 
@@ -24,10 +27,15 @@ use axum::routing::any;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub use collection::{Gc, GcAnswer, Kept, KeptBy};
 pub use compact::{Compact, CompactAnswer};
+pub use deletions::{Deleted, Deletions, Purge, Purged, Target};
 pub use endpoints::{Row, rows};
 pub use job::{Line, Progress, Unit};
 pub use policies::{Policies, Policy, PolicyDecision, PolicyRun, PolicyRunAnswer};
+pub use repositories::{
+    DeleteRepository, Done, Rename, Rollback, Size, Sized, SizesPage, TagEntry, TagHistory,
+};
 pub use status::{Disk, Events, Listener, Server, Status};
 pub use verify::{Damaged, Image, Verify, VerifyAnswer};
 
