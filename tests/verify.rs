@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use orlop::clock::monotonic;
 use orlop::oci::Digest;
-use orlop::registry::{Actor, BlobService, Depth, Error, Options, Registry, VerifyOptions, VerifyProgress};
+use orlop::registry::{
+    Actor, BlobService, Depth, Error, Options, Registry, Treatment, VerifyOptions, VerifyProgress,
+};
 use tempfile::{TempDir, tempdir};
 use tokio::runtime::Runtime;
 
@@ -56,8 +58,13 @@ fn flip(file: &Path) {
     fs::write(file, bytes).unwrap();
 }
 
-const FULL: VerifyOptions =
-    VerifyOptions { depth: Depth::Full, rate: None, resume: false, quarantine: false, is_alone: false };
+const FULL: VerifyOptions = VerifyOptions {
+    depth: Depth::Full,
+    rate: None,
+    resume: false,
+    treatment: Treatment::Report,
+    is_alone: false,
+};
 
 /// Stops a full check once so many blobs were looked at; slow enough that it is asked after each.
 fn interrupt_after(registry: &Registry, blobs: u64) {

@@ -18,9 +18,11 @@ Examples:
   orlop verify --quick --data /var/lib/orlop      files and their sizes only, without reading them
   orlop verify --rate 50MiB                       leave the rest of the disk's rate to others
   orlop verify --resume                           go on where the last one was interrupted
-  orlop verify --dry-run                          leave damaged files where they are";
+  orlop verify --dry-run                          leave damaged files where they are
+  orlop verify --quick --repair                   mend indexes and counters, and remove left-over files";
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct VerifyArguments {
     /// Check that files are there and have the right size, without reading them
     #[arg(long, conflicts_with_all = ["rate", "resume"])]
@@ -34,6 +36,9 @@ pub(super) struct VerifyArguments {
     /// Change nothing: leave damaged files where they are
     #[arg(long)]
     dry_run: bool,
+    /// Mend what can be derived, and remove files that nothing names
+    #[arg(long, conflicts_with = "dry_run")]
+    repair: bool,
     #[command(flatten)]
     admin: AdminArguments,
 }
@@ -43,13 +48,19 @@ fn rate(text: &str) -> Result<NonZeroU64, String> {
 }
 
 pub(super) fn run(arguments: &VerifyArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
-    let &VerifyArguments { quick, rate, resume, dry_run, .. } = arguments;
-    let request = AdminRequest::post("verify", &Verify { quick, rate, resume, dry_run })?;
+    let &VerifyArguments { quick, rate, resume, dry_run, repair, .. } = arguments;
+    let request = AdminRequest::post("verify", &Verify { quick, rate, resume, dry_run, repair })?;
     let found = arguments.admin.ask(request, output, |found, output| print(found, quick, output))?;
     Ok(if found.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn print(found: &VerifyAnswer, quick: bool, output: &mut Output) -> io::Result<()> {
+    for repaired in &found.repaired {
+        output.line(format!("repaired: {repaired}"))?;
+    }
+    if found.unlisted_repaired > 0 {
+        output.line(format!("repaired: … and {} more", found.unlisted_repaired))?;
+    }
     for problem in &found.problems {
         output.line(format!("problem: {problem}"))?;
     }

@@ -415,6 +415,34 @@ pub fn insert_alias(tx: &WriteTx<'_>, alias: Alias, canonical: &Digest) -> Resul
     tx.insert(Table::AliasesByDigest, Key::new().digest(canonical).bytes(key.as_ref()), &[])
 }
 
+/// Brings the index's row of an alias in line with what the alias stands for; for a repair.
+pub fn mend_alias(tx: &WriteTx<'_>, alias: Alias, canonical: &Digest) -> Result<(), Error> {
+    let key = alias.key();
+    let row = Key::new().digest(canonical).bytes(key.as_ref());
+    if tx.get(Table::DigestAliases, &key, codec::decode::<Digest>)? == Some(*canonical) {
+        tx.insert(Table::AliasesByDigest, row, &[])
+    } else {
+        tx.remove(Table::AliasesByDigest, row).map(drop)
+    }
+}
+
+/// Brings the index's row of a link in line with whether the link is there; for a repair.
+pub fn mend_link(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest) -> Result<(), Error> {
+    links::mend::<LinkRecord>(tx, Place::of(repository, digest))
+}
+
+/// Brings a candidate in line with what it is about; for a repair.
+pub fn mend_candidate(tx: &WriteTx<'_>, due: u64, candidate: &Candidate) -> Result<(), Error> {
+    let is_one = match candidate {
+        Candidate::Link { repository, digest } => {
+            link(tx, *repository, digest)?.is_some_and(|link| link.due_at == Some(due))
+        }
+        Candidate::Blob { digest } => any_repository(tx, digest)?.is_none() && size_of(tx, digest)?.is_some(),
+        Candidate::Followers { .. } => return Ok(()),
+    };
+    if is_one { candidates::insert(tx, due, candidate) } else { candidates::remove(tx, due, candidate) }
+}
+
 /// The digests of other algorithms under which the content with the canonical digest is known.
 pub fn aliases(tx: &impl Read, canonical: &Digest) -> Result<Vec<Digest>, Error> {
     let mut aliases = Vec::new();

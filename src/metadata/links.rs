@@ -73,6 +73,16 @@ pub(super) fn remove<L: Link>(tx: &WriteTx<'_>, place: Place<'_>) -> Result<bool
     tx.remove(L::TABLE, place.key())
 }
 
+/// Brings the index's row of a link in line with whether the link is there; for a repair.
+pub(super) fn mend<L: Link>(tx: &WriteTx<'_>, place: Place<'_>) -> Result<(), Error> {
+    let Some(index) = L::BY_DIGEST else { return Ok(()) };
+    if has::<L>(tx, place)? {
+        tx.insert(index, place.by_digest(), &[])
+    } else {
+        tx.remove(index, place.by_digest()).map(drop)
+    }
+}
+
 /// Hands every link of a digest in a repository to `row`, with its name, in the order of the names.
 pub(super) fn each_of<L: Link>(
     tx: &impl Read,

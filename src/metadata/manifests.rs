@@ -181,6 +181,25 @@ pub fn settle(
     links::put(tx, Place::of(repository, digest), &ManifestRecord { due_at, ..record })
 }
 
+/// Brings the index's row of a revision in line with whether the repository has it; for a repair.
+pub fn mend(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest) -> Result<(), Error> {
+    links::mend::<ManifestRecord>(tx, Place::of(repository, digest))
+}
+
+/// Brings the row that lists a revision as untagged in line with its due time; for a repair.
+pub fn mend_untagged(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    digest: &Digest,
+    now: u64,
+) -> Result<(), Error> {
+    if get(tx, repository, digest)?.is_some_and(|record| record.due_at.is_some()) {
+        tx.insert(Table::Untagged, key(repository, digest), &codec::encode(&UntaggedSince(now)))
+    } else {
+        tx.remove(Table::Untagged, key(repository, digest)).map(drop)
+    }
+}
+
 /// Moves the due time of a revision that nothing names to `due`; nothing where it has none, or a later one.
 pub fn postpone(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest, due: u64) -> Result<(), Error> {
     match get(tx, repository, digest)? {

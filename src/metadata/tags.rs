@@ -127,6 +127,16 @@ pub fn remove(tx: &WriteTx<'_>, repository: RepositoryId, tag: &Tag) -> Result<O
     Ok(Some(record))
 }
 
+/// Brings the index's row of a tag in line with what the tag points to; for a repair.
+pub fn mend(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest, tag: &Tag) -> Result<(), Error> {
+    let row = by_manifest(repository, digest, tag);
+    if get(tx, repository, tag)?.is_some_and(|record| record.digest == *digest) {
+        tx.insert(Table::TagsByManifest, row, &[])
+    } else {
+        tx.remove(Table::TagsByManifest, row).map(drop)
+    }
+}
+
 /// Remembers that the history of a tag may hold the content of a manifest that it has left.
 pub fn hold(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest, tag: &Tag) -> Result<(), Error> {
     tx.insert(Table::HeldByHistory, by_manifest(repository, digest, tag), &[])

@@ -35,6 +35,17 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// The most damaged blobs that are remembered for a resumed check.
 const MAX_REMEMBERED: usize = 1000;
 
+/// What a check does about what it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Treatment {
+    /// Nothing.
+    Report,
+    /// Moves the files of damaged blobs into the quarantine, so that clients push them again.
+    Quarantine,
+    /// The same, mends what can be derived, during which writes wait, and removes files that nothing names.
+    Repair,
+}
+
 /// How a store is checked.
 #[derive(Debug, Clone, Copy)]
 pub struct VerifyOptions {
@@ -44,9 +55,8 @@ pub struct VerifyOptions {
     pub rate: Option<NonZeroU64>,
     /// Goes on where an earlier full check was interrupted, if one was.
     pub resume: bool,
-    /// Moves the files of damaged blobs into the quarantine, so that clients push them again. Such a check is not for an
-    /// async thread.
-    pub quarantine: bool,
+    /// What is done about what is found. A check that does something is not for an async thread.
+    pub treatment: Treatment,
     /// Nobody else is at work on the store. A full check then also compares the metadata with their own checksums, for
     /// which everybody would have to wait.
     pub is_alone: bool,
@@ -55,7 +65,7 @@ pub struct VerifyOptions {
 impl VerifyOptions {
     /// A check of the whole store, as fast as it goes, beside others, which changes nothing.
     pub fn new(depth: Depth) -> VerifyOptions {
-        VerifyOptions { depth, rate: None, resume: false, quarantine: false, is_alone: false }
+        VerifyOptions { depth, rate: None, resume: false, treatment: Treatment::Report, is_alone: false }
     }
 }
 
@@ -176,6 +186,10 @@ impl Scrub<'_> {
         Ok(())
     }
 
+    fn is_repair(&self) -> bool {
+        self.options.treatment == Treatment::Repair
+    }
+
     fn load(&self) -> Option<State> {
         let path = self.inner.data.join(STATE_FILE);
         let bytes = read_small(self.inner.disk.as_ref(), &path, STATE_BYTES).unwrap_or_else(|error| {
@@ -235,10 +249,11 @@ impl Scrub<'_> {
         let Some(record) = self.inner.metadata.read(|tx| blobs::get(tx, digest))? else { return Ok(()) };
         let findings = self.look_at(digest, record.size)?;
         if let Some(damage) = findings.iter().find(|finding| finding.is_damage) {
-            let set_aside = if self.options.quarantine {
-                quarantine::set_aside(self.inner, &lock, digest, &damage.text).map(|()| true)
-            } else {
-                Ok(false)
+            let set_aside = match self.options.treatment {
+                Treatment::Report => Ok(false),
+                Treatment::Quarantine | Treatment::Repair => {
+                    quarantine::set_aside(self.inner, &lock, digest, &damage.text).map(|()| true)
+                }
             };
             match set_aside {
                 Ok(true) => tracing::error!(
@@ -361,6 +376,17 @@ impl Scrub<'_> {
         }
     }
 
+    /// Removes the quarantined files of blobs that are sound again, or that nobody has any more.
+    fn empty_quarantine(&mut self, report: &mut VerifyReport) -> Result<(), Error> {
+        for (digest, _) in self.inner.blobs.quarantined()? {
+            let is_damaged = self.inner.metadata.read(|tx| blobs::damaged(tx, &digest))?.is_some();
+            if !is_damaged && self.inner.blobs.discard_quarantined(&digest)? {
+                report.repaired(format!("the file of {digest} in quarantine is removed"));
+            }
+        }
+        Ok(())
+    }
+
     /// Looks for files that nothing names.
     fn orphans(&mut self, report: &mut VerifyReport) -> Result<(), Error> {
         for entry in self.inner.blobs.walk() {
@@ -372,14 +398,25 @@ impl Scrub<'_> {
                 continue;
             }
             // A push holds the lock from before the file's last rename until after its commit.
-            let _lock = self.lock(&digest)?;
-            let is_named = self.inner.metadata.read(|tx| blobs::get(tx, &digest))?.is_some();
-            if !is_named && self.inner.blobs.blob_len(&digest)?.is_some() {
+            let lock = self.lock(&digest)?;
+            if is_named()? || self.inner.blobs.blob_len(&digest)?.is_none() {
+                continue;
+            }
+            if self.is_repair() && self.inner.blobs.remove(&lock, &digest)? {
+                report.repaired(format!("the file of {digest}, which no row named, is removed"));
+            } else {
                 report.orphan(format!("the file of {digest}, which no row names"));
             }
         }
         for id in sessions::orphans(self.inner)? {
-            report.orphan(format!("the file of the upload {id}, which no row names"));
+            if self.is_repair() && self.inner.blobs.discard(id)? {
+                report.repaired(format!("the file of the upload {id}, which no row named, is removed"));
+            } else {
+                report.orphan(format!("the file of the upload {id}, which no row names"));
+            }
+        }
+        if self.is_repair() {
+            self.empty_quarantine(report)?;
         }
         Ok(())
     }

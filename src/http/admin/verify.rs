@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::call::{Answer, Call};
 use super::job::{self, Progress, Unit};
 use crate::oci::{Digest, Tag};
-use crate::registry::{AffectedImage, DamagedBlob, Depth, VerifyOptions, VerifyProgress};
+use crate::registry::{AffectedImage, DamagedBlob, Depth, Treatment, VerifyOptions, VerifyProgress};
 
 /// The body of `POST verify`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub struct Verify {
     /// Look at files' sizes only.
     pub quick: bool,
@@ -21,6 +22,8 @@ pub struct Verify {
     pub resume: bool,
     /// Change nothing: leave damaged files where they are.
     pub dry_run: bool,
+    /// Mend what can be derived, and remove files that nothing names.
+    pub repair: bool,
 }
 
 /// What a check found.
@@ -41,6 +44,10 @@ pub struct VerifyAnswer {
     pub damaged: Vec<Damaged>,
     /// How many damaged blobs there are beyond those.
     pub unlisted_damaged: u64,
+    /// What was wrong and has been mended; the first thousand.
+    pub repaired: Vec<String>,
+    /// How much was mended beyond that.
+    pub unlisted_repaired: u64,
     /// How many repositories there are.
     pub repositories: u64,
     /// How many blobs there are.
@@ -110,8 +117,12 @@ pub(super) async fn verify(mut call: Call) -> Answer {
     let asked: Verify = call.json().await?;
     let depth = if asked.quick { Depth::Quick } else { Depth::Full };
     let is_alone = call.running().is_none();
-    let options =
-        VerifyOptions { depth, rate: asked.rate, resume: asked.resume, quarantine: !asked.dry_run, is_alone };
+    let treatment = match (asked.dry_run, asked.repair) {
+        (true, _) => Treatment::Report,
+        (false, false) => Treatment::Quarantine,
+        (false, true) => Treatment::Repair,
+    };
+    let options = VerifyOptions { depth, rate: asked.rate, resume: asked.resume, treatment, is_alone };
     let registry = call.registry().clone();
     Ok(job::answer(&call, move |reporter| {
         let told = |progress: VerifyProgress| {
@@ -139,6 +150,8 @@ pub(super) async fn verify(mut call: Call) -> Answer {
             unlisted_orphans: report.unlisted_orphans,
             damaged: report.damaged.into_iter().map(Damaged::from).collect(),
             unlisted_damaged: report.unlisted_damaged,
+            repaired: report.repaired,
+            unlisted_repaired: report.unlisted_repaired,
             repositories: report.repositories,
             blobs: report.blobs,
             bytes: report.bytes,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::repair::Fix;
 use super::{Tables, VerifyReport};
 use crate::metadata::blobs::Alias;
 use crate::metadata::candidates::Candidate;
@@ -41,18 +42,19 @@ fn check_links(tables: &Tables, needed: &BTreeSet<(RepositoryId, Digest)>, repor
         }
         match (needed.contains(&(*repository, *digest)), due) {
             (true, Some(_)) => {
-                report.problem(format!(
-                    "the blob {digest} of {name} may be collected, and a manifest needs it"
-                ));
+                let problem =
+                    format!("the blob {digest} of {name} may be collected, and a manifest needs it");
+                report.fixable(Fix::Link(*repository, *digest), problem);
             }
             (false, None) => {
-                report
-                    .problem(format!("the blob {digest} of {name} is never collected, and nothing needs it"));
+                let problem = format!("the blob {digest} of {name} is never collected, and nothing needs it");
+                report.fixable(Fix::Link(*repository, *digest), problem);
             }
             (false, Some(due)) => {
                 let candidate = Candidate::Link { repository: *repository, digest: *digest };
                 if !tables.candidates.contains(&(*due, candidate)) {
-                    report.problem(format!("the blob {digest} of {name} is no candidate for collection"));
+                    let problem = format!("the blob {digest} of {name} is no candidate for collection");
+                    report.fixable(Fix::Candidate(*due, candidate), problem);
                 }
             }
             (true, None) => {}
@@ -62,14 +64,16 @@ fn check_links(tables: &Tables, needed: &BTreeSet<(RepositoryId, Digest)>, repor
     let candidates: BTreeSet<&Candidate> = tables.candidates.iter().map(|(_, candidate)| candidate).collect();
     for digest in tables.blobs.keys().chain(tables.damaged.keys()) {
         if !linked.contains(digest) && !candidates.contains(&Candidate::Blob { digest: *digest }) {
-            report.problem(format!("the blob {digest} is never collected, and no repository has it"));
+            let fix = Fix::Candidate(0, Candidate::Blob { digest: *digest });
+            report.fixable(fix, format!("the blob {digest} is never collected, and no repository has it"));
         }
     }
     for (due, candidate) in &tables.candidates {
         let Candidate::Link { repository, digest } = candidate else { continue };
         if tables.due.get(&(*repository, *digest)) != Some(&Some(*due)) {
             let name = tables.name(*repository);
-            report.problem(format!("{digest} of {name} is a candidate for collection without reason"));
+            let fix = Fix::Candidate(*due, *candidate);
+            report.fixable(fix, format!("{digest} of {name} is a candidate for collection without reason"));
         }
     }
 }
@@ -86,19 +90,21 @@ fn check_manifests(tables: &Tables, needed: &BTreeSet<(RepositoryId, Digest)>, r
         let follows = tables.manifests.get(&key).is_some_and(|record| record.subject.is_some());
         let is_named = follows || tagged.contains(&key) || needed.contains(&key);
         if is_named == due.is_some() {
-            report.problem(format!("the manifest {digest} of {name} has the wrong due time"));
+            let fix = Fix::Manifest(*repository, *digest);
+            report.fixable(fix, format!("the manifest {digest} of {name} has the wrong due time"));
         }
         if due.is_some() != tables.untagged.contains(&key) {
-            report.problem(format!(
-                "that the manifest {digest} of {name} is untagged, and its index, disagree"
-            ));
+            let fix = Fix::Untagged(*repository, *digest);
+            let problem =
+                format!("that the manifest {digest} of {name} is untagged, and its index, disagree");
+            report.fixable(fix, problem);
         }
     }
     for (repository, digest) in &tables.untagged {
         if !tables.due_manifests.contains_key(&(*repository, *digest)) {
             let name = tables.name(*repository);
-            report
-                .problem(format!("the manifest {digest} is listed as untagged, and {name} doesn't have it"));
+            let problem = format!("the manifest {digest} is listed as untagged, and {name} doesn't have it");
+            report.fixable(Fix::Untagged(*repository, *digest), problem);
         }
     }
 }
@@ -139,7 +145,8 @@ fn check_sizes(tables: &Tables, report: &mut VerifyReport) {
         let found = tables.sizes.get(&repository).copied().unwrap_or_default();
         if expected != found {
             let name = tables.name(repository);
-            report.problem(format!("the counters of {name} are {found:?}, and should be {expected:?}"));
+            let problem = format!("the counters of {name} are {found:?}, and should be {expected:?}");
+            report.fixable(Fix::Sizes(Some(repository), expected), problem);
         }
     }
     let expected = SizeRecord {
@@ -150,7 +157,7 @@ fn check_sizes(tables: &Tables, report: &mut VerifyReport) {
         ..SizeRecord::default()
     };
     if tables.store != expected {
-        report
-            .problem(format!("the counters of the store are {:?}, and should be {expected:?}", tables.store));
+        let problem = format!("the counters of the store are {:?}, and should be {expected:?}", tables.store);
+        report.fixable(Fix::Sizes(None, expected), problem);
     }
 }

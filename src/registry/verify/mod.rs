@@ -4,24 +4,27 @@ mod collection;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use std::sync::TryLockError;
+use std::sync::{Arc, TryLockError};
 
 use super::quarantine::{self, DamagedBlob};
-use super::scrub::{self, VerifyOptions, VerifyProgress};
+use super::repair::{self, Fix};
+use super::scrub::{self, Treatment, VerifyOptions, VerifyProgress};
 use super::{Error, Inner, Policy};
 use crate::metadata::candidates::Candidate;
 use crate::metadata::manifests::ManifestRecord;
 use crate::metadata::repositories::RepositoryId;
 use crate::metadata::sizes::SizeRecord;
 use crate::metadata::{
-    self, ReadTx, Scan, blobs, candidates, deletions, events, manifests, repositories, signatures, sizes,
-    tags,
+    self, Read, Scan, blobs, candidates, deletions, events, manifests, repositories, signatures, sizes, tags,
 };
 use crate::oci::schema1::SignedManifest;
 use crate::oci::{Digest, DigestAlgorithm, Manifest, MediaType};
 
 /// The most problems, and the most left-over files, that a report lists; further ones are counted.
 const MAX_LISTED: usize = 1000;
+
+/// The most fixes that one round of a repair makes.
+const MAX_FIXES: usize = 1_000_000;
 
 /// How much is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +60,12 @@ pub struct VerifyReport {
     pub tags: u64,
     /// The bytes of all blobs.
     pub bytes: u64,
+    /// What was wrong and has been mended.
+    pub repaired: Vec<String>,
+    /// How much was mended beyond that.
+    pub unlisted_repaired: u64,
+    /// What would mend problems, with the problems.
+    pub(super) fixes: Vec<(Fix, String)>,
 }
 
 impl VerifyReport {
@@ -70,6 +79,30 @@ impl VerifyReport {
             self.problems.push(problem.into());
         } else {
             self.unlisted_problems += 1;
+        }
+    }
+
+    /// Notes a problem, and what would mend it.
+    pub(super) fn fixable(&mut self, fix: Fix, problem: String) {
+        if self.fixes.len() < MAX_FIXES {
+            self.fixes.push((fix, problem.clone()));
+        }
+        self.problem(problem);
+    }
+
+    /// Notes a problem of the index from manifests to tags.
+    fn tag(&mut self, repository: RepositoryId, digest: &Digest, tag: &str, problem: String) {
+        match tag.parse() {
+            Ok(tag) => self.fixable(Fix::TagIndex(repository, *digest, tag), problem),
+            Err(_) => self.problem(problem),
+        }
+    }
+
+    pub(super) fn repaired(&mut self, repaired: String) {
+        if self.repaired.len() < MAX_LISTED {
+            self.repaired.push(repaired);
+        } else {
+            self.unlisted_repaired += 1;
         }
     }
 
@@ -113,7 +146,7 @@ struct Tables {
 
 /// Checks the whole store: first the rows, then the files.
 pub(super) fn verify(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     options: &VerifyOptions,
     progress: &mut dyn FnMut(VerifyProgress) -> ControlFlow<()>,
 ) -> Result<VerifyReport, Error> {
@@ -131,6 +164,8 @@ pub(super) fn verify(
         report.problem(format!("metadata.redb is damaged ({damage}); put it back from a backup"));
         return Ok(report);
     }
+    let is_repair = options.treatment == Treatment::Repair;
+    let repaired = if is_repair { repair::rows(inner)? } else { Vec::new() };
     let now = inner.clock.now().millis();
     let mut report = match inner.metadata.read(|tx| Ok(check_rows(tx, &inner.policy, options.depth, now)))? {
         // The files can be held against the rows of blobs all the same.
@@ -141,6 +176,10 @@ pub(super) fn verify(
         }
         report => report?,
     };
+    report.fixes = Vec::new();
+    for problem in repaired {
+        report.repaired(problem);
+    }
     let found = scrub::check_files(inner, options, progress, &mut report)?;
     (report.damaged, report.unlisted_damaged) = quarantine::damaged(inner, MAX_LISTED)?;
     for (digest, record) in found {
@@ -154,7 +193,12 @@ pub(super) fn verify(
 }
 
 /// Checks everything that can be said of the rows alone.
-fn check_rows(tx: &ReadTx, policy: &Policy, depth: Depth, now: u64) -> Result<VerifyReport, Error> {
+pub(super) fn check_rows(
+    tx: &impl Read,
+    policy: &Policy,
+    depth: Depth,
+    now: u64,
+) -> Result<VerifyReport, Error> {
     let tables = read_tables(tx, now)?;
     let mut report = VerifyReport {
         repositories: tables.names.len() as u64,
@@ -172,7 +216,7 @@ fn check_rows(tx: &ReadTx, policy: &Policy, depth: Depth, now: u64) -> Result<Ve
 }
 
 /// Checks that the log of events has no gap, and that nobody has taken what never was.
-fn check_events(tx: &ReadTx, report: &mut VerifyReport) -> Result<(), Error> {
+fn check_events(tx: &impl Read, report: &mut VerifyReport) -> Result<(), Error> {
     let mut former = None;
     events::each(tx, |number, _| {
         if former.is_some_and(|former| former + 1 != number) {
@@ -188,7 +232,7 @@ fn check_events(tx: &ReadTx, report: &mut VerifyReport) -> Result<(), Error> {
     Ok(())
 }
 
-fn read_tables(tx: &ReadTx, now: u64) -> Result<Tables, Error> {
+fn read_tables(tx: &impl Read, now: u64) -> Result<Tables, Error> {
     let mut tables = Tables { store: sizes::of_store(tx)?, ..Tables::default() };
     deletions::each(tx, None, |id, record| {
         tables.deletions.insert(id, record.expires_at > now);
@@ -281,22 +325,25 @@ fn check_links(tables: &Tables, report: &mut VerifyReport) {
         }
     }
     for (canonical, alias) in tables.aliases.symmetric_difference(&tables.aliases_by_digest) {
-        report.problem(format!("that {canonical} is also {alias}, and its index, disagree"));
+        let fix = Fix::AliasIndex(*alias, *canonical);
+        report.fixable(fix, format!("that {canonical} is also {alias}, and its index, disagree"));
     }
     for (repository, digest) in tables.links.symmetric_difference(&tables.links_by_blob) {
         let name = tables.name(*repository);
-        report.problem(format!("the link of {digest} in {name} and its index disagree"));
+        let fix = Fix::LinkIndex(*repository, *digest);
+        report.fixable(fix, format!("the link of {digest} in {name} and its index disagree"));
     }
     let manifests: BTreeSet<_> = tables.manifests.keys().copied().collect();
     for (repository, digest) in manifests.symmetric_difference(&tables.repositories_by_manifest) {
         let name = tables.name(*repository);
-        report.problem(format!("the manifest {digest} of {name} and its index disagree"));
+        let fix = Fix::ManifestIndex(*repository, *digest);
+        report.fixable(fix, format!("the manifest {digest} of {name} and its index disagree"));
     }
 }
 
 /// Holds signatures against the manifests that they are of: with [`Depth::Full`] each is verified.
 fn check_signatures(
-    tx: &ReadTx,
+    tx: &impl Read,
     tables: &Tables,
     depth: Depth,
     report: &mut VerifyReport,
@@ -333,7 +380,7 @@ fn check_signatures(
 }
 
 fn check_manifests(
-    tx: &ReadTx,
+    tx: &impl Read,
     policy: &Policy,
     tables: &Tables,
     report: &mut VerifyReport,
@@ -381,7 +428,11 @@ fn check_manifests(
                 report.problem(format!("the manifest {digest} of {name} names {named}, which is not there"));
             }
             if kind.is_none() {
-                report.problem(format!("that the manifest {digest} of {name} names {named} is not indexed"));
+                let fix = Fix::Reference(*repository, key, *digest);
+                report.fixable(
+                    fix,
+                    format!("that the manifest {digest} of {name} names {named} is not indexed"),
+                );
             }
         }
         if let Some(subject) = &record.subject {
@@ -393,14 +444,16 @@ fn check_manifests(
             continue;
         }
         let name = tables.name(*repository);
-        report.problem(format!("the index says without reason that {parent} of {name} names {child}"));
+        let fix = Fix::Reference(*repository, *child, *parent);
+        report.fixable(fix, format!("the index says without reason that {parent} of {name} names {child}"));
     }
     for (repository, subject, referrer) in tables.referrers.symmetric_difference(&expected_referrers) {
         if tables.is_ending(*repository) {
             continue;
         }
         let name = tables.name(*repository);
-        report.problem(format!("the referrers of {subject} of {name} are wrong about {referrer}"));
+        let fix = Fix::Referrer(*repository, *subject, *referrer);
+        report.fixable(fix, format!("the referrers of {subject} of {name} are wrong about {referrer}"));
     }
     Ok(())
 }
@@ -412,13 +465,15 @@ fn check_tags(tables: &Tables, report: &mut VerifyReport) {
             report.problem(format!("the tag {name}:{tag} points to {digest}, which is not there"));
         }
         if !tables.tags_by_manifest.contains(&(*repository, *digest, tag.clone())) {
-            report.problem(format!("the tag {name}:{tag} is not indexed by its manifest"));
+            let problem = format!("the tag {name}:{tag} is not indexed by its manifest");
+            report.tag(*repository, digest, tag, problem);
         }
     }
     for (repository, digest, tag) in &tables.tags_by_manifest {
         if tables.tags.get(&(*repository, tag.clone())) != Some(digest) {
             let name = tables.name(*repository);
-            report.problem(format!("the index says without reason that {name}:{tag} points to {digest}"));
+            let problem = format!("the index says without reason that {name}:{tag} points to {digest}");
+            report.tag(*repository, digest, tag, problem);
         }
     }
 }
