@@ -9,8 +9,8 @@ use orlop::clock::{ManualClock, Timestamp};
 use orlop::oci::schema1::Signature;
 use orlop::oci::{Digest, DigestAlgorithm, MediaType, Reference, RepositoryName};
 use orlop::registry::{
-    Action, Actor, Depth, Error, Event, EventOptions, EventRequest, Listener, ManifestPut, NameScope,
-    Options, Origin, Registry, Repository, TargetKind,
+    Action, Actor, DeletedName, Depth, Error, Event, EventOptions, EventRequest, Listener, ManifestPut,
+    NameScope, Options, Origin, Registry, Repository, TargetKind,
 };
 use tempfile::TempDir;
 
@@ -443,5 +443,38 @@ async fn names_outside_of_the_scope_are_refused() {
     let from = "other/a".parse().unwrap();
     assert!(inside.blobs().mount(&sha256(b"other/a"), Some(&from), &anonymous).await.unwrap().is_none());
     assert!(inside.blobs().mount(&sha256(b"other/a"), None, &anonymous).await.unwrap().is_none());
+    assert!(registry.verify(Depth::Full).unwrap().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repositories_and_what_comes_back_are_told_of() {
+    let dir = TempDir::new().unwrap();
+    let registry = Registry::open(options(&dir, vec![listener("one")])).unwrap();
+    let app = repository(&registry, "app");
+    let actor = Actor::new("somebody");
+    app.manifests().put(put("{}", "v1", &[])).await.unwrap();
+    let blob = app.blobs().put(Bytes::from_static(b"blob"), None, &actor).await.unwrap().digest;
+    let before = all(&registry).len();
+
+    app.tags().untag(&"v1".parse().unwrap()).await.unwrap();
+    app.deletions().undelete(&DeletedName::Tag("v1".parse().unwrap()), &actor).await.unwrap();
+    app.blobs().delete(blob).await.unwrap();
+    app.deletions().undelete(&DeletedName::Digest(blob), &actor).await.unwrap();
+    app.clone().on_behalf_of(Origin::of(actor.clone())).deletions().delete_repository().await.unwrap();
+    app.deletions().undelete(&DeletedName::Repository, &actor).await.unwrap();
+    let manifest = &sha256(b"{}").hex()[..8];
+    let blob = &blob.hex()[..8];
+    assert_eq!(
+        shorts(&registry)[before..],
+        [
+            "Delete Tag app:v1".to_owned(),
+            format!("Push Manifest app:v1 {manifest}"),
+            format!("Delete Blob app {blob}"),
+            format!("Push Blob app {blob}"),
+            "Delete Repository app".to_owned(),
+            "Push Repository app".to_owned(),
+        ]
+    );
+    assert_eq!(all(&registry)[before + 4].actor, "somebody");
     assert!(registry.verify(Depth::Full).unwrap().is_clean());
 }

@@ -45,6 +45,8 @@ fn print(status: &Status, output: &mut Output) -> io::Result<()> {
         ("tags", status.tags.to_string()),
         ("blobs", format!("{} ({})", status.blobs, bytes(status.blob_bytes))),
         ("damaged blobs", status.damaged.to_string()),
+        ("deleted", format!("{} can come back", status.deletions)),
+        ("untagged", format!("{} manifests ({} to be freed)", status.untagged, bytes(status.untagged_bytes))),
         ("metadata", bytes(status.metadata_bytes)),
         ("open uploads", status.uploads.to_string()),
         (

@@ -576,3 +576,20 @@ fn plan_untagged(inner: &Inner, now: Timestamp, plan: &mut CollectionPlan) -> Re
         }
     }
 }
+
+/// What a collection of the first `limit` untagged manifests would free, in bytes.
+pub(super) fn untagged_bytes(inner: &Inner, limit: usize) -> Result<u64, Error> {
+    Ok(inner.metadata.read(|tx| {
+        let mut found = Vec::new();
+        manifests::each_untagged(tx, None, |id, digest, _| {
+            found.push((id, digest));
+            Ok(if found.len() >= limit { Scan::Stop } else { Scan::Continue })
+        })?;
+        let mut bytes = 0;
+        for (id, digest) in &found {
+            let manifest = manifests::get(tx, *id, digest)?.map_or(0, |record| record.size);
+            bytes += manifest + super::sizes::only_of(tx, *id, digest)?;
+        }
+        Ok(bytes)
+    })?)
+}

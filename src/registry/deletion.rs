@@ -494,16 +494,38 @@ fn bring_back(
     for (tag, record) in &tags {
         tags::set(tx, id, tag, &tags::TagRecord { updated_at: now.millis(), ..record.clone() })?;
     }
-    for (digest, revision) in &revisions {
+    for (digest, _) in &revisions {
         manifests::settle(tx, id, digest, now.millis(), due)?;
         manifests::postpone(tx, id, digest, due)?;
-        let of_it = tags.iter().filter(|(_, record)| record.digest == *digest).map(|(tag, _)| tag);
-        for tag in of_it {
-            let target =
-                events::manifest(&scope.name, *digest, &revision.media_type, revision.size, Some(tag));
-            scope.tell(tx, now, Action::Push, EventTarget { ..target })?;
-        }
     }
+    tell_of_return(tx, scope, id, record, &tags, now)?;
     // Its subject is back, and nothing that follows it has to go.
     Ok(end(tx, deletion, &DeletionRecord { digest: None, ..record.clone() })?)
+}
+
+/// Tells of what is back as of pushes: of a manifest once for each tag.
+fn tell_of_return(
+    tx: &WriteTx<'_>,
+    scope: &Scope,
+    id: RepositoryId,
+    record: &DeletionRecord,
+    tags: &[(Tag, tags::TagRecord)],
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Some(digest) = record.digest else { return Ok(()) };
+    let targets: Vec<EventTarget> = if let Some(manifest) = manifests::get(tx, id, &digest)? {
+        let names =
+            if tags.is_empty() { vec![None] } else { tags.iter().map(|(tag, _)| Some(tag)).collect() };
+        let target = |tag| events::manifest(&scope.name, digest, &manifest.media_type, manifest.size, tag);
+        names.into_iter().map(target).collect()
+    } else if let Some(link) = blobs::link(tx, id, &digest)? {
+        let size = blobs::size_of(tx, &digest)?.unwrap_or_default();
+        vec![events::blob(&scope.name, digest, &link.media_type, size)]
+    } else {
+        Vec::new()
+    };
+    for target in targets {
+        scope.tell(tx, now, Action::Push, target)?;
+    }
+    Ok(())
 }

@@ -1,14 +1,16 @@
 //! What a registry holds, at a glance.
 
-use super::{Error, Inner, sessions};
-use crate::metadata::{self, Table, events, sizes};
+use std::collections::BTreeSet;
+
+use super::{Error, Inner, collection, sessions};
+use crate::metadata::{self, Scan, Table, deletions, events, sizes};
 
 /// What a registry holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreStatus {
     /// The repositories that have or had content.
     pub repositories: u64,
-    /// The revisions of manifests, counted in each repository.
+    /// The revisions of manifests, counted in each repository, without those of deletions.
     pub manifests: u64,
     /// The tags.
     pub tags: u64,
@@ -18,6 +20,12 @@ pub struct StoreStatus {
     pub blob_bytes: u64,
     /// Those of them that are damaged, as far as was found.
     pub damaged: u64,
+    /// What was deleted and can come back.
+    pub deletions: u64,
+    /// The manifests that neither a tag nor a manifest names.
+    pub untagged: u64,
+    /// What a collection of those would free, in bytes; at least, where there are more than a thousand.
+    pub untagged_bytes: u64,
     /// The length of the metadata's file.
     pub metadata_bytes: u64,
     /// The open uploads.
@@ -32,21 +40,51 @@ pub struct StoreStatus {
     pub listeners: Vec<(String, u64)>,
 }
 
+/// How many untagged manifests are measured.
+const UNTAGGED_MEASURED: usize = 1_000;
+
+/// The revisions and the tags of all repositories that have a name.
+fn revisions_and_tags(inner: &Inner) -> Result<(u64, u64), Error> {
+    let (mut manifests, mut tags) = (0, 0);
+    inner.metadata.read(|tx| {
+        (manifests, tags) = (0, 0);
+        let mut deleted = BTreeSet::new();
+        deletions::each(tx, None, |id, _| {
+            // Those that have a number of their own come last.
+            if id.is_deletion() {
+                return Ok(Scan::Stop);
+            }
+            deleted.insert(id);
+            Ok(Scan::Continue)
+        })?;
+        sizes::each(tx, |id, sizes| {
+            if !deleted.contains(&id) {
+                manifests += sizes.manifests;
+                tags += sizes.tags;
+            }
+            Ok(Scan::Continue)
+        })
+    })?;
+    Ok((manifests, tags))
+}
+
 /// Looks. Blocks.
 pub(super) fn status(inner: &Inner) -> Result<StoreStatus, Error> {
-    let (sizes, damaged, repositories, manifests, tags, events, listeners) = inner.metadata.read(|tx| {
-        let last = events::last(tx)?;
-        let cursors = events::cursors(tx)?.into_iter();
-        Ok((
-            sizes::of_store(tx)?,
-            tx.count(Table::Damaged)?,
-            tx.count(Table::RepositoriesByName)?,
-            tx.count(Table::Manifests)?,
-            tx.count(Table::Tags)?,
-            tx.count(Table::Events)?,
-            cursors.map(|(name, taken)| (name, last.saturating_sub(taken))).collect(),
-        ))
-    })?;
+    let (manifests, tags) = revisions_and_tags(inner)?;
+    let (sizes, damaged, repositories, deletions, untagged, events, listeners) =
+        inner.metadata.read(|tx| {
+            let last = events::last(tx)?;
+            let cursors = events::cursors(tx)?.into_iter();
+            Ok((
+                sizes::of_store(tx)?,
+                tx.count(Table::Damaged)?,
+                tx.count(Table::RepositoriesByName)?,
+                tx.count(Table::Deletions)?,
+                tx.count(Table::Untagged)?,
+                tx.count(Table::Events)?,
+                cursors.map(|(name, taken)| (name, last.saturating_sub(taken))).collect(),
+            ))
+        })?;
     Ok(StoreStatus {
         repositories,
         manifests,
@@ -54,6 +92,9 @@ pub(super) fn status(inner: &Inner) -> Result<StoreStatus, Error> {
         blobs: sizes.blobs,
         blob_bytes: sizes.blob_bytes,
         damaged,
+        deletions,
+        untagged,
+        untagged_bytes: collection::untagged_bytes(inner, UNTAGGED_MEASURED)?,
         metadata_bytes: inner.disk.len(&inner.data.join(metadata::FILE_NAME))?.unwrap_or_default(),
         uploads: sessions::count(inner)?,
         free_bytes: inner.blobs.free_bytes()?,

@@ -62,6 +62,15 @@ fn a_tag_goes_back_and_comes_back() {
         let history = said(directory, &["tag", "history", "team/app:v1"]);
         let lines: Vec<&str> = history.lines().collect();
         assert!(lines[1].contains(second) && lines[2].contains(first), "{history}");
+        let status = json(directory, &["status"]);
+        assert_eq!(
+            (&status["manifests"], &status["tags"], &status["untagged"]),
+            (&2.into(), &1.into(), &1.into())
+        );
+        assert!(
+            status["untaggedBytes"].as_u64().unwrap() > 3,
+            "its manifest, and the layer that only it names"
+        );
         let back = said(directory, &["tag", "rollback", "team/app:v1"]);
         assert!(back.contains(&format!("team/app:v1 points to {first} again")), "{back}");
         let back = said(directory, &["tag", "rollback", "team/app:v1", "--to", "1"]);

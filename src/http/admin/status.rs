@@ -25,6 +25,12 @@ pub struct Status {
     pub blob_bytes: u64,
     /// Those of them that are damaged, as far as was found.
     pub damaged: u64,
+    /// What was deleted and can come back.
+    pub deletions: u64,
+    /// The manifests that neither a tag nor a manifest names.
+    pub untagged: u64,
+    /// What their collection would free; at least, where there are more than a thousand.
+    pub untagged_bytes: u64,
     /// The length of the metadata's file.
     pub metadata_bytes: u64,
     /// The open uploads.
@@ -95,6 +101,9 @@ pub(super) async fn get_status(call: Call) -> Answer {
         blobs: store.blobs,
         blob_bytes: store.blob_bytes,
         damaged: store.damaged,
+        deletions: store.deletions,
+        untagged: store.untagged,
+        untagged_bytes: store.untagged_bytes,
         metadata_bytes: store.metadata_bytes,
         uploads: store.uploads,
         disk: Disk { free_bytes: store.free_bytes, floor_bytes: store.free_floor_bytes },
