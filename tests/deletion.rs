@@ -517,7 +517,7 @@ async fn a_hold_keeps_the_files_of_collected_blobs() {
     let app = store.repository("app");
     push_blob(&app, "layer").await;
     store.pass(HOUR * 2);
-    let hold = store.registry.hold_collection();
+    let hold = store.registry.hold_collection().await;
     assert_eq!(store.collect().await.blobs, 0);
     assert_eq!(store.files(), 1);
     drop(hold);

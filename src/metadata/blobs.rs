@@ -223,7 +223,7 @@ pub fn remove_link(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest) 
     let size = size_of(tx, digest)?.unwrap_or_default();
     sizes::removed(tx, repository, Counted::Blob, Table::LinksByBlob, digest, size)?;
     if links::any_repository::<LinkRecord>(tx, digest)?.is_none() {
-        candidates::insert(tx, 0, &Candidate::Blob { digest: *digest })?;
+        candidates::insert_unlinked(tx, digest)?;
     }
     Ok(true)
 }
@@ -260,6 +260,18 @@ pub fn postpone_link(
         }
         _ => Ok(()),
     }
+}
+
+/// Moves the due time of a link to `due`, and remembers when its lease had ended before.
+pub fn extend_link(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    digest: &Digest,
+    due: u64,
+    since: u64,
+) -> Result<(), Error> {
+    postpone_link(tx, repository, digest, due)?;
+    candidates::insert_since(tx, due, &Candidate::Link { repository, digest: *digest }, since)
 }
 
 fn set_due(

@@ -68,20 +68,34 @@ pub fn insert(tx: &WriteTx<'_>, due: u64, candidate: &Candidate) -> Result<(), E
     tx.insert(Table::Candidates, candidate.key(due), &[])
 }
 
+/// The same, with a moment that is remembered: of a link, when its lease ended before uploads extended it; of followers,
+/// when their subject was deleted.
+pub fn insert_since(tx: &WriteTx<'_>, due: u64, candidate: &Candidate, since: u64) -> Result<(), Error> {
+    tx.insert(Table::Candidates, candidate.key(due), &since.to_be_bytes())
+}
+
+/// The moment that is remembered with a candidate; its due time where there is none, and `None` where it is no candidate.
+pub fn since(tx: &impl Read, due: u64, candidate: &Candidate) -> Result<Option<u64>, Error> {
+    tx.get(Table::Candidates, candidate.key(due), |value| match value {
+        [] => Ok(due),
+        value => Parts(value).number().ok_or_else(|| Error::Damaged {
+            table: Table::Candidates.name(),
+            reason: "a value is no time".into(),
+        }),
+    })
+}
+
 /// Takes a candidate back.
 pub fn remove(tx: &WriteTx<'_>, due: u64, candidate: &Candidate) -> Result<(), Error> {
     tx.remove(Table::Candidates, candidate.key(due)).map(drop)
 }
 
-/// Whether something is a candidate from `due` on.
-pub fn has(tx: &impl Read, due: u64, candidate: &Candidate) -> Result<bool, Error> {
-    tx.has(Table::Candidates, candidate.key(due))
-}
-
-/// Up to `limit` candidates that may go at `now`, those that wait longest first, with their due times.
+/// Up to `limit` candidates that may go at `now`, those that wait longest first, with their due times; blobs aside, which
+/// [`unlinked`] has.
 pub fn due(tx: &impl Read, now: u64, limit: usize) -> Result<Vec<(u64, Candidate)>, Error> {
     let mut found = Vec::new();
-    tx.scan(Table::Candidates, b"", None, |key, _| {
+    let behind_blobs = Key::new().number(0).bytes(&[BLOB, u8::MAX]);
+    tx.scan(Table::Candidates, b"", Some(behind_blobs.as_ref()), |key, _| {
         let (due, candidate) = Candidate::of(key)?;
         if due > now || found.len() == limit {
             return Ok(Scan::Stop);
@@ -90,6 +104,31 @@ pub fn due(tx: &impl Read, now: u64, limit: usize) -> Result<Vec<(u64, Candidate
         Ok(Scan::Continue)
     })?;
     Ok(found)
+}
+
+/// Up to `limit` blobs that may have no link, in the order of their digests, behind `after`. They are due at once.
+pub fn unlinked(tx: &impl Read, after: Option<&Digest>, limit: usize) -> Result<Vec<Digest>, Error> {
+    let mut found = Vec::new();
+    let prefix = Key::new().number(0).bytes(&[BLOB]).number(0);
+    let after = after.map(|digest| Key::new().digest(digest));
+    tx.scan(Table::Candidates, prefix.as_ref(), after.as_ref().map(Key::as_ref), |key, _| {
+        if found.len() == limit {
+            return Ok(Scan::Stop);
+        }
+        found.push(digest_of(Table::Candidates, &mut Parts(key))?);
+        Ok(Scan::Continue)
+    })?;
+    Ok(found)
+}
+
+/// Adds a blob that no repository links.
+pub fn insert_unlinked(tx: &WriteTx<'_>, digest: &Digest) -> Result<(), Error> {
+    insert(tx, 0, &Candidate::Blob { digest: *digest })
+}
+
+/// Takes a blob back.
+pub fn remove_unlinked(tx: &WriteTx<'_>, digest: &Digest) -> Result<(), Error> {
+    remove(tx, 0, &Candidate::Blob { digest: *digest })
 }
 
 /// Hands every candidate to `row`, in the order of the due times.

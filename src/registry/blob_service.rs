@@ -14,6 +14,9 @@ use crate::metadata::events::{Action, EventTarget, TargetKind};
 use crate::metadata::{manifests, repositories};
 use crate::oci::{Digest, DigestAlgorithm, ProvisionalDigest, RepositoryName};
 
+/// How often a blob is held again where the commit of that takes longer than a quarter of the lease.
+const HOLDING: usize = 3;
+
 /// The blob service of one repository.
 #[derive(Debug, Clone)]
 pub struct BlobService {
@@ -38,20 +41,22 @@ impl BlobService {
         digest: impl Into<ProvisionalDigest>,
     ) -> Result<Option<BlobDescriptor>, Error> {
         let digest = digest.into();
-        let Some((blob, due)) = self.find(&digest)? else { return Ok(None) };
         let inner = &self.scope.inner;
-        let now = inner.clock.now();
-        if due.is_none_or(|due| due >= now.saturating_add(inner.policy.collection.lease).millis()) {
-            return Ok(Some(blob));
+        for _ in 0..HOLDING {
+            // It may have gone before the commit, or the commit may have taken longer than its slack.
+            let Some((blob, due)) = self.find(&digest)? else { return Ok(None) };
+            let now = inner.clock.now();
+            if due.is_none_or(|due| due >= now.saturating_add(inner.policy.collection.lease).millis()) {
+                return Ok(Some(blob));
+            }
+            let (scope, canonical, until) = (self.scope.clone(), blob.digest, inner.lease_end(now));
+            self.scope
+                .write(move |tx| match repositories::id_of(tx, &scope.name)? {
+                    Some(id) => Ok(blobs::postpone_link(tx, id, &canonical, until)?),
+                    None => Ok(()),
+                })
+                .await?;
         }
-        let (scope, canonical, until) = (self.scope.clone(), blob.digest, inner.lease_end(now));
-        self.scope
-            .write(move |tx| match repositories::id_of(tx, &scope.name)? {
-                Some(id) => Ok(blobs::postpone_link(tx, id, &canonical, until)?),
-                None => Ok(()),
-            })
-            .await?;
-        // It may have gone before the commit.
         self.stat(digest)
     }
 
@@ -83,7 +88,10 @@ impl BlobService {
             self.scope.tell_of_pull(target);
             Ok(Some(BlobReader::new(file, blob.digest, blob.size, blob.created_at)))
         } else {
-            tracing::error!(digest = %blob.digest, "the file of a blob is missing");
+            // Between the two looks it may have been deleted and collected.
+            if self.scope.inner.metadata.read(|tx| blobs::get(tx, &blob.digest))?.is_some() {
+                tracing::error!(digest = %blob.digest, "the file of a blob is missing");
+            }
             Ok(None)
         }
     }
@@ -254,6 +262,7 @@ impl BlobService {
     ) -> Result<Digest, Error> {
         self.scope.inner.require_space(0)?;
         let (scope, alias, known) = (self.scope.clone(), alias.into(), known.into());
+        let now = scope.inner.clock.now();
         self.scope
             .write(move |tx| {
                 let id = scope.id(tx)?;
@@ -268,6 +277,10 @@ impl BlobService {
                     }
                     None => blobs::insert_alias(tx, Alias::of(alias, id), &canonical)?,
                 }
+                // A manifest may have named it by the alias all the time.
+                let due = scope.inner.lease_end(now);
+                blobs::settle_link(tx, id, &canonical, due)?;
+                manifests::settle(tx, id, &canonical, now.millis(), due)?;
                 Ok(canonical)
             })
             .await

@@ -7,7 +7,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use super::followers::{Gone, remove_followers};
 use super::revision::remove;
 use super::sessions::blocking;
 use super::{Error, Inner};
@@ -25,8 +27,8 @@ const ROWS: usize = 256;
 /// How many candidates one transaction looks at.
 const CANDIDATES: usize = 64;
 
-/// How many followers of one manifest one transaction removes.
-const FOLLOWERS: usize = 64;
+/// How many untagged manifests one look at them reads.
+const UNTAGGED: usize = 1_000;
 
 /// How many reasons a report names one by one.
 const NAMED: usize = 1_000;
@@ -109,13 +111,26 @@ pub struct CollectionHold(Arc<Inner>);
 
 impl Drop for CollectionHold {
     fn drop(&mut self) {
-        self.0.holds.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+        self.0.holds.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-pub(super) fn hold(inner: &Arc<Inner>) -> CollectionHold {
-    inner.holds.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-    CollectionHold(inner.clone())
+pub(super) async fn hold(inner: &Arc<Inner>) -> CollectionHold {
+    inner.holds.fetch_add(1, Ordering::SeqCst);
+    let hold = CollectionHold(inner.clone());
+    // A step that didn't know of it may still remove files.
+    drop(inner.collecting.lock().await);
+    hold
+}
+
+/// How far a collection has come through what has no order of due times.
+#[derive(Debug, Clone, Copy, Default)]
+struct Pass {
+    /// The last untagged manifest that was looked at, and whether it was the last of all.
+    untagged: Option<(RepositoryId, Digest)>,
+    seen_untagged: bool,
+    /// The last blob without a link.
+    unlinked: Option<Digest>,
 }
 
 /// Collects until nothing is due; tells `progress` what has gone so far after each step.
@@ -124,8 +139,9 @@ pub(super) async fn collect(
     mut progress: impl FnMut(&Collected),
 ) -> Result<Collected, Error> {
     let mut collected = Collected::default();
+    let mut pass = Pass::default();
     loop {
-        let (step, more) = step(inner).await?;
+        let (step, more) = pass_on(inner, &mut pass).await?;
         collected.add(&step);
         progress(&collected);
         if !more {
@@ -136,22 +152,38 @@ pub(super) async fn collect(
 
 /// Collects a little; says whether more is due.
 pub(super) async fn step(inner: &Arc<Inner>) -> Result<(Collected, bool), Error> {
+    pass_on(inner, &mut Pass::default()).await
+}
+
+/// One step, which goes on to its end where the caller stops waiting: rows whose files stay would be left behind.
+async fn pass_on(inner: &Arc<Inner>, pass: &mut Pass) -> Result<(Collected, bool), Error> {
+    let (worker, mut passing) = (inner.clone(), *pass);
+    let task = tokio::spawn(async move {
+        let _alone = worker.collecting.lock().await;
+        let result = collect_some(&worker, &mut passing).await;
+        (result, passing)
+    });
+    match task.await {
+        Ok((result, passed)) => {
+            *pass = passed;
+            result
+        }
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(Error::Unavailable),
+    }
+}
+
+async fn collect_some(inner: &Arc<Inner>, pass: &mut Pass) -> Result<(Collected, bool), Error> {
     let mut collected = Collected::default();
     let mut more = end_deletion(inner, &mut collected).await?;
-    more |= collect_untagged(inner, &mut collected).await?;
+    more |= collect_untagged(inner, pass, &mut collected).await?;
     let now = inner.clock.now().millis();
     let due = inner.metadata.read(|tx| candidates::due(tx, now, CANDIDATES))?;
-    more |= due.len() == CANDIDATES;
-    let is_blob = |candidate: &Candidate| matches!(candidate, Candidate::Blob { .. });
-    let (unlinked, others): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, what)| is_blob(what));
-    if !others.is_empty() {
+    if !due.is_empty() {
         // What they named may be due now.
-        more |= collect_named(inner, others, &mut collected).await?;
+        more |= collect_named(inner, due, &mut collected).await?;
     }
-    if !unlinked.is_empty() {
-        let digests = unlinked.iter().map(|(due, what)| (*due, *what)).collect();
-        collect_blobs(inner.clone(), digests, &mut collected).await?;
-    }
+    more |= collect_unlinked(inner, pass, &mut collected).await?;
     Ok((collected, more))
 }
 
@@ -170,11 +202,15 @@ async fn end_deletion(inner: &Arc<Inner>, collected: &mut Collected) -> Result<b
                 return Ok(false);
             };
             if !dismantle::step(tx, id, ROWS)? {
+                // A part of it is gone: nobody may undelete the rest, whatever the clock says then.
+                deletions::set(tx, id, &DeletionRecord { expires_at: 0, ..record })?;
                 return Ok(false);
             }
             deletions::remove(tx, id)?;
             if let (DeletedKind::Manifest, Some(digest)) = (record.kind, record.digest) {
-                super::deletion::let_followers_go(tx, &worker, now, record.repository, &digest)?;
+                let since = Timestamp::from_millis(record.deleted_at);
+                let repository = record.repository;
+                super::deletion::let_former_followers_go(tx, &worker, now, repository, &digest, since)?;
             }
             Ok::<_, Error>(true)
         })
@@ -190,21 +226,26 @@ async fn collect_named(
     collected: &mut Collected,
 ) -> Result<bool, Error> {
     let now = inner.clock.now();
-    let pushing = inner.sessions.pushed_to(now.saturating_sub(inner.policy.collection.lease));
+    let since = now.saturating_sub(inner.policy.collection.lease);
+    let pushing = inner.sessions.pushed_to(&inner.metadata, since)?;
     let worker = inner.clone();
     let gone = inner
         .metadata
         .write(move |tx| {
             let mut gone = Collected::default();
-            let pushing = ids_of(tx, &pushing)?;
+            let pushing = by_id(tx, &pushing)?;
+            let until = worker.lease_end(now).max(now.millis() + 1);
             for (due, candidate) in &due {
+                let Some(since) = candidates::since(tx, *due, candidate)? else { continue };
                 match candidate {
                     Candidate::Link { repository, digest } => {
                         let link = blobs::link(tx, *repository, digest)?;
+                        let began = pushing.get(repository);
                         if link.is_none_or(|link| link.due_at != Some(*due)) {
                             candidates::remove(tx, *due, candidate)?;
-                        } else if pushing.contains(repository) {
-                            blobs::postpone_link(tx, *repository, digest, worker.lease_end(now))?;
+                        } else if began.is_some_and(|began| *began <= since) {
+                            // Who sends that upload may have been told of the blob before.
+                            blobs::extend_link(tx, *repository, digest, until, since)?;
                         } else {
                             blobs::remove_link(tx, *repository, digest)?;
                             gone.links += 1;
@@ -212,9 +253,14 @@ async fn collect_named(
                     }
                     Candidate::Followers { repository, digest } => {
                         candidates::remove(tx, *due, candidate)?;
-                        if let Some(again) = follow(tx, &worker, now, *repository, digest, &mut gone)? {
-                            candidates::insert(tx, again, candidate)?;
+                        let mut went = Gone::default();
+                        let again =
+                            remove_followers(tx, &worker, now, *repository, digest, since, &mut went)?;
+                        if let Some(again) = again {
+                            candidates::insert_since(tx, again, candidate, since)?;
                         }
+                        gone.manifests += went.manifests;
+                        gone.tags += went.tags;
                     }
                     Candidate::Blob { .. } => {}
                 }
@@ -226,112 +272,74 @@ async fn collect_named(
     Ok(true)
 }
 
-/// The identifiers of repositories; a name that none has is left out.
-fn ids_of(
+/// What is said of repositories by name, by their identifiers; a name that none has is left out.
+fn by_id(
     tx: &impl Read,
-    names: &BTreeSet<RepositoryName>,
-) -> Result<BTreeSet<RepositoryId>, metadata::Error> {
-    let mut ids = BTreeSet::new();
-    for name in names {
-        ids.extend(repositories::id_of(tx, name)?);
+    names: &HashMap<RepositoryName, u64>,
+) -> Result<HashMap<RepositoryId, u64>, metadata::Error> {
+    let mut ids = HashMap::new();
+    for (name, value) in names {
+        if let Some(id) = repositories::id_of(tx, name)? {
+            ids.insert(id, *value);
+        }
     }
     Ok(ids)
 }
 
-/// Removes what followed a manifest: its referrers, unless something else names them, and cosign's tags and the list of
-/// referrers that are for it. Says when to go on, if there is more to do; nothing goes while the manifest is back, or can
-/// come back.
-fn follow(
-    tx: &WriteTx<'_>,
-    inner: &Inner,
-    now: Timestamp,
-    id: RepositoryId,
-    subject: &Digest,
-    gone: &mut Collected,
-) -> Result<Option<u64>, Error> {
-    if manifests::exists(tx, id, subject)? {
-        return Ok(None);
-    }
-    for holder in manifests::repositories_of(tx, subject, usize::MAX)? {
-        let deletion = if holder.is_deletion() { deletions::get(tx, holder)? } else { None };
-        let can_come_back =
-            |deletion: &DeletionRecord| deletion.repository == id && deletion.expires_at > now.millis();
-        if let Some(deletion) = deletion.filter(can_come_back) {
-            return Ok(Some(deletion.expires_at));
-        }
-    }
-    let mut names = blobs::aliases(tx, subject)?;
-    names.push(*subject);
-    let mut followers = Vec::new();
-    for name in &names {
-        manifests::each_referrer(tx, id, name, None, |referrer, _| {
-            followers.push(referrer);
-            Ok(Scan::Continue)
-        })?;
-        for tag in Tag::signatures_of(name).into_iter().chain([Tag::referrers_of(name)]) {
-            if let Some(record) = tags::remove(tx, id, &tag)? {
-                gone.tags += 1;
-                followers.push(record.digest);
-            }
-        }
-    }
-    let mut removed = 0;
-    for follower in followers {
-        if removed == FOLLOWERS {
-            return Ok(Some(now.millis()));
-        }
-        let is_kept = tags::any_of_manifest(tx, id, &follower)? || manifests::is_needed(tx, id, &follower)?;
-        if is_kept || !manifests::exists(tx, id, &follower)? {
-            continue;
-        }
-        remove(tx, inner, now, id, &follower)?;
-        super::deletion::let_followers_go(tx, inner, now, id, &follower)?;
-        removed += 1;
-        gone.manifests += 1;
-    }
-    Ok(None)
-}
-
-/// Removes untagged manifests whose grace is over; says whether there may be more.
-async fn collect_untagged(inner: &Arc<Inner>, collected: &mut Collected) -> Result<bool, Error> {
-    let Some(grace) = inner.policy.collection.untagged_grace else { return Ok(false) };
+/// Removes untagged manifests whose grace is over, of those behind the ones that were looked at; says whether there may be
+/// more.
+async fn collect_untagged(
+    inner: &Arc<Inner>,
+    pass: &mut Pass,
+    collected: &mut Collected,
+) -> Result<bool, Error> {
+    let Some(grace) = inner.policy.collection.untagged_grace.filter(|_| !pass.seen_untagged) else {
+        return Ok(false);
+    };
     let now = inner.clock.now();
     let over = now.saturating_sub(grace).millis();
-    let found = inner.metadata.read(|tx| {
-        let mut found = Vec::new();
-        manifests::each_untagged(tx, None, |id, digest, since| {
-            if since <= over {
-                found.push((id, digest));
-            }
-            Ok(if found.len() == CANDIDATES { Scan::Stop } else { Scan::Continue })
-        })?;
-        let mut due = Vec::new();
-        for (id, digest) in &found {
-            let record = manifests::get(tx, *id, digest)?;
-            if record.is_some_and(|record| record.due_at.is_some_and(|due| due <= now.millis())) {
-                due.push((*id, *digest));
-            }
-        }
-        Ok(due)
-    })?;
-    if found.is_empty() {
-        return Ok(false);
-    }
-    let (worker, many) = (inner.clone(), found.len() == CANDIDATES);
-    let gone = inner
-        .metadata
-        .write(move |tx| {
-            let mut gone = Collected::default();
-            for (id, digest) in &found {
-                if remove_untagged(tx, &worker, now, *id, digest)? {
-                    gone.manifests += 1;
+    let behind = pass.untagged;
+    let (last, found) = inner.metadata.read(|tx| {
+        let (mut rows, mut last, mut found) = (0, None, Vec::new());
+        manifests::each_untagged(
+            tx,
+            behind.as_ref().map(|(id, digest)| (*id, digest)),
+            |id, digest, since| {
+                let is_over = since <= over && is_due(tx, now, id, &digest)?;
+                found.extend(is_over.then_some((id, digest)));
+                rows += 1;
+                if rows == UNTAGGED || found.len() == CANDIDATES {
+                    last = Some((id, digest));
+                    return Ok(Scan::Stop);
                 }
+                Ok(Scan::Continue)
+            },
+        )?;
+        Ok((last, found))
+    })?;
+    (pass.untagged, pass.seen_untagged) = (last, last.is_none());
+    if !found.is_empty() {
+        let worker = inner.clone();
+        let gone = inner.metadata.write(move |tx| {
+            let mut gone = 0;
+            for (id, digest) in &found {
+                gone += u64::from(remove_untagged(tx, &worker, now, *id, digest)?);
             }
             Ok::<_, Error>(gone)
-        })
-        .await?;
-    collected.add(&gone);
-    Ok(many && gone.manifests > 0)
+        });
+        collected.manifests += gone.await?;
+    }
+    Ok(last.is_some())
+}
+
+fn is_due(
+    tx: &impl Read,
+    now: Timestamp,
+    id: RepositoryId,
+    digest: &Digest,
+) -> Result<bool, metadata::Error> {
+    let record = manifests::get(tx, id, digest)?;
+    Ok(record.is_some_and(|record| record.due_at.is_some_and(|due| due <= now.millis())))
 }
 
 /// Removes a manifest that nothing names, nor the history of a tag holds, and that nobody was promised; says whether it did.
@@ -342,9 +350,7 @@ pub(super) fn remove_untagged(
     id: RepositoryId,
     digest: &Digest,
 ) -> Result<bool, Error> {
-    let record = manifests::get(tx, id, digest)?;
-    let is_due = record.is_some_and(|record| record.due_at.is_some_and(|due| due <= now.millis()));
-    if !is_due || is_held_by_history(tx, inner, id, digest)? {
+    if !is_due(tx, now, id, digest)? || is_held_by_history(tx, inner, id, digest)? {
         return Ok(false);
     }
     remove(tx, inner, now, id, digest)?;
@@ -398,50 +404,65 @@ fn is_among_last(
     Ok(keep > 0 && last.iter().any(|(_, entry)| entry.digest == *digest))
 }
 
-/// Removes blobs that no repository links: their rows in one commit, and their files then.
-async fn collect_blobs(
-    inner: Arc<Inner>,
-    due: Vec<(u64, Candidate)>,
+/// Removes blobs that no repository links: their rows in one commit, and their files then. Says whether there may be more.
+async fn collect_unlinked(
+    inner: &Arc<Inner>,
+    pass: &mut Pass,
     collected: &mut Collected,
-) -> Result<(), Error> {
-    if inner.holds.load(std::sync::atomic::Ordering::SeqCst) > 0 {
-        return Ok(());
+) -> Result<bool, Error> {
+    if inner.holds.load(Ordering::SeqCst) > 0 {
+        return Ok(false);
     }
+    let behind = pass.unlinked;
+    let due = inner.metadata.read(|tx| candidates::unlinked(tx, behind.as_ref(), CANDIDATES))?;
+    pass.unlinked = due.last().copied().filter(|_| due.len() == CANDIDATES);
     // Digests share locks, and one that is held is being pushed: its turn comes later.
     let mut locked = BTreeSet::new();
     let mut guards: Vec<DigestGuard> = Vec::new();
-    for (due, candidate) in due {
-        let Candidate::Blob { digest } = candidate else { continue };
+    for digest in due {
         if !guards.iter().any(|guard| guard.covers(&digest)) {
             let Some(guard) = inner.blobs.try_lock(&digest) else { continue };
             guards.push(guard);
         }
-        locked.insert((due, digest));
+        locked.insert(digest);
     }
+    if !locked.is_empty() {
+        let removed = remove_unlinked(inner, locked, guards).await?;
+        collected.blobs += removed.len() as u64;
+        collected.bytes += removed.values().sum::<u64>();
+    }
+    Ok(pass.unlinked.is_some())
+}
+
+/// Removes blobs that no repository links, whose locks are held; returns which went, with their sizes.
+async fn remove_unlinked(
+    inner: &Arc<Inner>,
+    locked: BTreeSet<Digest>,
+    guards: Vec<DigestGuard>,
+) -> Result<HashMap<Digest, u64>, Error> {
     let removed = inner
         .metadata
         .write(move |tx| {
             let mut removed = HashMap::new();
-            for (due, digest) in &locked {
+            for digest in &locked {
                 if let Some(size) = blobs::remove_unlinked(tx, digest)? {
                     removed.insert(*digest, size);
                 }
-                candidates::remove(tx, *due, &Candidate::Blob { digest: *digest })?;
+                candidates::remove_unlinked(tx, digest)?;
             }
             Ok::<_, Error>(removed)
         })
         .await?;
-    collected.blobs += removed.len() as u64;
-    collected.bytes += removed.values().sum::<u64>();
+    let worker = inner.clone();
     blocking(move || {
         for digest in removed.keys() {
             let Some(guard) = guards.iter().find(|guard| guard.covers(digest)) else { continue };
             // A file that stays is an orphan, which the next start finds.
-            if let Err(error) = inner.blobs.remove(guard, digest) {
+            if let Err(error) = worker.blobs.remove(guard, digest) {
                 tracing::warn!(%digest, %error, "the file of a collected blob could not be removed");
             }
         }
-        Ok(())
+        Ok(removed)
     })
     .await
 }

@@ -164,7 +164,7 @@ fn copy_link(
     blobs::insert_link(tx, to, digest, &LinkRecord { due_at, ..link })
 }
 
-/// Lets what follows a manifest that has gone for good go too, after a lease.
+/// Lets what follows a manifest that goes for good at `now` go too, after a lease.
 pub(super) fn let_followers_go(
     tx: &WriteTx<'_>,
     inner: &Inner,
@@ -172,8 +172,20 @@ pub(super) fn let_followers_go(
     repository: RepositoryId,
     digest: &Digest,
 ) -> Result<(), metadata::Error> {
+    let_former_followers_go(tx, inner, now, repository, digest, now)
+}
+
+/// The same for a manifest that was deleted at `since`: what has come after that doesn't follow it.
+pub(super) fn let_former_followers_go(
+    tx: &WriteTx<'_>,
+    inner: &Inner,
+    now: Timestamp,
+    repository: RepositoryId,
+    digest: &Digest,
+    since: Timestamp,
+) -> Result<(), metadata::Error> {
     let followers = Candidate::Followers { repository, digest: *digest };
-    candidates::insert(tx, inner.lease_end(now), &followers)
+    candidates::insert_since(tx, inner.lease_end(now), &followers, since.millis())
 }
 
 /// Refuses a push to a name that no repository has any more since it was renamed after `begun`.
@@ -423,8 +435,13 @@ fn find(
     now: Timestamp,
 ) -> Result<Option<(RepositoryId, DeletionRecord)>, Error> {
     if *name == DeletedName::Repository {
-        let Some(id) = deletions::of_name(tx, repository, 1)?.pop() else { return Ok(None) };
-        return Ok(live(tx, id, now.millis())?.map(|record| (id, record)));
+        // A later one may have been purged.
+        for id in deletions::of_name(tx, repository, usize::MAX)? {
+            if let Some(record) = live(tx, id, now.millis())? {
+                return Ok(Some((id, record)));
+            }
+        }
+        return Ok(None);
     }
     let Some(id) = repositories::id_of(tx, repository)? else { return Err(Error::RepositoryUnknown) };
     let canonical = match name {

@@ -85,12 +85,11 @@ impl ManifestService {
             None => Ok(None),
         })?;
         let Some((canonical, Some(due))) = found.flatten() else { return Ok(()) };
-        let stay = collection.untagged_grace.unwrap_or_default().max(collection.lease);
         let now = inner.clock.now();
-        if due >= now.saturating_add(stay).millis() {
+        if due >= now.saturating_add(inner.untagged_stay()).millis() {
             return Ok(());
         }
-        let (scope, until) = (self.scope.clone(), now.saturating_add(stay).saturating_add(stay / 8).millis());
+        let (scope, until) = (self.scope.clone(), inner.untagged_end(now));
         self.scope
             .write(move |tx| match repositories::id_of(tx, &scope.name)? {
                 Some(id) => Ok(manifests::postpone(tx, id, &canonical, until)?),

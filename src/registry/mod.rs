@@ -17,6 +17,7 @@ mod deletion;
 mod error;
 mod events;
 mod expiry;
+mod followers;
 mod immutable;
 mod manifest_descriptor;
 mod manifest_service;
@@ -24,6 +25,7 @@ mod name_scope;
 mod origin;
 mod orphans;
 mod publishing;
+mod pushes;
 mod quarantine;
 mod quota;
 mod referrer_service;
@@ -240,6 +242,8 @@ struct Inner {
     data: PathBuf,
     /// Held by the one check that may be under way.
     verifying: Mutex<()>,
+    /// Held by the one step of a collection that may be under way.
+    collecting: tokio::sync::Mutex<()>,
     /// How many hold the files of collected blobs back.
     holds: AtomicUsize,
     /// The directory belongs to this process until the last handle is gone. Dropped last.
@@ -260,7 +264,7 @@ impl Registry {
         let metadata = Metadata::open(&disk, data.clone(), database, metrics.clone())?;
         let events = Events::new(events, metrics.clone());
         events.register(&metadata).map_err(metadata::OpenError::from)?;
-        let sessions = Sessions::new(metrics);
+        let sessions = Sessions::new(metrics, policy.collection.lease);
         Ok(Registry(Arc::new(Inner {
             metadata,
             blobs,
@@ -273,6 +277,7 @@ impl Registry {
             data,
             signed: Arc::new(Semaphore::new(signatures::VERIFIED_AT_ONCE)),
             verifying: Mutex::new(()),
+            collecting: tokio::sync::Mutex::new(()),
             holds: AtomicUsize::new(0),
             _lock: lock,
         })))
@@ -326,9 +331,14 @@ impl Registry {
         collection::plan(&self.0)
     }
 
-    /// Keeps the files of blobs from collection until what is returned is dropped.
-    pub fn hold_collection(&self) -> CollectionHold {
-        collection::hold(&self.0)
+    /// Removes a little of what is due: a few transactions that a push can wait for. Says whether there may be more.
+    pub async fn collect_step(&self) -> Result<(Collected, bool), Error> {
+        collection::step(&self.0).await
+    }
+
+    /// Keeps the files of blobs from collection from when this returns until what is returned is dropped.
+    pub async fn hold_collection(&self) -> CollectionHold {
+        collection::hold(&self.0).await
     }
 
     /// Up to `limit` things that were deleted and can come back, behind the one with the number `after`.
@@ -360,6 +370,8 @@ impl Registry {
         if let Err(error) = events::write_pulls(&self.0).await {
             tracing::warn!(%error, "the last events of pulls could not be written");
         }
+        // The step of a collection that is under way has rows removed and their files not yet.
+        let _alone = self.0.collecting.lock().await;
         let inner = self.0.clone();
         // The task can't panic beyond what `close` does, and a closed database is all that is wanted.
         let _ = tokio::task::spawn_blocking(move || inner.metadata.close()).await;
@@ -405,6 +417,18 @@ impl Inner {
     fn lease_end(&self, now: Timestamp) -> u64 {
         let lease = self.policy.collection.lease;
         now.saturating_add(lease).saturating_add(lease / 4).millis()
+    }
+
+    /// Until when a manifest that nothing names stays whose digest somebody was told of at `now`: for the grace of untagged
+    /// ones, and for the lease at least.
+    fn untagged_end(&self, now: Timestamp) -> u64 {
+        let stay = self.untagged_stay();
+        now.saturating_add(stay).saturating_add(stay / 8).millis().max(self.lease_end(now))
+    }
+
+    fn untagged_stay(&self) -> Duration {
+        let collection = &self.policy.collection;
+        collection.untagged_grace.unwrap_or_default().max(collection.lease)
     }
 
     /// Refuses where `bytes` more would leave less free than the floor.

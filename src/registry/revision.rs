@@ -59,6 +59,7 @@ impl Push {
         let id = repositories::ensure(tx, &scope.name, now, &self.record.actor)?;
         let mut record = self.record.clone();
         let mut unnamed = Vec::new();
+        let was_untagged = former.as_ref().is_some_and(|former| former.due_at.is_some());
         if merge.is_signed() {
             // Whoever pushes the payload alone takes no signature away.
             record.media_type = signed;
@@ -98,6 +99,8 @@ impl Push {
         }
         if self.tags.is_empty() {
             manifests::settle(tx, id, &self.canonical, now.millis(), due)?;
+            // Its grace began when it lost its last name.
+            let due = if was_untagged { scope.inner.untagged_end(now) } else { due };
             manifests::postpone(tx, id, &self.canonical, due)?;
         }
         self.tell(tx, scope, now)?;

@@ -3,20 +3,21 @@
 //! An upload lives in memory; its row is written at checkpoints. Whoever sends to it holds its state alone, a writer or the
 //! thread that works for one.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::OwnedMutexGuard;
 
 use super::blob_writer::BlobWriter;
+use super::pushes::Pushes;
 use super::repository::Scope;
 use super::{Actor, Error, Inner};
 use crate::blobs::{Checkpoint, DigestGuard, StagedBlob, UploadId};
 use crate::clock::Timestamp;
-use crate::metadata::blobs;
 use crate::metadata::uploads::{self, UploadRecord};
+use crate::metadata::{Metadata, blobs};
 use crate::oci::{Digest, DigestAlgorithm, Hasher, RepositoryName};
 use crate::telemetry::StorageMetrics;
 
@@ -27,6 +28,10 @@ const BUSY_WAIT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Sessions {
     open: Mutex<HashMap<UploadId, Arc<Session>>>,
+    /// Those that are not open any more.
+    pushes: Pushes,
+    /// Whether `pushes` knows of those that a former process has recorded.
+    knows_recorded: AtomicBool,
     /// How many threads write for uploads.
     threads: AtomicUsize,
     metrics: StorageMetrics,
@@ -67,8 +72,15 @@ pub(super) struct State {
 pub(super) type Held = OwnedMutexGuard<State>;
 
 impl Sessions {
-    pub(super) fn new(metrics: StorageMetrics) -> Sessions {
-        Sessions { open: Mutex::new(HashMap::new()), threads: AtomicUsize::new(0), metrics }
+    /// None yet; what clients were told holds for `lease`.
+    pub(super) fn new(metrics: StorageMetrics, lease: Duration) -> Sessions {
+        Sessions {
+            open: Mutex::new(HashMap::new()),
+            pushes: Pushes::new(lease),
+            knows_recorded: AtomicBool::new(false),
+            threads: AtomicUsize::new(0),
+            metrics,
+        }
     }
 
     /// Counts the calling thread until the guard is dropped.
@@ -90,12 +102,34 @@ impl Sessions {
         self.open().values().cloned().collect()
     }
 
-    /// The repositories that open uploads have sent something to since `since`.
-    pub(super) fn pushed_to(&self, since: Timestamp) -> BTreeSet<RepositoryName> {
-        let open = self.open();
-        let active =
-            open.values().filter(|session| session.active_at.load(Ordering::Relaxed) >= since.millis());
-        active.map(|session| session.repository.clone()).collect()
+    /// When the earliest upload began of those to each repository that were sent to at `since` or later: open ones, ended
+    /// ones, and those that wait for somebody to go on with them.
+    pub(super) fn pushed_to(
+        &self,
+        metadata: &Metadata,
+        since: Timestamp,
+    ) -> Result<HashMap<RepositoryName, u64>, Error> {
+        if !self.knows_recorded.load(Ordering::Acquire) {
+            metadata.read(|tx| {
+                uploads::each(tx, |_, record| {
+                    let (started, active) = (record.started_at, record.active_at);
+                    let millis = Timestamp::from_millis;
+                    self.pushes.remember(&record.repository, millis(started), millis(active));
+                    Ok(())
+                })
+            })?;
+            self.knows_recorded.store(true, Ordering::Release);
+        }
+        // An upload is remembered as ended before it is forgotten as open.
+        let open = self.all();
+        let mut earliest = self.pushes.earliest(since);
+        let is_active = |session: &&Arc<Session>| session.active_at() >= since;
+        for session in open.iter().filter(is_active) {
+            let start = session.started_at.millis();
+            let earliest = earliest.entry(session.repository.clone()).or_insert(start);
+            *earliest = (*earliest).min(start);
+        }
+        Ok(earliest)
     }
 
     fn get(&self, id: &UploadId) -> Option<Arc<Session>> {
@@ -103,6 +137,9 @@ impl Sessions {
     }
 
     pub(super) fn forget(&self, id: &UploadId) {
+        if let Some(session) = self.get(id) {
+            self.pushes.remember(&session.repository, session.started_at, session.active_at());
+        }
         self.open().remove(id);
     }
 }
@@ -122,6 +159,10 @@ impl Session {
     /// Notes that bytes came.
     pub(super) fn touch(&self, now: Timestamp) {
         self.active_at.store(now.millis(), Ordering::Relaxed);
+    }
+
+    fn active_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.active_at.load(Ordering::Relaxed))
     }
 
     /// The row of a checkpoint.
