@@ -1,5 +1,7 @@
 //! When the server dies: by the progress that its clients see, so that every moment of a push has its turn.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -39,24 +41,26 @@ impl Killer {
             // Twice as likely: the request is there, and the server is at work on it.
             _ => requests = 1 + random.below(60),
         }
+        Self::at(pid, bytes, requests, answers)
+    }
+
+    /// A killer that waits for so many requests.
+    pub(crate) fn after_requests(pid: Pid, requests: u64) -> Self {
+        Self::at(pid, Countdown::NEVER, requests, Countdown::NEVER)
+    }
+
+    /// A killer that never comes.
+    pub(crate) fn none(pid: Pid) -> Self {
+        Self::at(pid, Countdown::NEVER, Countdown::NEVER, Countdown::NEVER)
+    }
+
+    fn at(pid: Pid, bytes: u64, requests: u64, answers: u64) -> Self {
         let countdown = |count| Countdown(AtomicU64::new(count));
         Self {
             pid,
             bytes: countdown(bytes),
             requests: countdown(requests),
             answers: countdown(answers),
-            is_done: AtomicBool::new(false),
-        }
-    }
-
-    /// A killer that never comes.
-    pub(crate) fn none(pid: Pid) -> Self {
-        let countdown = || Countdown(AtomicU64::new(Countdown::NEVER));
-        Self {
-            pid,
-            bytes: countdown(),
-            requests: countdown(),
-            answers: countdown(),
             is_done: AtomicBool::new(false),
         }
     }

@@ -1,5 +1,7 @@
 //! The real program, which gets killed.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -29,10 +31,16 @@ pub(crate) struct Program {
 impl Program {
     /// Starts a server on any free port, with its data and its log in `directory`.
     pub(crate) fn start(directory: &Path) -> Self {
+        Self::start_with(directory, &[])
+    }
+
+    /// The same with further settings, each as `KEY=VALUE`.
+    pub(crate) fn start_with(directory: &Path, settings: &[String]) -> Self {
         let log = File::options().create(true).append(true).open(directory.join("log")).unwrap();
         let mut child = orlop()
             .current_dir(directory)
             .args(["serve", "--listen", "127.0.0.1:0", "--data", "data", "--log-level", "warn"])
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -58,6 +66,11 @@ impl Program {
     /// Waits for the end after a kill.
     pub(crate) fn reap(mut self) {
         self.child.wait().unwrap();
+    }
+
+    /// Whether it has ended by itself, or by a kill.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Asks for the end, which has to be a clean one.

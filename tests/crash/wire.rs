@@ -1,5 +1,7 @@
 //! An HTTP client that reports every step to the killer.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -103,6 +105,17 @@ impl<'a> Connection<'a> {
         let answer = self.answer(method == "HEAD")?;
         self.killer.received_answer();
         Ok(answer)
+    }
+
+    /// Sends the beginning of the first chunk of an upload, and breaks the connection off.
+    pub(crate) fn break_off(mut self, path: &str, chunk: &[u8], sent: usize) -> io::Result<()> {
+        let len = chunk.len();
+        write!(
+            self.stream,
+            "PATCH {path} HTTP/1.1\r\nHost: registry\r\nContent-Length: {len}\r\nContent-Range: 0-{}\r\n\r\n",
+            len - 1
+        )?;
+        self.stream.write_all(&chunk[..sent])
     }
 
     fn answer(&mut self, is_head: bool) -> io::Result<Answer> {
