@@ -5,15 +5,14 @@
 //! the transaction that removes it, so that whatever a push or a look has named since stays. A blob's file goes last, when
 //! its row is durably gone, under the digest's lock.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::followers::{Gone, remove_followers};
 use super::revision::remove;
-use super::sessions::blocking;
+use super::unlinked::collect_unlinked;
 use super::{Error, Inner};
-use crate::blobs::DigestGuard;
 use crate::clock::Timestamp;
 use crate::metadata::candidates::{self, Candidate};
 use crate::metadata::deletions::{self, DeletedKind, DeletionRecord};
@@ -183,7 +182,7 @@ async fn collect_some(inner: &Arc<Inner>, pass: &mut Pass) -> Result<(Collected,
         // What they named may be due now.
         more |= collect_named(inner, due, &mut collected).await?;
     }
-    more |= collect_unlinked(inner, pass, &mut collected).await?;
+    more |= collect_unlinked(inner, &mut pass.unlinked, &mut collected).await?;
     Ok((collected, more))
 }
 
@@ -402,69 +401,6 @@ fn is_among_last(
     // The newest entry is what the tag points to now.
     let last = tags::history(tx, id, tag, None, keep.saturating_add(1))?;
     Ok(keep > 0 && last.iter().any(|(_, entry)| entry.digest == *digest))
-}
-
-/// Removes blobs that no repository links: their rows in one commit, and their files then. Says whether there may be more.
-async fn collect_unlinked(
-    inner: &Arc<Inner>,
-    pass: &mut Pass,
-    collected: &mut Collected,
-) -> Result<bool, Error> {
-    if inner.holds.load(Ordering::SeqCst) > 0 {
-        return Ok(false);
-    }
-    let behind = pass.unlinked;
-    let due = inner.metadata.read(|tx| candidates::unlinked(tx, behind.as_ref(), CANDIDATES))?;
-    pass.unlinked = due.last().copied().filter(|_| due.len() == CANDIDATES);
-    // Digests share locks, and one that is held is being pushed: its turn comes later.
-    let mut locked = BTreeSet::new();
-    let mut guards: Vec<DigestGuard> = Vec::new();
-    for digest in due {
-        if !guards.iter().any(|guard| guard.covers(&digest)) {
-            let Some(guard) = inner.blobs.try_lock(&digest) else { continue };
-            guards.push(guard);
-        }
-        locked.insert(digest);
-    }
-    if !locked.is_empty() {
-        let removed = remove_unlinked(inner, locked, guards).await?;
-        collected.blobs += removed.len() as u64;
-        collected.bytes += removed.values().sum::<u64>();
-    }
-    Ok(pass.unlinked.is_some())
-}
-
-/// Removes blobs that no repository links, whose locks are held; returns which went, with their sizes.
-async fn remove_unlinked(
-    inner: &Arc<Inner>,
-    locked: BTreeSet<Digest>,
-    guards: Vec<DigestGuard>,
-) -> Result<HashMap<Digest, u64>, Error> {
-    let removed = inner
-        .metadata
-        .write(move |tx| {
-            let mut removed = HashMap::new();
-            for digest in &locked {
-                if let Some(size) = blobs::remove_unlinked(tx, digest)? {
-                    removed.insert(*digest, size);
-                }
-                candidates::remove_unlinked(tx, digest)?;
-            }
-            Ok::<_, Error>(removed)
-        })
-        .await?;
-    let worker = inner.clone();
-    blocking(move || {
-        for digest in removed.keys() {
-            let Some(guard) = guards.iter().find(|guard| guard.covers(digest)) else { continue };
-            // A file that stays is an orphan, which the next start finds.
-            if let Err(error) = worker.blobs.remove(guard, digest) {
-                tracing::warn!(%digest, %error, "the file of a collected blob could not be removed");
-            }
-        }
-        Ok(removed)
-    })
-    .await
 }
 
 /// What a collection would do now, and what holds the rest.

@@ -41,6 +41,7 @@ mod sizes;
 mod status;
 mod tag_pattern;
 mod tag_service;
+mod unlinked;
 mod verify;
 
 use std::ops::ControlFlow;
