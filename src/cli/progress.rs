@@ -25,21 +25,19 @@ impl ProgressBar {
     }
 
     pub(super) fn show(&mut self, progress: &Progress) {
-        let kind = (progress.unit, progress.total.is_some());
-        if self.shown != Some(kind) {
-            self.shown = Some(kind);
-            self.bar.set_style(style(progress.unit, progress.total.is_some()));
-            self.bar.enable_steady_tick(TICK);
-            // What an earlier run did says nothing about the rate of this one.
-            self.bar.reset_eta();
-            self.bar.set_position(progress.done);
-            self.bar.reset_eta();
-        }
         if let Some(total) = progress.total {
             self.bar.set_length(total.max(progress.done));
         }
         self.bar.set_message(progress.what.clone());
         self.bar.set_position(progress.done);
+        let kind = (progress.unit, progress.total.is_some());
+        if self.shown != Some(kind) {
+            self.shown = Some(kind);
+            self.bar.set_style(style(progress.unit, progress.total.is_some()));
+            // What an earlier run did says nothing about the rate of this one.
+            self.bar.reset_eta();
+            self.bar.enable_steady_tick(TICK);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The check that what may go is known as such, and nothing else, and that the counters are right.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::repair::Fix;
 use super::{Tables, VerifyReport};
@@ -20,10 +20,15 @@ pub(super) fn check(tables: &Tables, report: &mut VerifyReport) {
 
 /// What manifests of each repository need, by its canonical digest.
 fn needed(tables: &Tables) -> BTreeSet<(RepositoryId, Digest)> {
-    let canonical = |child: &Digest| {
-        let known = tables.aliases.iter().find(|(_, alias)| *alias == Alias::Digest(*child));
-        known.map_or(*child, |(canonical, _)| *canonical)
-    };
+    let known: BTreeMap<&Digest, &Digest> = tables
+        .aliases
+        .iter()
+        .filter_map(|(canonical, alias)| match alias {
+            Alias::Digest(digest) => Some((digest, canonical)),
+            Alias::TarSum(..) => None,
+        })
+        .collect();
+    let canonical = |child: &Digest| known.get(child).map_or(*child, |canonical| **canonical);
     let needs = tables.references.iter().filter(|(_, kind)| **kind == Reference::Needs);
     needs.map(|((repository, child, _), _)| (*repository, canonical(child))).collect()
 }
@@ -112,9 +117,9 @@ fn check_manifests(tables: &Tables, needed: &BTreeSet<(RepositoryId, Digest)>, r
 /// Counts again.
 fn check_sizes(tables: &Tables, report: &mut VerifyReport) {
     let blob_size = |digest| tables.blobs.get(digest).or_else(|| tables.damaged.get(digest)).copied();
-    let mut payloads = std::collections::BTreeMap::new();
-    let mut counted = std::collections::BTreeMap::<RepositoryId, SizeRecord>::new();
-    let mut holders = std::collections::BTreeMap::<(bool, Digest), Vec<RepositoryId>>::new();
+    let mut payloads = BTreeMap::new();
+    let mut counted = BTreeMap::<RepositoryId, SizeRecord>::new();
+    let mut holders = BTreeMap::<(bool, Digest), Vec<RepositoryId>>::new();
     for (repository, digest) in tables.links.iter().filter(|(id, _)| !id.is_deletion()) {
         let sizes = counted.entry(*repository).or_default();
         sizes.blobs += 1;
