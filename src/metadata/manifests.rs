@@ -9,7 +9,7 @@ use super::key::{Key, Parts};
 use super::links::{self, Link, Place};
 use super::repositories::RepositoryId;
 use super::sizes::{self, Counted};
-use super::{Error, Read, Scan, Table, WriteTx};
+use super::{Error, Read, Scan, Table, WriteTx, usage};
 use crate::oci::{Digest, MediaType};
 
 /// A revision: that a repository has a manifest.
@@ -117,6 +117,7 @@ pub fn insert(
 /// Gives another repository a revision that `from` has; nothing where it has it already, or `from` hasn't.
 pub fn copy(tx: &WriteTx<'_>, from: RepositoryId, to: RepositoryId, digest: &Digest) -> Result<bool, Error> {
     let Some(record) = get(tx, from, digest)? else { return Ok(false) };
+    usage::copy(tx, from, to, digest)?;
     if exists(tx, to, digest)? {
         return Ok(false);
     }
@@ -132,6 +133,7 @@ pub fn remove(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest) -> Re
         tx.remove(Table::Untagged, key(repository, digest))?;
     }
     links::remove::<ManifestRecord>(tx, Place::of(repository, digest))?;
+    usage::remove(tx, repository, digest)?;
     let size = payload_len(tx, digest)?;
     sizes::removed(tx, repository, Counted::Manifest, Table::RepositoriesByManifest, digest, size)?;
     if links::any_repository::<ManifestRecord>(tx, digest)?.is_none() {

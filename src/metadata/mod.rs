@@ -34,6 +34,7 @@ pub mod signatures;
 pub mod sizes;
 pub mod tags;
 pub mod uploads;
+pub mod usage;
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};

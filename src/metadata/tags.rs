@@ -7,7 +7,7 @@ use super::codec::{self, Record};
 use super::key::{Key, Parts};
 use super::repositories::RepositoryId;
 use super::sizes;
-use super::{Error, Read, Scan, Table, WriteTx};
+use super::{Error, Read, Scan, Table, WriteTx, usage};
 use crate::oci::{Digest, Tag};
 
 /// What a tag points to, or pointed to.
@@ -60,6 +60,7 @@ pub fn set(
     let left = former.as_ref().map(|former| former.digest).filter(|former| *former != record.digest);
     if let Some(left) = &left {
         tx.remove(Table::TagsByManifest, by_manifest(repository, left, tag))?;
+        usage::move_tag(tx, repository, left, &record.digest, tag)?;
     }
     if former.is_none() || left.is_some() {
         add_to_history(tx, repository, tag, record)?;
@@ -123,6 +124,7 @@ pub fn remove(tx: &WriteTx<'_>, repository: RepositoryId, tag: &Tag) -> Result<O
     let Some(record) = get(tx, repository, tag)? else { return Ok(None) };
     tx.remove(Table::TagsByManifest, by_manifest(repository, &record.digest, tag))?;
     tx.remove(Table::Tags, key(repository, tag))?;
+    usage::remove_tag(tx, repository, &record.digest, tag)?;
     sizes::tagged(tx, repository, false)?;
     Ok(Some(record))
 }

@@ -26,6 +26,16 @@ pub enum ReferenceError {
     Digest(#[from] DigestError),
 }
 
+impl Reference {
+    /// The tag, if it is one.
+    pub fn tag(&self) -> Option<&Tag> {
+        match self {
+            Reference::Tag(tag) => Some(tag),
+            Reference::Digest(_) => None,
+        }
+    }
+}
+
 impl FromStr for Reference {
     type Err = ReferenceError;
 

@@ -3,7 +3,7 @@
 use super::repository::Scope;
 use super::revision::delete;
 use super::tag_service::untag;
-use super::{Actor, Error, Page, collection};
+use super::{Actor, Error, Inner, Page, Usage, collection};
 use crate::clock::Timestamp;
 use crate::metadata::{manifests, tags};
 use crate::oci::{Digest, Tag};
@@ -17,7 +17,7 @@ pub struct TagState {
     pub digest: Digest,
     /// When it was last set.
     pub pushed_at: Timestamp,
-    /// When it was last pulled, as far as that is known.
+    /// When it was last pulled, or asked for by HEAD, as far as that is known.
     pub pulled_at: Option<Timestamp>,
     /// Whether the configuration says that it stays.
     pub is_immutable: bool,
@@ -30,7 +30,7 @@ pub struct UntaggedState {
     pub digest: Digest,
     /// Since when nothing names it.
     pub since: Timestamp,
-    /// When it was last pulled, as far as that is known.
+    /// When it was last pulled, or asked for by HEAD, as far as that is known.
     pub pulled_at: Option<Timestamp>,
     /// Until when it stays whatever a policy says, since a push may be about to name it.
     pub held_until: Timestamp,
@@ -56,23 +56,28 @@ impl ExpiryService {
 
     /// Since when pulls are noted, if they are; what was pulled before isn't known.
     pub fn pulls_noted_since(&self) -> Result<Option<Timestamp>, Error> {
-        Ok(None)
+        let inner = &self.scope.inner;
+        Ok(Some(inner.metadata.read(|tx| inner.pulls.since(tx))?))
     }
 
     /// Up to `limit` tags in byte order, behind `after`, which need not exist.
     pub fn tags(&self, after: Option<&Tag>, limit: usize) -> Result<Page<TagState>, Error> {
-        let found = self
-            .scope
-            .read(|tx, id| tags::list_records(tx, id, after.map(Tag::as_str), limit.saturating_add(1)))?;
-        let immutable = &self.scope.inner.policy.immutable;
-        let state = |(tag, record): (Tag, tags::TagRecord)| TagState {
-            is_immutable: immutable.contains(&self.scope.name, &tag),
+        let Inner { policy, pulls, metadata, .. } = self.scope.inner.as_ref();
+        let found = self.scope.read(|tx, id| {
+            Ok((id, tags::list_records(tx, id, after.map(Tag::as_str), limit.saturating_add(1))?))
+        })?;
+        let Some((id, records)) = found else { return Ok(Page::of(Vec::new(), limit)) };
+        let named: Vec<_> =
+            records.iter().map(|(tag, record)| (id, record.digest, Some(tag.clone()))).collect();
+        let usages = pulls.usages(metadata, &named)?;
+        let state = |((tag, record), usage): ((Tag, tags::TagRecord), Usage)| TagState {
+            is_immutable: policy.immutable.contains(&self.scope.name, &tag),
             tag,
             digest: record.digest,
             pushed_at: Timestamp::from_millis(record.updated_at),
-            pulled_at: None,
+            pulled_at: usage.used_at,
         };
-        Ok(Page::of(found.unwrap_or_default().into_iter().map(state).collect(), limit))
+        Ok(Page::of(records.into_iter().zip(usages).map(state).collect(), limit))
     }
 
     /// Up to `limit` manifests that no tag and no manifest names and that are about no other, in the order of their digests,
@@ -92,9 +97,14 @@ impl ExpiryService {
                     is_in_history: collection::would_be_held_by_history(tx, inner, id, &digest)?,
                 });
             }
-            Ok(states)
+            Ok((id, states))
         })?;
-        Ok(Page::of(found.unwrap_or_default(), limit))
+        let Some((id, mut states)) = found else { return Ok(Page::of(Vec::new(), limit)) };
+        let named: Vec<_> = states.iter().map(|state| (id, state.digest, None)).collect();
+        for (state, usage) in states.iter_mut().zip(inner.pulls.usages(&inner.metadata, &named)?) {
+            state.pulled_at = usage.used_at;
+        }
+        Ok(Page::of(states, limit))
     }
 
     /// Removes a tag as [`TagService::untag`](super::TagService::untag) does, for a reason; says whether it did. A tag that was

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::deletion::{self, Force};
+use super::pulls::{Usage, Use};
 use super::repository::Scope;
 use super::revision::{Push, delete};
 use super::signatures::{self, TakenApart};
@@ -98,6 +99,36 @@ impl ManifestService {
             .await
     }
 
+    /// The same for somebody who was asked for it, by HEAD: that is noted, and counts as use, but not as a pull.
+    pub fn ask(&self, reference: &Reference) -> Result<Option<ManifestDescriptor>, Error> {
+        let found = self.scope.look_up(|tx, id| Ok((id, resolve(tx, id, reference)?)))?;
+        let Some((id, Some((manifest, _)))) = found else { return Ok(None) };
+        self.note(id, reference, &manifest, Use::Ask);
+        Ok(Some(manifest))
+    }
+
+    fn note(&self, id: RepositoryId, reference: &Reference, manifest: &ManifestDescriptor, what: Use) {
+        let inner = &self.scope.inner;
+        inner.pulls.note(inner.clock.now(), id, &manifest.canonical, reference.tag(), what);
+    }
+
+    /// How the manifest was used by whatever name, or a tag; `None` where the repository doesn't have it.
+    pub fn usage(&self, reference: &Reference) -> Result<Option<Usage>, Error> {
+        let found = self.scope.read(|tx, id| Ok((id, resolve(tx, id, reference)?)))?;
+        let Some((id, Some((manifest, _)))) = found else { return Ok(None) };
+        let inner = &self.scope.inner;
+        let named = (id, manifest.canonical, reference.tag().cloned());
+        Ok(inner.pulls.usages(&inner.metadata, &[named])?.pop())
+    }
+
+    /// How each of these manifests was used.
+    pub fn usages(&self, manifests: &[ManifestDescriptor]) -> Result<Vec<Usage>, Error> {
+        let inner = &self.scope.inner;
+        let id = self.scope.read(|_, id| Ok(id))?.ok_or(Error::RepositoryUnknown)?;
+        let named: Vec<_> = manifests.iter().map(|manifest| (id, manifest.canonical, None)).collect();
+        Ok(inner.pulls.usages(&inner.metadata, &named)?)
+    }
+
     /// Whether the repository has the manifest, under any of its digests.
     pub fn exists(&self, digest: &Digest) -> Result<bool, Error> {
         let found = self.scope.look_up(|tx, id| match blobs::canonical(tx, digest)? {
@@ -113,26 +144,22 @@ impl ManifestService {
         let found = self.scope.look_up(|tx, id| {
             let Some((descriptor, merged)) = resolve(tx, id, reference)? else { return Ok(None) };
             if let Some(merged) = merged {
-                return Ok(Some((descriptor, merged)));
+                return Ok(Some((id, descriptor, merged)));
             }
             let payload = manifests::payload_bytes(tx, &descriptor.canonical)?;
             let payload = payload.ok_or_else(|| missing_payload(&descriptor.canonical))?;
-            Ok(Some((descriptor, payload)))
+            Ok(Some((id, descriptor, payload)))
         })?;
-        if let Some((manifest, payload)) = found.iter().flatten().next() {
-            self.scope.tell_of_pull(|| self.pulled(reference, manifest, payload));
-        }
-        Ok(found.flatten())
+        let Some((id, manifest, payload)) = found.flatten() else { return Ok(None) };
+        self.note(id, reference, &manifest, Use::Pull);
+        self.scope.tell_of_pull(|| self.pulled(reference, &manifest, &payload));
+        Ok(Some((manifest, payload)))
     }
 
     /// What the event of a pull is about.
     fn pulled(&self, reference: &Reference, manifest: &ManifestDescriptor, payload: &[u8]) -> EventTarget {
-        let tag = match reference {
-            Reference::Tag(tag) => Some(tag),
-            Reference::Digest(_) => None,
-        };
-        let target =
-            events::manifest(&self.scope.name, manifest.digest, &manifest.media_type, manifest.size, tag);
+        let (digest, tag) = (manifest.digest, reference.tag());
+        let target = events::manifest(&self.scope.name, digest, &manifest.media_type, manifest.size, tag);
         let references = if self.scope.inner.events.options.references {
             Manifest::parse(&manifest.media_type, payload)
                 .map_or_else(|_| Vec::new(), |manifest| events::references(&manifest))

@@ -25,6 +25,7 @@ mod name_scope;
 mod origin;
 mod orphans;
 mod publishing;
+mod pulls;
 mod pushes;
 mod quarantine;
 mod quota;
@@ -67,6 +68,7 @@ pub use manifest_descriptor::ManifestDescriptor;
 pub use manifest_service::{ManifestPushed, ManifestPut, ManifestService};
 pub use name_scope::{NamePattern, NamePatternError, NameScope};
 pub use origin::Origin;
+pub use pulls::Usage;
 pub use quarantine::{AffectedImage, DamagedBlob};
 pub use quota::{Quota, Quotas};
 pub use referrer_service::{ReferrerPage, ReferrerService};
@@ -92,6 +94,7 @@ use crate::metadata::{self, Metadata};
 use crate::oci::schema1::TrustRoots;
 use crate::telemetry::StorageMetrics;
 use events::Events;
+use pulls::Pulls;
 use sessions::Sessions;
 
 /// Where a registry lies and how it is run.
@@ -234,6 +237,7 @@ struct Inner {
     blobs: BlobStore,
     sessions: Sessions,
     events: Events,
+    pulls: Pulls,
     clock: Arc<dyn Clock>,
     policy: Policy,
     trust_roots: TrustRoots,
@@ -265,12 +269,14 @@ impl Registry {
         let metadata = Metadata::open(&disk, data.clone(), database, metrics.clone())?;
         let events = Events::new(events, metrics.clone());
         events.register(&metadata).map_err(metadata::OpenError::from)?;
+        let pulls = Pulls::new(&metadata, clock.now()).map_err(metadata::OpenError::from)?;
         let sessions = Sessions::new(metrics, policy.collection.lease);
         Ok(Registry(Arc::new(Inner {
             metadata,
             blobs,
             sessions,
             events,
+            pulls,
             clock,
             policy,
             trust_roots,
@@ -364,12 +370,27 @@ impl Registry {
         orphans::sweep(&self.0).await
     }
 
+    /// Writes down which manifests and tags were pulled, and how often. Meant to run every few seconds: a crash loses the
+    /// pulls of the last ones. Nothing is written where nobody has pulled anything.
+    pub async fn flush_pulls(&self) -> Result<(), Error> {
+        pulls::begin(&self.0).await?;
+        pulls::flush(&self.0).await
+    }
+
+    /// Waits until so many pulls are noted that [`flush_pulls`](Registry::flush_pulls) should not wait for its time.
+    pub async fn many_pulls(&self) {
+        self.0.pulls.many().await;
+    }
+
     /// Records where the open uploads stand and which pulls were noted, commits what waits and closes the database. Later calls on any handle fail
     /// with [`Error::Unavailable`].
     pub async fn close(&self) {
         sessions::checkpoint_all(&self.0).await;
         if let Err(error) = events::write_pulls(&self.0).await {
             tracing::warn!(%error, "the last events of pulls could not be written");
+        }
+        if let Err(error) = pulls::flush(&self.0).await {
+            tracing::warn!(%error, "the last pulls could not be counted");
         }
         // The step of a collection that is under way has rows removed and their files not yet.
         let _alone = self.0.collecting.lock().await;

@@ -31,6 +31,8 @@ const ADMIN_CONNECTIONS: usize = 16;
 
 /// The time between two looks for abandoned uploads.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How often pulls are written down; a crash loses those since.
+const PULLS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why a server can't start; the text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -255,6 +257,7 @@ impl Server {
     /// Serves until `stop` is ready; then drains, and closes the registry.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Drained {
         let sweep = tokio::spawn(sweep(self.registry.clone()));
+        let pulls = tokio::spawn(flush_pulls(self.registry.clone()));
         let collection = tokio::spawn(collect(self.registry.clone(), self.collect_every));
         let RetentionSettings { every, policies } = self.retention;
         let retention = tokio::spawn(run_on_schedule(self.registry.clone(), policies.into(), every));
@@ -283,7 +286,7 @@ impl Server {
         };
         let served = serve(self.listener, self.router, &self.limits, &self.metrics, stop);
         let (drained, ()) = tokio::join!(served, admin);
-        for task in [sweep, collection, retention] {
+        for task in [sweep, pulls, collection, retention] {
             task.abort();
             // It ends by the abort, and what it had begun is completed by the close.
             let _ = task.await;
@@ -319,6 +322,20 @@ async fn collect(registry: Registry, every: Duration) {
                 "collected"
             ),
             Err(error) => tracing::warn!(%error, "the collection was interrupted; it goes on by itself"),
+        }
+    }
+}
+
+/// Writes down who pulled what, from time to time.
+async fn flush_pulls(registry: Registry) {
+    loop {
+        if let Err(error) = registry.flush_pulls().await {
+            tracing::warn!(%error, "cannot count pulls; trying again in a moment");
+        }
+        let soon = tokio::time::sleep(PULLS_INTERVAL);
+        tokio::select! {
+            () = soon => {}
+            () = registry.many_pulls() => {}
         }
     }
 }

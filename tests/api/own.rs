@@ -67,6 +67,38 @@ fn a_tag_may_name_the_manifest_by_any_of_its_digests() {
 }
 
 #[test]
+fn pulls_are_counted_for_manifests_and_tags_as_docker_pulls_them() {
+    let server = Server::start();
+    let image = server.push_image("team/app", "v1", 1);
+    let other = server.push_image("team/app", "", 2);
+    let manifest = |digest: String| {
+        let all = server.get(&format!("{OWN}/team/app/manifests")).send().expect(200).json();
+        let found = all["manifests"].as_array().unwrap().iter().find(|entry| entry["digest"] == *digest);
+        found.unwrap().clone()
+    };
+    let tag = || server.get(&format!("{OWN}/team/app/tags/v1/history")).send().expect(200).json();
+    assert_eq!((&manifest(image.digest())["pulls"], &tag()["pulls"]), (&json!(0), &json!(0)));
+    assert_eq!((&manifest(image.digest())["pulledAt"], &tag()["pulledAt"]), (&Value::Null, &Value::Null));
+
+    let (by_tag, by_digest) =
+        ("/v2/team/app/manifests/v1".to_owned(), format!("/v2/team/app/manifests/{}", image.digest()));
+    server.get(&by_tag).send().expect(200);
+    server.get(&by_digest).send().expect(200);
+    assert_eq!((&manifest(image.digest())["pulls"], &tag()["pulls"]), (&json!(2), &json!(1)));
+    server.head(&by_tag).send().expect(200);
+    server.get(&by_tag).header("if-none-match", &format!("\"{}\"", image.digest())).send().expect(304);
+    assert_eq!((&manifest(image.digest())["pulls"], &tag()["pulls"]), (&json!(2), &json!(1)));
+    server.get(&by_digest).send().expect(200);
+    assert_eq!((&manifest(image.digest())["pulls"], &tag()["pulls"]), (&json!(3), &json!(2)));
+    assert!(tag()["pulledAt"].as_str().unwrap().starts_with("20"));
+    assert_eq!(tag()["pulledAt"], manifest(image.digest())["pulledAt"]);
+    assert_eq!(manifest(other.digest())["pulls"], 0);
+
+    server.delete("/v2/team/app/manifests/v1").send().expect(202);
+    assert_eq!((&manifest(image.digest())["pulls"], &tag()["pulls"]), (&json!(3), &Value::Null));
+}
+
+#[test]
 fn what_cannot_be_tagged_is_refused_and_changes_nothing() {
     let server = Server::start();
     let image = server.push_image("a", "v1", 1);

@@ -25,7 +25,8 @@ pub(super) async fn get_manifest(call: &Call<'_>, name: &RepositoryName, referen
         && let Some(manifest) = manifests.stat(reference)?
         && is_unchanged(call.headers(), &value(format!("\"{}\"", manifest.etag())))
     {
-        // Nothing is pulled.
+        // Nothing is pulled: it is as if by HEAD.
+        manifests.ask(reference)?;
         return Ok(described(call.headers(), &manifest, Bytes::new()));
     }
     let Some((manifest, payload)) = manifests.get(reference)? else {
@@ -38,7 +39,7 @@ pub(super) async fn get_manifest(call: &Call<'_>, name: &RepositoryName, referen
 pub(super) async fn head_manifest(call: &Call<'_>, name: &RepositoryName, reference: &Reference) -> Answer {
     let manifests = call.repository(name).manifests();
     manifests.hold(reference).await?;
-    let Some(manifest) = manifests.stat(reference)? else {
+    let Some(manifest) = manifests.ask(reference)? else {
         return Err(unknown(call, name));
     };
     Ok(described(call.headers(), &manifest, Bytes::new()))

@@ -4,7 +4,8 @@ use http::header::{CONTENT_LENGTH, LOCATION};
 use http::{HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use crate::oci::{Digest, RepositoryName, Tag};
+use crate::clock::Timestamp;
+use crate::oci::{Digest, Reference, RepositoryName, Tag};
 use crate::registry::{self, Repository};
 
 use super::super::errors::{ApiError, ErrorCode};
@@ -57,9 +58,14 @@ pub(super) async fn delete_repository(call: &Call<'_>, name: &RepositoryName) ->
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct History<'a> {
     name: &'a RepositoryName,
     tag: &'a Tag,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pulls: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pulled_at: Option<String>,
     revisions: Vec<Revision>,
 }
 
@@ -78,7 +84,8 @@ pub(super) fn list_tag_history(call: &Call<'_>, name: &RepositoryName, tag: &Tag
         let message = "the parameter last has to be the number of a revision";
         ApiError::new(ErrorCode::PaginationNumberInvalid, message)
     })?;
-    let tags = known(call, name)?.tags();
+    let repository = known(call, name)?;
+    let tags = repository.tags();
     let history = tags.history(tag, before, page.length)?;
     if history.items.is_empty() && tags.history(tag, None, 1)?.items.is_empty() {
         return Err(registry::Error::ManifestUnknown.into());
@@ -90,7 +97,14 @@ pub(super) fn list_tag_history(call: &Call<'_>, name: &RepositoryName, tag: &Tag
         at: revision.at.to_rfc3339(),
         actor: revision.actor,
     });
-    let list = History { name, tag, revisions: revisions.collect() };
+    let usage = repository.manifests().usage(&Reference::Tag(tag.clone()))?;
+    let list = History {
+        name,
+        tag,
+        pulls: usage.map(|usage| usage.pulls),
+        pulled_at: usage.and_then(|usage| usage.pulled_at).map(Timestamp::to_rfc3339),
+        revisions: revisions.collect(),
+    };
     page.answer(call, &format!("{REPOSITORIES}/{name}/tags/{tag}/history"), &list, next.as_deref())
 }
 
@@ -107,19 +121,26 @@ struct ManifestEntry {
     digest: Digest,
     size: u64,
     pushed_at: String,
+    pulls: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pulled_at: Option<String>,
 }
 
 /// Answers with a page of the repository's revisions, tagged or not, in the order of their digests.
 pub(super) fn list_manifests(call: &Call<'_>, name: &RepositoryName) -> Answer {
     let page = Page::asked(call)?;
     let after = page.after.as_deref().map(str::parse::<Digest>).transpose()?;
-    let manifests = known(call, name)?.manifests().all(after.as_ref(), page.length)?;
+    let service = known(call, name)?.manifests();
+    let manifests = service.all(after.as_ref(), page.length)?;
+    let usages = service.usages(&manifests.items)?;
     let next = manifests.items.last().filter(|_| manifests.more).map(|last| last.canonical.to_string());
-    let entries = manifests.items.into_iter().map(|manifest| ManifestEntry {
+    let entries = manifests.items.into_iter().zip(usages).map(|(manifest, usage)| ManifestEntry {
         media_type: manifest.media_type,
         digest: manifest.canonical,
         size: manifest.size,
         pushed_at: manifest.pushed_at.to_rfc3339(),
+        pulls: usage.pulls,
+        pulled_at: usage.pulled_at.map(Timestamp::to_rfc3339),
     });
     let list = ManifestList { name, manifests: entries.collect() };
     page.answer(call, &format!("{REPOSITORIES}/{name}/manifests"), &list, next.as_deref())
