@@ -1,4 +1,5 @@
-//! Schema 3: what may go and when, what was deleted and can come back, and how much each repository holds.
+//! Schema 3: what may go and when, what was deleted and can come back, how much each repository holds, and which caches an
+//! upstream.
 //!
 //! A link and a revision remember from when on they may go, where nothing names them; what a store of schema 2 has of those
 //! gets a lease from the moment of the migration. The counters are counted here once, and kept from then on.
@@ -9,7 +10,7 @@ use bincode::{Decode, Encode};
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 /// The tables that schema 3 adds.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 13] = [
     "candidates",
     "untagged",
     "deletions",
@@ -21,6 +22,8 @@ const TABLES: [&str; 11] = [
     "former_names",
     "held_by_history",
     "damaged",
+    "freshness",
+    "fetches",
 ];
 
 /// How long something that nothing names stays.
@@ -55,6 +58,7 @@ pub(super) fn apply(transaction: &WriteTransaction, now: u64) -> Result<(), redb
     for name in TABLES {
         open(transaction, name)?;
     }
+    say_that_repositories_are_own(transaction)?;
     give_tarsums_repositories(transaction)?;
     let mut counters = Counters::default();
     give_links_due_times(transaction, now, &mut counters)?;
@@ -63,6 +67,21 @@ pub(super) fn apply(transaction: &WriteTransaction, now: u64) -> Result<(), redb
         counters.of(repository_of(row?.0.value())?).tags += 1;
     }
     counters.write(&mut open(transaction, "repository_sizes")?)
+}
+
+/// Makes the records of repositories version 2, which has the upstream that a repository caches behind what version 1 has.
+fn say_that_repositories_are_own(transaction: &WriteTransaction) -> Result<(), redb::Error> {
+    let mut repositories = open(transaction, "repositories_by_id")?;
+    let mut records = Vec::new();
+    for row in repositories.iter()? {
+        let (key, value) = row?;
+        let body = value.value().strip_prefix(&[1]).ok_or_else(|| damaged("a repository"))?;
+        records.push((key.value().to_vec(), [&[2], body, &[0]].concat()));
+    }
+    for (key, value) in &records {
+        repositories.insert(key.as_slice(), value.as_slice())?;
+    }
+    Ok(())
 }
 
 /// A tarsum leads to the archives of the repository that it came to, and not to anybody else's: its row becomes one for

@@ -557,3 +557,19 @@ async fn a_list_outlives_the_other_digest_of_what_it_lists() {
     app.manifests().delete(&sha256(payload.as_bytes())).await.unwrap().unwrap();
     store.check();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_can_be_had_from_nobody() {
+    let store = Store::new(Collection::default());
+    let (app, gone, thief) = (store.repository("app"), store.repository("gone"), store.repository("thief"));
+    let digest = push_blob(&app, "secret").await;
+    push_blob(&gone, "secret").await;
+    app.blobs().delete(digest).await.unwrap();
+    gone.deletions().delete_repository().await.unwrap();
+    for from in [None, Some(app.name()), Some(gone.name())] {
+        assert!(thief.blobs().mount(digest, from, &Actor::anonymous()).await.unwrap().is_none(), "{from:?}");
+    }
+    assert!(thief.blobs().stat(digest).unwrap().is_none());
+    store.repository("other").blobs().put(Bytes::from("secret"), None, &Actor::anonymous()).await.unwrap();
+    assert!(thief.blobs().mount(digest, None, &Actor::anonymous()).await.unwrap().is_some());
+}

@@ -137,6 +137,15 @@ impl BlobStore {
         Ok(Some(blob.map_err(|source| FileError::new("stat", &path, source))?))
     }
 
+    /// Opens the file of an upload that goes on being written; `None` if there is none. What is read has to have been
+    /// written before.
+    pub fn open_staged(&self, id: UploadId) -> Result<Option<BlobFile>, FileError> {
+        let path = self.layout.upload(id);
+        let Some(file) = self.disk.open(&path, Access::Read)? else { return Ok(None) };
+        let blob = BlobFile::new(Arc::from(file), Arc::clone(&self.waits_always));
+        Ok(Some(blob.map_err(|source| FileError::new("stat", &path, source))?))
+    }
+
     /// The length of a published blob's file; `None` if there is none.
     pub fn blob_len(&self, digest: &Digest) -> Result<Option<u64>, FileError> {
         self.disk.len(&self.layout.blob(digest))

@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::fsio::ReadNow;
-use crate::registry::BlobReader;
+use crate::registry::{BlobReader, GrowingReader};
 
 use super::buffers::{Buffer, BufferPool, Lane};
 use super::ranges::{ByteRange, Multipart};
@@ -24,6 +24,32 @@ pub(super) trait ReadBlob: Clone + Send + Unpin + 'static {
     fn read_at_now(&self, space: &mut [u8], offset: u64) -> io::Result<ReadNow>;
     /// Reads at `offset`, which may wait for the disk; zero bytes mean the end of the file.
     fn read_at(&self, space: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Waits until the byte at `offset` is there at all, for a blob that is still coming.
+    fn poll_readable(&mut self, _offset: u64, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    /// Whether [`poll_readable`](ReadBlob::poll_readable) may have to wait.
+    fn is_growing(&self) -> bool {
+        false
+    }
+}
+
+impl ReadBlob for GrowingReader {
+    fn read_at_now(&self, space: &mut [u8], offset: u64) -> io::Result<ReadNow> {
+        GrowingReader::read_at_now(self, space, offset)
+    }
+
+    fn read_at(&self, space: &mut [u8], offset: u64) -> io::Result<usize> {
+        GrowingReader::read_at(self, space, offset)
+    }
+
+    fn poll_readable(&mut self, offset: u64, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        GrowingReader::poll_readable(self, offset, cx)
+    }
+
+    fn is_growing(&self) -> bool {
+        true
+    }
 }
 
 impl ReadBlob for BlobReader {
@@ -151,6 +177,8 @@ impl<R: ReadBlob> Cursor<R> {
                 Segment::File(part) => {
                     let wanted = usize::try_from(part.len()).unwrap_or(usize::MAX).min(space.len());
                     match read(&self.blob, &mut space[..wanted], part.start)? {
+                        // The next part hasn't come yet.
+                        ReadNow::Read(0) if self.blob.is_growing() && filled > 0 => break,
                         ReadNow::Read(0) => {
                             let short = "the blob's file is shorter than its record says";
                             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, short));
@@ -212,6 +240,17 @@ impl<R: ReadBlob> BlobBody<R> {
                 BodyState::Ended => return Poll::Ready(None),
                 BodyState::Idle(_) if self.remaining == 0 => return Poll::Ready(None),
                 BodyState::Idle(mut cursor) => {
+                    if let Some(Segment::File(part)) = cursor.segments.front() {
+                        let offset = part.start;
+                        match cursor.blob.poll_readable(offset, cx) {
+                            Poll::Ready(Ok(())) => {}
+                            Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+                            Poll::Pending => {
+                                self.state = BodyState::Idle(cursor);
+                                return Poll::Pending;
+                            }
+                        }
+                    }
                     let Poll::Ready(mut buffer) = self.lane.poll_take(cx, self.remaining) else {
                         self.state = BodyState::Idle(cursor);
                         return Poll::Pending;
@@ -242,7 +281,9 @@ impl<R: ReadBlob> BlobBody<R> {
                     result?;
                     let frame = self.give(buffer);
                     // Where every read waits, the next one runs while this chunk is being sent.
-                    let ahead = (self.always_waits.load(Ordering::Relaxed) && self.remaining > 0)
+                    let may_run_ahead =
+                        self.always_waits.load(Ordering::Relaxed) && !cursor.blob.is_growing();
+                    let ahead = (may_run_ahead && self.remaining > 0)
                         .then(|| self.lane.try_take(self.remaining))
                         .flatten();
                     self.state = match ahead {

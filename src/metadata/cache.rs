@@ -96,7 +96,9 @@ impl Caches {
             | Table::Usage
             | Table::FormerNames
             | Table::HeldByHistory
-            | Table::Damaged => None,
+            | Table::Damaged
+            | Table::Freshness
+            | Table::Fetches => None,
         });
         Caches { tables, sequence: AtomicU64::new(0), is_on: AtomicBool::new(descriptors > 0), metrics }
     }

@@ -165,8 +165,13 @@ mod tests {
         );
         pin(&digest(), &format!("01 {empty}"));
         pin(
-            &RepositoryRecord { name: "a/b".parse().unwrap(), created_at: 7, actor: "x".into() },
-            "01 03 612f62 07 01 78",
+            &RepositoryRecord {
+                name: "a/b".parse().unwrap(),
+                created_at: 7,
+                actor: "x".into(),
+                upstream: None,
+            },
+            "02 03 612f62 07 01 78 00",
         );
         pin(
             &ManifestRecord {

@@ -6,10 +6,11 @@ use super::{Error, Read, Scan, Table, WriteTx, blobs, manifests, repositories, s
 
 /// The tables whose rows mean nothing without the ones that are removed after them. Tags, manifests and links are
 /// removed by their own functions, which keep the indexes and the counters.
-const PLAIN: [Table; 6] = [
+const PLAIN: [Table; 7] = [
     Table::TagHistory,
     Table::HeldByHistory,
     Table::Usage,
+    Table::Freshness,
     Table::Signatures,
     Table::ReferrersBySubject,
     Table::ReferencesByChild,

@@ -58,11 +58,13 @@ pub struct RepositoryRecord {
     pub created_at: u64,
     /// Who brought it.
     pub actor: String,
+    /// The host of the upstream that it caches; `None` for a repository of one's own.
+    pub upstream: Option<String>,
 }
 
 impl Record for RepositoryRecord {
     const TABLE: Table = Table::RepositoriesById;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 impl Record for RepositoryId {
@@ -82,12 +84,14 @@ pub fn get(tx: &impl Read, id: RepositoryId) -> Result<Option<RepositoryRecord>,
     tx.get(Table::RepositoriesById, Key::new().number(id.0), codec::decode)
 }
 
-/// The identifier of the repository called `name`, which comes into being where it doesn't exist.
+/// The identifier of the repository called `name`, which comes into being where it doesn't exist: as a cache of `upstream`,
+/// or as one's own.
 pub fn ensure(
     tx: &WriteTx<'_>,
     name: &RepositoryName,
     now: Timestamp,
     actor: &str,
+    upstream: Option<&str>,
 ) -> Result<RepositoryId, Error> {
     if let Some(id) = id_of(tx, name)? {
         return Ok(id);
@@ -95,7 +99,12 @@ pub fn ensure(
     let id = RepositoryId(tx.get(Table::Meta, NEXT_ID, codec::decode::<NextId>)?.map_or(1, |next| next.0));
     tx.insert(Table::Meta, NEXT_ID, &codec::encode(&NextId(id.0 + 1)))?;
     tx.insert(Table::RepositoriesByName, name.as_str(), &codec::encode(&id))?;
-    let record = RepositoryRecord { name: name.clone(), created_at: now.millis(), actor: actor.into() };
+    let record = RepositoryRecord {
+        name: name.clone(),
+        created_at: now.millis(),
+        actor: actor.into(),
+        upstream: upstream.map(str::to_owned),
+    };
     tx.insert(Table::RepositoriesById, Key::new().number(id.0), &codec::encode(&record))?;
     Ok(id)
 }

@@ -69,11 +69,15 @@ pub enum Table {
     HeldByHistory,
     /// Canonical digest → the blob whose bytes are in quarantine.
     Damaged,
+    /// Cached repository, tag → when its upstream was asked last.
+    Freshness,
+    /// Canonical digest → the upload that a fetch from an upstream writes to.
+    Fetches,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 31] = [
+    pub const ALL: [Table; 33] = [
         Table::Meta,
         Table::RepositoriesByName,
         Table::RepositoriesById,
@@ -105,6 +109,8 @@ impl Table {
         Table::FormerNames,
         Table::HeldByHistory,
         Table::Damaged,
+        Table::Freshness,
+        Table::Fetches,
     ];
 
     /// The table's name in the database file.
@@ -141,6 +147,8 @@ impl Table {
             Table::FormerNames => "former_names",
             Table::HeldByHistory => "held_by_history",
             Table::Damaged => "damaged",
+            Table::Freshness => "freshness",
+            Table::Fetches => "fetches",
         }
     }
 

@@ -11,11 +11,15 @@ use crate::blobs::UploadId;
 use crate::clock::Timestamp;
 use crate::metadata::blobs::{self, Alias, LinkRecord};
 use crate::metadata::events::{Action, EventTarget, TargetKind};
-use crate::metadata::{manifests, repositories};
+use crate::metadata::repositories::RepositoryId;
+use crate::metadata::{self, Read, manifests, repositories};
 use crate::oci::{Digest, DigestAlgorithm, ProvisionalDigest, RepositoryName};
 
 /// How often a blob is held again where the commit of that takes longer than a quarter of the lease.
 const HOLDING: usize = 3;
+
+/// Among how many of its holders a mount without a source looks for one with a name.
+const HOLDERS: usize = 100;
 
 /// The blob service of one repository.
 #[derive(Debug, Clone)]
@@ -26,6 +30,10 @@ pub struct BlobService {
 impl BlobService {
     pub(super) fn new(scope: Scope) -> BlobService {
         BlobService { scope }
+    }
+
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// The blob that the repository has under any of its digests. One that no manifest of the repository needs may be
@@ -143,7 +151,7 @@ impl BlobService {
                     (Some(from), _) => repositories::id_of(tx, from)?,
                     (None, ProvisionalDigest::TarSum(sum)) => blobs::repository_of_tarsum(tx, &sum)?,
                     (None, ProvisionalDigest::Digest(digest)) => match blobs::canonical(tx, &digest)? {
-                        Some(canonical) => blobs::any_repository(tx, &canonical)?,
+                        Some(canonical) => named_holder(tx, &canonical)?,
                         None => None,
                     },
                 };
@@ -151,9 +159,9 @@ impl BlobService {
                 let Some(canonical) = blobs::resolve(tx, source, &named)? else { return Ok(None) };
                 let Some(blob) = blobs::get(tx, &canonical)? else { return Ok(None) };
                 let Some(link) = blobs::link(tx, source, &canonical)? else { return Ok(None) };
-                let from = repositories::get(tx, source)?.map(|source| source.name);
-                // What isn't served can't be had by a mount either.
-                if from.as_ref().is_some_and(|from| !scope.inner.policy.scope.contains(from)) {
+                // What was deleted can't be had by a mount, and what isn't served neither.
+                let from = repositories::name_of(tx, source)?;
+                if from.as_ref().is_none_or(|from| !scope.inner.policy.scope.contains(from)) {
                     return Ok(None);
                 }
                 let known = repositories::id_of(tx, &scope.name)?;
@@ -169,7 +177,7 @@ impl BlobService {
                     known,
                     Addition { to_repository, to_store: 0 },
                 )?;
-                let id = repositories::ensure(tx, &scope.name, now, actor.as_str())?;
+                let id = repositories::ensure(tx, &scope.name, now, actor.as_str(), scope.upstream())?;
                 let due_at = Some(scope.inner.lease_end(now));
                 let link =
                     LinkRecord { created_at: now.millis(), actor: actor.as_str().into(), due_at, ..link };
@@ -285,4 +293,14 @@ impl BlobService {
             })
             .await
     }
+}
+
+/// Some repository that has the blob and a name, among the first that have it.
+fn named_holder(tx: &impl Read, digest: &Digest) -> Result<Option<RepositoryId>, metadata::Error> {
+    for holder in blobs::repositories_of(tx, digest, HOLDERS)? {
+        if repositories::name_of(tx, holder)?.is_some() {
+            return Ok(Some(holder));
+        }
+    }
+    Ok(None)
 }

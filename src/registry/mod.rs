@@ -17,6 +17,7 @@ mod deletion;
 mod error;
 mod events;
 mod expiry;
+mod fetch;
 mod followers;
 mod immutable;
 mod manifest_descriptor;
@@ -45,6 +46,7 @@ mod tag_service;
 mod unlinked;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
@@ -63,6 +65,7 @@ pub use deletion::{DeletedKind, DeletedName, Deletion, DeletionService, Force};
 pub use error::{Error, OpenError};
 pub use events::{EventLog, EventOptions, EventPage, Listener};
 pub use expiry::{ExpiryService, TagState, UntaggedState};
+pub use fetch::{BlobFetch, GrowingBlob, GrowingReader};
 pub use immutable::{ImmutableRule, ImmutableTags};
 pub use manifest_descriptor::ManifestDescriptor;
 pub use manifest_service::{ManifestPushed, ManifestPut, ManifestService};
@@ -91,6 +94,7 @@ use crate::blobs::BlobStore;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::fsio::{DirectoryLock, Disk, RealDisk};
 use crate::metadata::{self, Metadata};
+use crate::oci::RepositoryName;
 use crate::oci::schema1::TrustRoots;
 use crate::telemetry::StorageMetrics;
 use events::Events;
@@ -145,6 +149,8 @@ pub struct Policy {
     pub max_manifest_bytes: usize,
     /// What may be deleted.
     pub delete: DeletePolicy,
+    /// The hosts of upstreams: a repository whose name begins with one of them caches that upstream's.
+    pub upstreams: BTreeSet<String>,
     /// How long what was deleted, or is not named, stays.
     pub collection: Collection,
     /// An upload without any activity for so long is removed.
@@ -209,6 +215,14 @@ impl Default for Collection {
     }
 }
 
+impl Policy {
+    /// The host of the upstream that a repository of this name caches; `None` for one's own.
+    pub fn upstream_of(&self, name: &RepositoryName) -> Option<&str> {
+        let (host, _) = name.as_str().split_once('/')?;
+        self.upstreams.get(host).map(String::as_str)
+    }
+}
+
 impl Default for Policy {
     fn default() -> Policy {
         Policy {
@@ -217,6 +231,7 @@ impl Default for Policy {
             max_manifest_bytes: 8 << 20,
             delete: DeletePolicy { tags: true, manifests: true, blobs: true, repositories: true },
             collection: Collection::default(),
+            upstreams: BTreeSet::new(),
             upload_expiry: Duration::from_secs(24 * 60 * 60),
             max_uploads: 10_000,
             free_floor_bytes: 64 << 20,

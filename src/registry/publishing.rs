@@ -127,7 +127,7 @@ impl Published {
                     to_store: if blobs::size_of(tx, &canonical)?.is_some() { 0 } else { size },
                 };
                 quota::require(tx, &teller.inner, &name, known, addition)?;
-                let repository = repositories::ensure(tx, &name, now, &link.actor)?;
+                let repository = repositories::ensure(tx, &name, now, &link.actor, teller.upstream())?;
                 let blob = if let Some(blob) = blobs::get(tx, &canonical)? {
                     blob
                 } else {

@@ -90,6 +90,11 @@ impl Scope {
         Scope { origin, ..self.clone() }
     }
 
+    /// The host of the upstream that the repository caches, by its name; `None` for one's own.
+    pub(super) fn upstream(&self) -> Option<&str> {
+        self.inner.policy.upstream_of(&self.name)
+    }
+
     /// Refuses to change a repository that isn't served.
     pub(super) fn require_served(&self) -> Result<(), Error> {
         let scope = &self.inner.policy.scope;

@@ -56,7 +56,7 @@ impl Push {
         let merge = signatures::merge(tx, known, &self.canonical, &self.payload, &self.signatures, limit)?;
         // Everything is checked; from here on rows are written.
         let now = Timestamp::from_millis(self.record.pushed_at);
-        let id = repositories::ensure(tx, &scope.name, now, &self.record.actor)?;
+        let id = repositories::ensure(tx, &scope.name, now, &self.record.actor, scope.upstream())?;
         let mut record = self.record.clone();
         let mut unnamed = Vec::new();
         let was_untagged = former.as_ref().is_some_and(|former| former.due_at.is_some());
@@ -156,6 +156,8 @@ impl Push {
                 (None, _) | (_, None) => false,
             };
             let may_miss = match child.role {
+                // What a cached manifest names is fetched when it is asked for.
+                _ if scope.upstream().is_some() => true,
                 ChildRole::Config | ChildRole::Layer => !child.is_distributable(),
                 ChildRole::Manifest => kind == Named::Lists || scope.inner.policy.allow_sparse_indexes,
             };

@@ -128,6 +128,8 @@ struct Tables {
     sizes: BTreeMap<RepositoryId, SizeRecord>,
     store: SizeRecord,
     damaged: BTreeMap<Digest, u64>,
+    /// The repositories that cache an upstream, and what was deleted from them.
+    cached: BTreeSet<RepositoryId>,
     names: BTreeMap<RepositoryId, String>,
     blobs: BTreeMap<Digest, u64>,
     links: BTreeSet<(RepositoryId, Digest)>,
@@ -234,7 +236,16 @@ fn check_events(tx: &impl Read, report: &mut VerifyReport) -> Result<(), Error> 
 
 fn read_tables(tx: &impl Read, now: u64) -> Result<Tables, Error> {
     let mut tables = Tables { store: sizes::of_store(tx)?, ..Tables::default() };
+    repositories::each(tx, |id, record| {
+        if record.upstream.is_some() {
+            tables.cached.insert(id);
+        }
+        Ok(Scan::Continue)
+    })?;
     deletions::each(tx, None, |id, record| {
+        if tables.cached.contains(&record.repository) {
+            tables.cached.insert(id);
+        }
         tables.deletions.insert(id, record.expires_at > now);
         Ok(Scan::Continue)
     })?;
@@ -422,6 +433,7 @@ fn check_manifests(
                 kind = kind.max(tables.references.get(&(*repository, name, *digest)).copied());
             }
             let may_miss = !child.is_distributable()
+                || tables.cached.contains(repository)
                 || policy.allow_sparse_indexes
                 || kind == Some(manifests::Reference::Lists);
             if !present && !may_miss {
