@@ -354,12 +354,19 @@ pub fn resolve(
     }
 }
 
-/// Some repository that a tarsum is known in; it need not have the archive any more.
-pub fn repository_of_tarsum(tx: &impl Read, sum: &TarSum) -> Result<Option<RepositoryId>, Error> {
-    let mut found = None;
+/// Up to `limit` repositories that a tarsum is known in; they need not have the archive any more.
+pub fn repositories_of_tarsum(
+    tx: &impl Read,
+    sum: &TarSum,
+    limit: usize,
+) -> Result<Vec<RepositoryId>, Error> {
+    let mut found = Vec::new();
     tx.scan(Table::DigestAliases, &sum.to_key(), None, |key, _| {
-        found = Some(repository_of(Table::DigestAliases, &mut Parts(key))?);
-        Ok(Scan::Stop)
+        if found.len() == limit {
+            return Ok(Scan::Stop);
+        }
+        found.push(repository_of(Table::DigestAliases, &mut Parts(key))?);
+        Ok(Scan::Continue)
     })?;
     Ok(found)
 }

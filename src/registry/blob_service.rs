@@ -11,15 +11,14 @@ use crate::blobs::UploadId;
 use crate::clock::Timestamp;
 use crate::metadata::blobs::{self, Alias, LinkRecord};
 use crate::metadata::events::{Action, EventTarget, TargetKind};
-use crate::metadata::repositories::RepositoryId;
 use crate::metadata::{self, Read, manifests, repositories};
 use crate::oci::{Digest, DigestAlgorithm, ProvisionalDigest, RepositoryName};
 
 /// How often a blob is held again where the commit of that takes longer than a quarter of the lease.
 const HOLDING: usize = 3;
 
-/// Among how many of its holders a mount without a source looks for one with a name.
-const HOLDERS: usize = 100;
+/// How many of the repositories that have a blob a mount from any of them looks at.
+const HOLDERS: usize = 1_000;
 
 /// The blob service of one repository.
 #[derive(Debug, Clone)]
@@ -147,23 +146,11 @@ impl BlobService {
         let now = scope.inner.clock.now();
         self.scope
             .write(move |tx| {
-                let source = match (&from, named) {
-                    (Some(from), _) => repositories::id_of(tx, from)?,
-                    (None, ProvisionalDigest::TarSum(sum)) => blobs::repository_of_tarsum(tx, &sum)?,
-                    (None, ProvisionalDigest::Digest(digest)) => match blobs::canonical(tx, &digest)? {
-                        Some(canonical) => named_holder(tx, &canonical)?,
-                        None => None,
-                    },
-                };
-                let Some(source) = source else { return Ok(None) };
-                let Some(canonical) = blobs::resolve(tx, source, &named)? else { return Ok(None) };
-                let Some(blob) = blobs::get(tx, &canonical)? else { return Ok(None) };
-                let Some(link) = blobs::link(tx, source, &canonical)? else { return Ok(None) };
-                // What was deleted can't be had by a mount, and what isn't served neither.
-                let from = repositories::name_of(tx, source)?;
-                if from.as_ref().is_none_or(|from| !scope.inner.policy.scope.contains(from)) {
+                let Some((source, canonical, link)) = mountable(tx, &scope, from.as_ref(), &named)? else {
                     return Ok(None);
-                }
+                };
+                let Some(blob) = blobs::get(tx, &canonical)? else { return Ok(None) };
+                let from = Some(source);
                 let known = repositories::id_of(tx, &scope.name)?;
                 let has_link = match known {
                     Some(id) => blobs::link(tx, id, &canonical)?.is_some(),
@@ -295,11 +282,29 @@ impl BlobService {
     }
 }
 
-/// Some repository that has the blob and a name, among the first that have it.
-fn named_holder(tx: &impl Read, digest: &Digest) -> Result<Option<RepositoryId>, metadata::Error> {
-    for holder in blobs::repositories_of(tx, digest, HOLDERS)? {
-        if repositories::name_of(tx, holder)?.is_some() {
-            return Ok(Some(holder));
+/// A repository that a blob can be mounted from, the blob and its link there: `from`, or the first that has it where none is
+/// named. What is deleted, or isn't served, can't be had by a mount either.
+fn mountable(
+    tx: &impl Read,
+    scope: &Scope,
+    from: Option<&RepositoryName>,
+    named: &ProvisionalDigest,
+) -> Result<Option<(RepositoryName, Digest, LinkRecord)>, metadata::Error> {
+    let holders = match (from, named) {
+        (Some(from), _) => repositories::id_of(tx, from)?.into_iter().collect(),
+        (None, ProvisionalDigest::TarSum(sum)) => blobs::repositories_of_tarsum(tx, sum, HOLDERS)?,
+        (None, ProvisionalDigest::Digest(digest)) => match blobs::canonical(tx, digest)? {
+            Some(canonical) => blobs::repositories_of(tx, &canonical, HOLDERS)?,
+            None => Vec::new(),
+        },
+    };
+    for holder in holders {
+        let Some(name) = repositories::name_of(tx, holder)? else { continue };
+        let Some(canonical) = blobs::resolve(tx, holder, named)? else { continue };
+        if let Some(link) = blobs::link(tx, holder, &canonical)?
+            && scope.inner.policy.scope.contains(&name)
+        {
+            return Ok(Some((name, canonical, link)));
         }
     }
     Ok(None)
