@@ -202,6 +202,7 @@ pub fn insert_link(
             _ => Ok(()),
         };
     }
+    manifests::regain(tx, repository, digest)?;
     let is_needed = record.due_at.is_some() && manifests::is_needed(tx, repository, digest)?;
     let record = LinkRecord { due_at: record.due_at.filter(|_| !is_needed), ..record.clone() };
     let size = size_of(tx, digest)?.unwrap_or_default();
@@ -431,7 +432,25 @@ pub fn insert_alias(tx: &WriteTx<'_>, alias: Alias, canonical: &Digest) -> Resul
         tx.remove(Table::AliasesByDigest, Key::new().digest(&former).bytes(key.as_ref()))?;
     }
     tx.insert(Table::DigestAliases, &key, &codec::encode(canonical))?;
-    tx.insert(Table::AliasesByDigest, Key::new().digest(canonical).bytes(key.as_ref()), &[])
+    tx.insert(Table::AliasesByDigest, Key::new().digest(canonical).bytes(key.as_ref()), &[])?;
+    match alias {
+        Alias::Digest(digest) => settle_named(tx, &digest, canonical),
+        Alias::TarSum(..) => Ok(()),
+    }
+}
+
+/// Sees to it that what manifests of whichever repository have named by `alias` all the time is no candidate any more.
+fn settle_named(tx: &WriteTx<'_>, alias: &Digest, canonical: &Digest) -> Result<(), Error> {
+    let mut holders = repositories_of(tx, canonical, usize::MAX)?;
+    holders.extend(manifests::repositories_of(tx, canonical, usize::MAX)?);
+    for repository in holders {
+        if manifests::is_named(tx, repository, alias)? {
+            manifests::regain(tx, repository, canonical)?;
+            settle_link(tx, repository, canonical, 0)?;
+            manifests::settle(tx, repository, canonical, 0, 0)?;
+        }
+    }
+    Ok(())
 }
 
 /// Brings the index's row of an alias in line with what the alias stands for; for a repair.

@@ -109,6 +109,7 @@ pub fn insert(
     let former = get(tx, repository, digest)?;
     if former.is_none() {
         sizes::added(tx, repository, Counted::Manifest, Table::RepositoriesByManifest, digest, size)?;
+        regain(tx, repository, digest)?;
     }
     let due_at = former.and_then(|former| former.due_at);
     links::put(tx, Place::of(repository, digest), &ManifestRecord { due_at, ..record.clone() })
@@ -122,6 +123,7 @@ pub fn copy(tx: &WriteTx<'_>, from: RepositoryId, to: RepositoryId, digest: &Dig
         return Ok(false);
     }
     sizes::added(tx, to, Counted::Manifest, Table::RepositoriesByManifest, digest, payload_len(tx, digest)?)?;
+    regain(tx, to, digest)?;
     links::put(tx, Place::of(to, digest), &ManifestRecord { due_at: None, ..record })?;
     Ok(true)
 }
@@ -300,6 +302,8 @@ pub enum Reference {
     Needs,
     /// It lists the child, which may be missing: the list of referrers that a client keeps under a tag.
     Lists,
+    /// It needed the child, which was deleted by force, and needs it again as soon as it is back.
+    Misses,
 }
 
 impl Reference {
@@ -307,12 +311,13 @@ impl Reference {
         match self {
             Reference::Needs => &[],
             Reference::Lists => &[1],
+            Reference::Misses => &[2],
         }
     }
 
     fn of(value: &[u8]) -> Result<Reference, Error> {
-        let known = [Reference::Needs, Reference::Lists].into_iter().find(|kind| kind.value() == value);
-        known.ok_or_else(|| Error::Damaged {
+        let all = [Reference::Needs, Reference::Lists, Reference::Misses];
+        all.into_iter().find(|kind| kind.value() == value).ok_or_else(|| Error::Damaged {
             table: Table::ReferencesByChild.name(),
             reason: "a value is unknown".into(),
         })
@@ -327,10 +332,22 @@ pub fn insert_reference(
     parent: &Digest,
     kind: Reference,
 ) -> Result<(), Error> {
-    if kind == Reference::Lists && reference(tx, repository, child, parent)?.is_some() {
+    if kind != Reference::Needs && reference(tx, repository, child, parent)?.is_some() {
         return Ok(());
     }
     tx.insert(Table::ReferencesByChild, key(repository, child).digest(parent), kind.value())
+}
+
+/// Lets everybody who needs `child` do without it until it is back.
+pub fn let_miss(tx: &WriteTx<'_>, repository: RepositoryId, child: &Digest) -> Result<(), Error> {
+    for parent in parents(tx, repository, child, usize::MAX)? {
+        tx.insert(
+            Table::ReferencesByChild,
+            key(repository, child).digest(&parent),
+            Reference::Misses.value(),
+        )?;
+    }
+    Ok(())
 }
 
 /// Takes back that `parent` names `child`.
@@ -369,6 +386,36 @@ pub fn parents(
         Ok(if parents.len() == limit { Scan::Stop } else { Scan::Continue })
     })?;
     Ok(parents)
+}
+
+/// Sees to it that content that a repository is about to have is needed by those that have missed it.
+pub(super) fn regain(tx: &WriteTx<'_>, repository: RepositoryId, canonical: &Digest) -> Result<(), Error> {
+    let mut names = super::blobs::aliases(tx, canonical)?;
+    names.push(*canonical);
+    for name in names {
+        let child = key(repository, &name);
+        let mut missing = Vec::new();
+        tx.scan(Table::ReferencesByChild, child.as_ref(), None, |parent, value| {
+            if Reference::of(value)? == Reference::Misses {
+                missing.push(parent.to_vec());
+            }
+            Ok(Scan::Continue)
+        })?;
+        for parent in missing {
+            tx.insert(Table::ReferencesByChild, child.clone().bytes(&parent), Reference::Needs.value())?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a manifest of the repository needs `child`, or misses it.
+pub(super) fn is_named(tx: &impl Read, repository: RepositoryId, child: &Digest) -> Result<bool, Error> {
+    let mut is_named = false;
+    tx.scan(Table::ReferencesByChild, key(repository, child).as_ref(), None, |_, value| {
+        is_named = Reference::of(value)? != Reference::Lists;
+        Ok(if is_named { Scan::Stop } else { Scan::Continue })
+    })?;
+    Ok(is_named)
 }
 
 /// Hands the manifests of the repository that need `child` to `row`, in the order of their digests.

@@ -77,7 +77,7 @@ pub(super) fn begin(
 }
 
 /// Refuses where a manifest of the repository needs the content, by whichever of its digests; with force, each of them
-/// may do without it from now on.
+/// may do without it until it is back.
 pub(super) fn release(
     tx: &WriteTx<'_>,
     id: RepositoryId,
@@ -95,12 +95,7 @@ pub(super) fn release(
                     return Err(Error::StillReferenced { digest: *named, parents });
                 }
             }
-            Force::Yes => {
-                for parent in manifests::parents(tx, id, &digest, usize::MAX)? {
-                    manifests::remove_reference(tx, id, &digest, &parent)?;
-                    manifests::insert_reference(tx, id, &digest, &parent, Named::Lists)?;
-                }
-            }
+            Force::Yes => manifests::let_miss(tx, id, &digest)?,
         }
     }
     Ok(())
@@ -137,17 +132,27 @@ pub(super) fn copy_image(
             let canonical = blobs::canonical(tx, &named)?;
             for name in [Some(named), canonical.filter(|canonical| *canonical != named)].into_iter().flatten()
             {
-                if let Some(kind) = manifests::reference(tx, from, &name, &digest)? {
-                    manifests::insert_reference(tx, to, &name, &digest, kind)?;
+                let Some(mut kind) = manifests::reference(tx, from, &name, &digest)? else { continue };
+                if kind == Named::Misses && has_content(tx, to, &canonical.unwrap_or(name))? {
+                    // It has come back meanwhile.
+                    kind = Named::Needs;
                 }
+                manifests::insert_reference(tx, to, &name, &digest, kind)?;
             }
             if let Some(canonical) = canonical {
                 copy_link(tx, inner, now, from, to, &canonical)?;
+                // It may be there without having been in the deletion.
+                blobs::settle_link(tx, to, &canonical, inner.lease_end(now))?;
+                manifests::settle(tx, to, &canonical, now.millis(), inner.lease_end(now))?;
                 waiting.push(canonical);
             }
         }
     }
     Ok(copied)
+}
+
+fn has_content(tx: &impl Read, id: RepositoryId, digest: &Digest) -> Result<bool, metadata::Error> {
+    Ok(manifests::exists(tx, id, digest)? || blobs::link(tx, id, digest)?.is_some())
 }
 
 /// Gives `to` a blob that `from` has.

@@ -115,8 +115,8 @@ fn read(
     Ok(parsed.flatten())
 }
 
-/// How `parent` names `child`, if it does. What isn't there is listed only, as after a deletion by force; a list of
-/// referrers under its tag lists everything.
+/// How `parent` names `child`, if it does. What isn't there is missed, as after a deletion by force; a list of referrers
+/// under its tag lists everything.
 fn role(
     tx: &impl Read,
     repository: RepositoryId,
@@ -135,7 +135,12 @@ fn role(
     let tags = tags::of_manifest(tx, repository, parent)?;
     let is_list =
         manifest.kind == ManifestKind::Index && !tags.is_empty() && tags.iter().all(Tag::lists_referrers);
-    let is_there = manifests::exists(tx, repository, child)? || blobs::link(tx, repository, child)?.is_some();
-    let lists = role == ChildRole::Manifest && (is_list || !is_there);
-    Ok(Some(if lists { Reference::Lists } else { Reference::Needs }))
+    let child = blobs::canonical(tx, child)?.unwrap_or(*child);
+    let is_there =
+        manifests::exists(tx, repository, &child)? || blobs::link(tx, repository, &child)?.is_some();
+    Ok(Some(match role {
+        ChildRole::Manifest if is_list => Reference::Lists,
+        ChildRole::Manifest | ChildRole::Config | ChildRole::Layer if is_there => Reference::Needs,
+        ChildRole::Manifest | ChildRole::Config | ChildRole::Layer => Reference::Misses,
+    }))
 }

@@ -428,14 +428,20 @@ fn check_manifests(
             let present = tables.manifests.contains_key(&(*repository, key))
                 || tables.links.contains(&(*repository, key));
             let mut kind = None;
-            for name in [named, key] {
-                expected_references.insert((*repository, name, *digest));
-                kind = kind.max(tables.references.get(&(*repository, name, *digest)).copied());
+            for by in [named, key] {
+                expected_references.insert((*repository, by, *digest));
+                let reference = tables.references.get(&(*repository, by, *digest)).copied();
+                kind = kind.max(reference);
+                if present && reference == Some(manifests::Reference::Misses) {
+                    let problem =
+                        format!("the manifest {digest} of {name} names {named}, and doesn't keep it");
+                    report.fixable(Fix::Reference(*repository, by, *digest), problem);
+                }
             }
             let may_miss = !child.is_distributable()
                 || tables.cached.contains(repository)
                 || policy.allow_sparse_indexes
-                || kind == Some(manifests::Reference::Lists);
+                || matches!(kind, Some(manifests::Reference::Lists | manifests::Reference::Misses));
             if !present && !may_miss {
                 report.problem(format!("the manifest {digest} of {name} names {named}, which is not there"));
             }
