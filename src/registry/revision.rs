@@ -170,7 +170,12 @@ impl Push {
         if missing.is_empty() {
             return Ok(children);
         }
-        deletion::require_not_renamed(tx, &scope.name, Timestamp::from_millis(0))?;
+        // Who pushes for longer than the lease may find less there anyway.
+        let begun = match repository {
+            Some(_) => scope.inner.clock.now().saturating_sub(scope.inner.policy.collection.lease),
+            None => Timestamp::from_millis(0),
+        };
+        deletion::require_not_renamed(tx, &scope.name, begun)?;
         Err(Error::ManifestReferencesUnknown(missing))
     }
 }
@@ -277,14 +282,18 @@ pub(super) fn require_listed(
     for child in &parsed.children {
         let named = child.descriptor.digest;
         let known = blobs::canonical(tx, &named)?;
-        for name in [Some(named), known].into_iter().flatten() {
+        for name in [Some(named), known.filter(|known| *known != named)].into_iter().flatten() {
             if manifests::reference(tx, id, &name, canonical)? != Some(Named::Lists) {
                 continue;
             }
-            if !manifests::exists(tx, id, &name)? && blobs::link(tx, id, &name)?.is_none() {
+            let is_there = match known {
+                Some(known) => manifests::exists(tx, id, &known)? || blobs::link(tx, id, &known)?.is_some(),
+                None => false,
+            };
+            if !is_there {
                 missing.push(named);
             }
-            listed.push(name);
+            listed.push((name, known.unwrap_or(named)));
         }
     }
     if !missing.is_empty() && !scope.inner.policy.allow_sparse_indexes {
@@ -292,10 +301,10 @@ pub(super) fn require_listed(
     }
     let now = scope.inner.clock.now();
     let due = scope.inner.lease_end(now);
-    for name in &listed {
+    for (name, child) in &listed {
         manifests::insert_reference(tx, id, name, canonical, Named::Needs)?;
-        blobs::settle_link(tx, id, name, due)?;
-        manifests::settle(tx, id, name, now.millis(), due)?;
+        blobs::settle_link(tx, id, child, due)?;
+        manifests::settle(tx, id, child, now.millis(), due)?;
     }
     Ok(())
 }
