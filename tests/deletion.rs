@@ -380,6 +380,9 @@ async fn the_last_revisions_of_a_tag_are_kept_where_the_policy_says_so() {
     store.collect().await;
     assert!(!app.manifests().exists(&first).unwrap());
     assert!(app.manifests().exists(&second).unwrap());
+    let kept = store.registry.collection_plan().unwrap().kept;
+    let holds = |root: &Root| matches!(root, Root::Untagged { digest, history_of: Some(tag), .. } if *digest == second && tag.as_str() == "v1");
+    assert!(kept.iter().any(holds), "{kept:?}");
     let back = app.tags().rollback(&tag("v1"), None, &Actor::anonymous()).await.unwrap();
     assert_eq!(back.digest, second);
     let gone = app.tags().rollback(&tag("v1"), Some(0), &Actor::anonymous()).await;

@@ -64,11 +64,12 @@ fn print(answer: &GcAnswer, output: &mut Output) -> io::Result<()> {
             KeptBy::Lease { repository, digest, size, until } => {
                 (1, format!("lease until {until}: blob {repository}@{digest} ({})", bytes(*size)))
             }
-            KeptBy::Untagged { repository, digest, since, until } => {
-                let until = until.as_ref().map_or_else(
-                    || "for ever, as collection.untagged_grace says".to_owned(),
-                    |until| format!("until {until}"),
-                );
+            KeptBy::Untagged { repository, digest, since, until, history_of } => {
+                let until = match (history_of, until) {
+                    (Some(tag), _) => format!("by the history of {tag}"),
+                    (None, Some(until)) => format!("until {until}"),
+                    (None, None) => "for ever, as collection.untagged_grace says".to_owned(),
+                };
                 (2, format!("untagged since {since}, kept {until}: manifest {repository}@{digest}"))
             }
         };

@@ -86,6 +86,8 @@ pub enum Root {
         since: Timestamp,
         /// When its grace is over, where there is one.
         until: Option<Timestamp>,
+        /// The tag whose history holds it, whatever its grace is.
+        history_of: Option<Tag>,
     },
 }
 
@@ -376,19 +378,19 @@ pub(super) fn is_held_by_history(
     Ok(held)
 }
 
-/// The same, for whoever only looks.
-pub(super) fn would_be_held_by_history(
+/// The tag whose history holds the manifest so, for whoever only looks.
+pub(super) fn history_holder(
     tx: &impl Read,
     inner: &Inner,
     id: RepositoryId,
     digest: &Digest,
-) -> Result<bool, metadata::Error> {
+) -> Result<Option<Tag>, metadata::Error> {
     for tag in tags::holders(tx, id, digest)? {
         if is_among_last(tx, id, digest, &tag, inner.policy.collection.keep_history)? {
-            return Ok(true);
+            return Ok(Some(tag));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 fn is_among_last(
@@ -510,14 +512,15 @@ fn plan_untagged(inner: &Inner, now: Timestamp, plan: &mut CollectionPlan) -> Re
                     over.max(Timestamp::from_millis(record.due_at.unwrap_or_default()))
                 });
                 let bytes = record.size + super::sizes::only_of(tx, id, &digest)?;
-                described.push((id, digest, since, until, bytes, repositories::name_of(tx, id)?));
+                let holder = history_holder(tx, inner, id, &digest)?;
+                described.push((id, digest, since, until, bytes, repositories::name_of(tx, id)?, holder));
             }
             Ok(described)
         })?;
         let Some((id, digest, ..)) = page.last() else { return Ok(()) };
         after = Some((*id, *digest));
-        for (_, digest, since, until, bytes, name) in page {
-            if until.is_some_and(|until| until <= now) {
+        for (_, digest, since, until, bytes, name, history_of) in page {
+            if history_of.is_none() && until.is_some_and(|until| until <= now) {
                 plan.due.manifests += 1;
                 plan.due.bytes += bytes;
                 continue;
@@ -528,7 +531,7 @@ fn plan_untagged(inner: &Inner, now: Timestamp, plan: &mut CollectionPlan) -> Re
                 && let Some(repository) = name
             {
                 let since = Timestamp::from_millis(since);
-                plan.kept.push(Root::Untagged { repository, digest, since, until });
+                plan.kept.push(Root::Untagged { repository, digest, since, until, history_of });
             }
         }
     }

@@ -94,7 +94,7 @@ impl ExpiryService {
                     since: Timestamp::from_millis(since),
                     pulled_at: None,
                     held_until: Timestamp::from_millis(held_until),
-                    is_in_history: collection::would_be_held_by_history(tx, inner, id, &digest)?,
+                    is_in_history: collection::history_holder(tx, inner, id, &digest)?.is_some(),
                 });
             }
             Ok((id, states))

@@ -86,6 +86,8 @@ pub enum KeptBy {
         since: String,
         /// When its grace is over, where there is one.
         until: Option<String>,
+        /// The tag whose history holds it, whatever its grace is.
+        history_of: Option<String>,
     },
 }
 
@@ -142,11 +144,12 @@ impl From<Root> for KeptBy {
                 size,
                 until: until.to_rfc3339(),
             },
-            Root::Untagged { repository, digest, since, until } => KeptBy::Untagged {
+            Root::Untagged { repository, digest, since, until, history_of } => KeptBy::Untagged {
                 repository: repository.to_string(),
                 digest: digest.to_string(),
                 since: since.to_rfc3339(),
                 until: until.map(Timestamp::to_rfc3339),
+                history_of: history_of.map(|tag| tag.to_string()),
             },
         }
     }
