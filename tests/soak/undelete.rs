@@ -27,7 +27,7 @@ pub(crate) fn undelete(scene: &Scene<'_>, repository: &str, name: &Name<'_>, sin
         let answer = ask(scene, &target.to_string());
         match answer.as_deref().map(|answer| answer.get(9..12).unwrap_or_default()) {
             Some("200") => return true,
-            Some("404") if !is_first => return false,
+            Some("404" | "409") if !is_first => return false,
             Some(_) if since.elapsed() >= scene.undo => return false,
             Some(_) => panic!("{target} can't be undeleted: {}", answer.expect("it is there")),
             None => is_first = false,
