@@ -4,6 +4,8 @@
 //! as it would be after a cut is rebuilt for every operation of it.
 #![expect(clippy::unwrap_used, reason = "a test that can't go on has to fail")]
 
+#[path = "power_cut/collection.rs"]
+mod collection;
 #[path = "power_cut/ledger.rs"]
 mod ledger;
 #[path = "power_cut/scenario.rs"]
@@ -22,8 +24,14 @@ use tokio::runtime::Runtime;
 
 /// Cuts the power at every operation, with each kind of loss; those by chance differ from one operation to the next.
 fn cut_everywhere(ledger: &Ledger, kinds: &[u64]) {
+    cut_from(ledger, 0, kinds);
+}
+
+/// The same behind the first operations.
+fn cut_from(ledger: &Ledger, first: u64, kinds: &[u64]) {
     let runtime = new_runtime();
     let mut replay = ledger.disk.replay();
+    replay.advance_to(first);
     loop {
         for kind in kinds {
             let seed = kind + 8 * replay.completed();
@@ -44,6 +52,13 @@ fn what_was_acknowledged_survives_a_power_cut_at_every_operation() {
 #[test]
 fn it_survives_without_quick_repair_too() {
     cut_everywhere(&scenario::run(options_without_quick_repair), &[0, 2, 6]);
+}
+
+#[test]
+fn deleting_undeleting_and_collecting_survive_a_power_cut_at_every_operation() {
+    let ledger = collection::run();
+    let pushed = ledger.steps.iter().find(|step| step.name.starts_with("delete"));
+    cut_from(&ledger, pushed.unwrap().from, &[0, 4, 6]);
 }
 
 thread_local! {

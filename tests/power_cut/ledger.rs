@@ -7,10 +7,13 @@ use bytes::Bytes;
 use orlop::blobs::UploadId;
 use orlop::fsio::{Replay, SimulatedDisk};
 use orlop::oci::{Digest, DigestAlgorithm, Reference, RepositoryName};
-use orlop::registry::{Actor, Depth, Options, Registry};
+use orlop::registry::{Actor, DeletedName, Depth, Options, Registry};
 use tokio::runtime::Runtime;
 
 use crate::store::read_blob;
+
+/// How a registry is opened on a disk.
+pub(crate) type Opening = Box<dyn Fn(&SimulatedDisk) -> Options>;
 
 /// A fact that a client can see, such as `tag library/a:v1`, with what it sees there.
 pub(crate) type Fact = (String, Option<String>);
@@ -39,20 +42,42 @@ pub(crate) struct UploadPromise {
     pub(crate) content: Vec<u8>,
 }
 
+/// A deletion that was promised to be undone when somebody asks for that.
+pub(crate) struct UndoPromise {
+    /// From its acknowledgement until something begins that may end it.
+    pub(crate) from: u64,
+    pub(crate) until: u64,
+    pub(crate) repository: RepositoryName,
+    pub(crate) name: DeletedName,
+    /// What a client sees when it is undone.
+    pub(crate) facts: Vec<Fact>,
+}
+
 /// Everything that a scenario was told, beside the disk that it ran on.
 pub(crate) struct Ledger {
     pub(crate) disk: SimulatedDisk,
     /// How the registry is opened on a disk.
-    pub(crate) options: fn(&SimulatedDisk) -> Options,
+    pub(crate) options: Opening,
+    /// How it is opened when all that was deleted is over, and all leases have ended.
+    pub(crate) much_later: Option<Opening>,
     pub(crate) steps: Vec<Step>,
     pub(crate) uploads: Vec<UploadPromise>,
+    pub(crate) deletions: Vec<UndoPromise>,
     /// Every digest that any step pushed as a blob.
     pub(crate) blobs: Vec<Digest>,
 }
 
 impl Ledger {
-    pub(crate) fn new(disk: SimulatedDisk, options: fn(&SimulatedDisk) -> Options) -> Ledger {
-        Ledger { disk, options, steps: Vec::new(), uploads: Vec::new(), blobs: Vec::new() }
+    pub(crate) fn new(disk: SimulatedDisk, options: impl Fn(&SimulatedDisk) -> Options + 'static) -> Ledger {
+        Ledger {
+            disk,
+            options: Box::new(options),
+            much_later: None,
+            steps: Vec::new(),
+            uploads: Vec::new(),
+            deletions: Vec::new(),
+            blobs: Vec::new(),
+        }
     }
 
     /// Enters what was acknowledged just now.
@@ -89,14 +114,71 @@ impl Ledger {
             return Err(format!("verify finds {:?}", report.problems));
         }
         self.check_uploads(&registry, completed).await?;
+        self.check_deletions(&registry, completed).await?;
         if seed % 8 == 4 {
             check_life_goes_on(&registry).await.map_err(|error| format!("life doesn't go on: {error}"))?;
+        }
+        if let Some(much_later) = self.much_later.as_ref().filter(|_| seed % 8 == 4) {
+            let tags = self.tags(&registry)?;
+            registry.close().await;
+            drop(registry);
+            let registry = Registry::open(much_later(disk)).map_err(|error| error.to_string())?;
+            self.check_collection(&registry, &tags).await?;
+        }
+        Ok(())
+    }
+
+    fn tags(&self, registry: &Registry) -> Result<BTreeMap<String, String>, String> {
+        let visible = self.observe(registry)?;
+        Ok(visible.into_iter().filter(|(fact, _)| fact.starts_with("tag ")).collect())
+    }
+
+    /// All that is due goes, what the tags lead to stays, and not a file is left over.
+    async fn check_collection(
+        &self,
+        registry: &Registry,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), String> {
+        let failed = |error: orlop::registry::Error| format!("the collection fails: {error}");
+        registry.collect(|_| {}).await.map_err(failed)?;
+        registry.sweep_orphans().await.map_err(failed)?;
+        if self.tags(registry)? != *tags {
+            return Err("a collection has taken a tag".to_owned());
+        }
+        let report = registry.verify(Depth::Full).map_err(failed)?;
+        if !report.is_clean() || report.orphans.iter().any(|orphan| !orphan.contains("upload")) {
+            return Err(format!("a collection leaves {:?} and {:?}", report.problems, report.orphans));
+        }
+        Ok(())
+    }
+
+    async fn check_deletions(&self, registry: &Registry, completed: u64) -> Result<(), String> {
+        for promise in &self.deletions {
+            if !(promise.from..promise.until).contains(&completed) {
+                continue;
+            }
+            let deletions = registry.namespace().repository(&promise.repository).deletions();
+            let undone = deletions.undelete(&promise.name, &Actor::anonymous()).await;
+            undone.map_err(|error| format!("{:?} doesn't come back: {error}", promise.name))?;
+            let visible = self.observe(registry)?;
+            for (fact, value) in &promise.facts {
+                if visible.get(fact) != value.as_ref() {
+                    return Err(format!(
+                        "{fact} should be back as {value:?}, and is {:?}",
+                        visible.get(fact)
+                    ));
+                }
+            }
+            let report = registry.verify(Depth::Full).map_err(|error| error.to_string())?;
+            if !report.is_clean() {
+                return Err(format!("after an undeletion: {:?}", report.problems));
+            }
         }
         Ok(())
     }
 
     /// Everything that a client can see.
-    fn observe(&self, registry: &Registry) -> Result<BTreeMap<String, String>, String> {
+    pub(crate) fn observe(&self, registry: &Registry) -> Result<BTreeMap<String, String>, String> {
         let failed = |error: orlop::registry::Error| format!("a read fails: {error}");
         let mut visible = BTreeMap::new();
         let namespace = registry.namespace();

@@ -8,7 +8,7 @@ use orlop::registry::{Actor, ManifestPut, Options, Registry, Repository};
 use crate::ledger::{Change, Ledger, UploadPromise};
 use crate::store::new_runtime;
 
-fn bytes(seed: usize, len: usize) -> Bytes {
+pub(crate) fn bytes(seed: usize, len: usize) -> Bytes {
     (0..len).map(|i| u8::try_from((i * 7 + i / 251 + seed * 13) % 251).unwrap()).collect::<Vec<u8>>().into()
 }
 
@@ -27,23 +27,23 @@ fn large() -> Bytes {
     bytes(2, 400_000)
 }
 
-fn sha256(content: &[u8]) -> Digest {
+pub(crate) fn sha256(content: &[u8]) -> Digest {
     Digest::of(DigestAlgorithm::Sha256, content)
 }
 
-fn name(text: &str) -> RepositoryName {
+pub(crate) fn name(text: &str) -> RepositoryName {
     text.parse().unwrap()
 }
 
-fn tag(text: &str) -> Tag {
+pub(crate) fn tag(text: &str) -> Tag {
     text.parse().unwrap()
 }
 
-fn image_type() -> MediaType {
+pub(crate) fn image_type() -> MediaType {
     "application/vnd.oci.image.manifest.v1+json".parse().unwrap()
 }
 
-fn index_type() -> MediaType {
+pub(crate) fn index_type() -> MediaType {
     "application/vnd.oci.image.index.v1+json".parse().unwrap()
 }
 
@@ -52,7 +52,7 @@ fn descriptor(media_type: &str, content: &[u8]) -> String {
 }
 
 /// An image of these layers, which `note` tells from another one of the same layers.
-fn image(config: &[u8], layers: &[&[u8]], subject: Option<&[u8]>, note: &str) -> Bytes {
+pub(crate) fn image(config: &[u8], layers: &[&[u8]], subject: Option<&[u8]>, note: &str) -> Bytes {
     let config = descriptor("application/vnd.oci.image.config.v1+json", config);
     let layers: Vec<_> =
         layers.iter().map(|layer| descriptor("application/vnd.oci.image.layer.v1.tar", layer)).collect();
