@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orlop::oci::{ChildRole, Digest, DigestAlgorithm, Manifest, Reference, Tag};
-use orlop::registry::{Actor, Collection, DeletedKind, DeletedName, Error, Force, ManifestPut, Repository};
+use orlop::registry::{
+    Actor, Collected, Collection, DeletedKind, DeletedName, Error, Force, ManifestPut, Repository,
+};
 use store::{HOUR, IMAGE, INDEX, LEASE, MINUTE, Store, image, index, media_type, sha256, tag};
 
 const STEPS: usize = 150;
@@ -396,8 +398,17 @@ impl Walk {
     async fn collect(&mut self) {
         let time = Duration::from_secs(self.random.below(3 * 60 * 60) as u64);
         self.pass(time);
+        let plan = self.store.registry.collection_plan().unwrap();
         let collected = self.store.registry.collect(|_| {}).await.unwrap();
         self.say(format!("collect after {time:?}: {collected:?}"));
+        let freed = |of: &Collected| (of.deletions, of.blobs, of.bytes);
+        assert_eq!(freed(&plan.due), freed(&collected), "as planned");
+        if self.deleted.is_empty()
+            && self.log.borrow().iter().all(|line| !line.starts_with("purge Repository"))
+        {
+            // Else some of it goes with a repository, or before it.
+            assert_eq!(plan.due, collected, "as planned");
+        }
         // What accompanies a manifest goes with it.
         for (name, place) in &mut self.live {
             let tags = self.store.repository(name).tags();

@@ -29,9 +29,6 @@ const CANDIDATES: usize = 64;
 /// How many untagged manifests one look at them reads.
 const UNTAGGED: usize = 1_000;
 
-/// How many reasons a report names one by one.
-const NAMED: usize = 1_000;
-
 /// What was collected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Collected {
@@ -94,7 +91,7 @@ pub enum Root {
 /// What a collection would do now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CollectionPlan {
-    /// What would go at once.
+    /// What would go at once. The blobs of manifests that would go have their lease before them.
     pub due: Collected,
     /// What keeps something that nothing live names, the first thousand of each kind.
     pub kept: Vec<Root>,
@@ -274,7 +271,7 @@ async fn collect_named(
 }
 
 /// What is said of repositories by name, by their identifiers; a name that none has is left out.
-fn by_id(
+pub(super) fn by_id(
     tx: &impl Read,
     names: &HashMap<RepositoryName, u64>,
 ) -> Result<HashMap<RepositoryId, u64>, metadata::Error> {
@@ -403,153 +400,4 @@ fn is_among_last(
     // The newest entry is what the tag points to now.
     let last = tags::history(tx, id, tag, None, keep.saturating_add(1))?;
     Ok(keep > 0 && last.iter().any(|(_, entry)| entry.digest == *digest))
-}
-
-/// What a collection would do now, and what holds the rest.
-pub(super) fn plan(inner: &Inner) -> Result<CollectionPlan, Error> {
-    let now = inner.clock.now();
-    let mut plan = CollectionPlan::default();
-    inner.metadata.read(|tx| {
-        plan = CollectionPlan::default();
-        let (mut due, mut later) = (Vec::new(), Vec::new());
-        candidates::each(tx, |time, candidate| {
-            if time <= now.millis() {
-                due.push(candidate);
-            } else {
-                later.push((time, candidate));
-            }
-            Ok(Scan::Continue)
-        })?;
-        for candidate in due {
-            plan_due(tx, &candidate, &mut plan)?;
-        }
-        for (time, candidate) in later {
-            let Candidate::Link { repository, digest } = candidate else { continue };
-            let size = blobs::size_of(tx, &digest)?.unwrap_or_default();
-            plan.leased.0 += 1;
-            plan.leased.1 += size;
-            if plan.leased.0 <= NAMED as u64
-                && let Some(repository) = repositories::name_of(tx, repository)?
-            {
-                let until = Timestamp::from_millis(time);
-                plan.kept.push(Root::Lease { repository, digest, size, until });
-            }
-        }
-        Ok(())
-    })?;
-    plan_deletions(inner, now, &mut plan)?;
-    plan_untagged(inner, now, &mut plan)?;
-    Ok(plan)
-}
-
-fn plan_due(tx: &impl Read, candidate: &Candidate, plan: &mut CollectionPlan) -> Result<(), metadata::Error> {
-    match candidate {
-        Candidate::Link { digest, .. } => {
-            plan.due.links += 1;
-            // The last link takes the blob with it.
-            if blobs::repositories_of(tx, digest, 2)?.len() == 1 {
-                plan.due.blobs += 1;
-                plan.due.bytes += blobs::size_of(tx, digest)?.unwrap_or_default();
-            }
-        }
-        Candidate::Blob { digest } => {
-            if blobs::repositories_of(tx, digest, 1)?.is_empty()
-                && let Some(size) = blobs::size_of(tx, digest)?
-            {
-                plan.due.blobs += 1;
-                plan.due.bytes += size;
-            }
-        }
-        Candidate::Followers { repository, digest } => {
-            if !manifests::exists(tx, *repository, digest)? {
-                manifests::each_referrer(tx, *repository, digest, None, |_, _| {
-                    plan.due.manifests += 1;
-                    Ok(Scan::Continue)
-                })?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn plan_deletions(inner: &Inner, now: Timestamp, plan: &mut CollectionPlan) -> Result<(), Error> {
-    let mut after = None;
-    loop {
-        let page = super::deletion::list_all(inner, after, NAMED)?;
-        plan.deletions += page.items.len() as u64;
-        after = page.items.last().map(|deletion| deletion.id);
-        if plan.deletions <= NAMED as u64 {
-            plan.kept.extend(page.items.into_iter().map(Root::Deletion));
-        }
-        if !page.more {
-            break;
-        }
-    }
-    plan.due.deletions =
-        inner.metadata.read(|tx| deletions::expired(tx, now.millis(), usize::MAX))?.len() as u64;
-    Ok(())
-}
-
-fn plan_untagged(inner: &Inner, now: Timestamp, plan: &mut CollectionPlan) -> Result<(), Error> {
-    let grace = inner.policy.collection.untagged_grace;
-    let mut after: Option<(RepositoryId, Digest)> = None;
-    loop {
-        let page = inner.metadata.read(|tx| {
-            let mut page = Vec::new();
-            manifests::each_untagged(
-                tx,
-                after.as_ref().map(|(id, digest)| (*id, digest)),
-                |id, digest, since| {
-                    page.push((id, digest, since));
-                    Ok(if page.len() == NAMED { Scan::Stop } else { Scan::Continue })
-                },
-            )?;
-            let mut described = Vec::with_capacity(page.len());
-            for (id, digest, since) in page {
-                let Some(record) = manifests::get(tx, id, &digest)? else { continue };
-                let until = grace.map(|grace| {
-                    let over = Timestamp::from_millis(since).saturating_add(grace);
-                    over.max(Timestamp::from_millis(record.due_at.unwrap_or_default()))
-                });
-                let bytes = record.size + super::sizes::only_of(tx, id, &digest)?;
-                let holder = history_holder(tx, inner, id, &digest)?;
-                described.push((id, digest, since, until, bytes, repositories::name_of(tx, id)?, holder));
-            }
-            Ok(described)
-        })?;
-        let Some((id, digest, ..)) = page.last() else { return Ok(()) };
-        after = Some((*id, *digest));
-        for (_, digest, since, until, bytes, name, history_of) in page {
-            if history_of.is_none() && until.is_some_and(|until| until <= now) {
-                plan.due.manifests += 1;
-                plan.due.bytes += bytes;
-                continue;
-            }
-            plan.untagged.0 += 1;
-            plan.untagged.1 += bytes;
-            if plan.untagged.0 <= NAMED as u64
-                && let Some(repository) = name
-            {
-                let since = Timestamp::from_millis(since);
-                plan.kept.push(Root::Untagged { repository, digest, since, until, history_of });
-            }
-        }
-    }
-}
-
-/// What a collection of the first `limit` untagged manifests would free, in bytes.
-pub(super) fn untagged_bytes(inner: &Inner, limit: usize) -> Result<u64, Error> {
-    Ok(inner.metadata.read(|tx| {
-        let mut found = Vec::new();
-        manifests::each_untagged(tx, None, |id, digest, _| {
-            found.push((id, digest));
-            Ok(if found.len() >= limit { Scan::Stop } else { Scan::Continue })
-        })?;
-        let mut bytes = 0;
-        for (id, digest) in &found {
-            let manifest = manifests::get(tx, *id, digest)?.map_or(0, |record| record.size);
-            bytes += manifest + super::sizes::only_of(tx, *id, digest)?;
-        }
-        Ok(bytes)
-    })?)
 }

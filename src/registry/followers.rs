@@ -1,6 +1,8 @@
 //! What follows a manifest: its referrers, and cosign's tags and the list of referrers that are for it. They go when it has
 //! gone, and what came after it was deleted stays.
 
+use std::collections::BTreeSet;
+
 use super::revision::remove;
 use super::{Error, Inner, deletion};
 use crate::clock::Timestamp;
@@ -72,6 +74,43 @@ pub(super) fn remove_followers(
         }
     }
     Ok(None)
+}
+
+/// What [`remove_followers`] would remove now; followers of followers have a lease before them.
+pub(super) fn plan(
+    tx: &impl Read,
+    now: Timestamp,
+    id: RepositoryId,
+    subject: &Digest,
+    since: u64,
+) -> Result<Gone, metadata::Error> {
+    let mut gone = Gone::default();
+    if manifests::exists(tx, id, subject)? || can_come_back(tx, now, id, subject)?.is_some() {
+        return Ok(gone);
+    }
+    let mut names = blobs::aliases(tx, subject)?;
+    names.push(*subject);
+    let (mut followers, mut lost) = (BTreeSet::new(), BTreeSet::new());
+    for name in &names {
+        for tag in Tag::signatures_of(name).into_iter().chain([Tag::referrers_of(name)]) {
+            if let Some(record) = tags::get(tx, id, &tag)?.filter(|record| record.updated_at <= since) {
+                followers.insert(record.digest);
+                lost.insert(tag);
+            }
+        }
+        manifests::each_referrer(tx, id, name, None, |referrer, _| {
+            followers.insert(referrer);
+            Ok(Scan::Continue)
+        })?;
+    }
+    for follower in followers {
+        let Some(record) = manifests::get(tx, id, &follower)? else { continue };
+        let is_tagged = tags::of_manifest(tx, id, &follower)?.iter().any(|tag| !lost.contains(tag));
+        let is_kept = record.pushed_at > since || is_tagged || manifests::is_needed(tx, id, &follower)?;
+        gone.manifests += u64::from(!is_kept);
+    }
+    gone.tags = lost.len() as u64;
+    Ok(gone)
 }
 
 /// Until when a manifest of the repository can be undeleted, as itself or as a part of something else, if it can.

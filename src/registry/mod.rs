@@ -13,6 +13,7 @@ mod blob_reader;
 mod blob_service;
 mod blob_writer;
 mod collection;
+mod collection_plan;
 mod deletion;
 mod error;
 mod events;
@@ -350,7 +351,7 @@ impl Registry {
 
     /// What a collection would remove now, and what keeps the rest of what nothing live names. Reads all of that.
     pub fn collection_plan(&self) -> Result<CollectionPlan, Error> {
-        collection::plan(&self.0)
+        collection_plan::plan(&self.0)
     }
 
     /// Removes a little of what is due: a few transactions that a push can wait for. Says whether there may be more.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Error, Inner, collection, sessions};
+use super::{Error, Inner, collection_plan, sessions};
 use crate::metadata::{self, Scan, Table, deletions, events, sizes};
 
 /// What a registry holds.
@@ -94,7 +94,7 @@ pub(super) fn status(inner: &Inner) -> Result<StoreStatus, Error> {
         damaged,
         deletions,
         untagged,
-        untagged_bytes: collection::untagged_bytes(inner, UNTAGGED_MEASURED)?,
+        untagged_bytes: collection_plan::untagged_bytes(inner, UNTAGGED_MEASURED)?,
         metadata_bytes: inner.disk.len(&inner.data.join(metadata::FILE_NAME))?.unwrap_or_default(),
         uploads: sessions::count(inner)?,
         free_bytes: inner.blobs.free_bytes()?,
