@@ -5,7 +5,9 @@
 mod store;
 
 use orlop::oci::{Digest, DigestAlgorithm, Reference};
-use orlop::registry::{Actor, Collection, DeletedName, Error, Force, ManifestPut};
+use orlop::registry::{
+    Actor, Collection, DeletedName, Error, Force, ManifestPut, NameScope, Policy, Quota, Quotas,
+};
 use store::{
     HOUR, IMAGE, INDEX, Store, image, index, media_type, no_undo, push, push_blob, push_image, sha256, tag,
     try_push,
@@ -137,4 +139,91 @@ async fn a_former_name_is_just_a_name_after_a_while() {
     assert!(matches!(push().await, Err(Error::RepositoryRenamed { .. })));
     store.pass(HOUR);
     assert!(matches!(push().await, Err(Error::ManifestReferencesUnknown(_))));
+}
+
+/// What was deleted before its repository couldn't be purged after it, nor undeleted, and stayed for the rest of its window.
+#[tokio::test]
+async fn a_purged_repository_takes_what_was_deleted_from_it_along() {
+    let store = Store::new(undo());
+    let app = store.repository("app");
+    let secret = push_image(&app, &["secret"], &["v1"]).await;
+    app.manifests().delete(&secret).await.unwrap();
+    app.deletions().delete_repository().await.unwrap();
+    app.deletions().purge(&DeletedName::Repository).await.unwrap();
+    store.pass(HOUR * 2);
+    let plan = store.registry.collection_plan().unwrap();
+    let collected = store.collect().await;
+    assert_eq!((collected.deletions, collected.blobs), (2, 1));
+    assert_eq!((plan.deletions, plan.due), (0, collected));
+    assert_eq!(store.blobs(), 0);
+}
+
+/// Of two deleted repositories of one name the older one came back, where it had got the name later.
+#[tokio::test]
+async fn the_repository_that_was_deleted_last_comes_back() {
+    let store = Store::new(undo());
+    let (old, app) = (store.repository("old"), store.repository("app"));
+    push_image(&old, &["old"], &["old"]).await;
+    push_image(&app, &["young"], &["young"]).await;
+    app.deletions().delete_repository().await.unwrap();
+    store.pass(HOUR);
+    old.deletions().rename(app.name()).await.unwrap();
+    app.deletions().delete_repository().await.unwrap();
+    app.deletions().undelete(&DeletedName::Repository, &Actor::anonymous()).await.unwrap();
+    assert!(app.tags().get(&tag("old")).unwrap().is_some());
+    store.check();
+}
+
+/// Deleting, filling the place and undeleting was a way around a quota.
+#[tokio::test]
+async fn nothing_comes_back_over_a_quota() {
+    let size = image(&["0000000001"], None).len() as u64 + 10;
+    let repositories = vec![Quota { repositories: NameScope::everything(), max_bytes: size * 3 / 2 }];
+    let quotas = Quotas { store_bytes: None, repositories };
+    let store = Store::with(Policy { collection: undo(), quotas, ..Policy::default() });
+    let app = store.repository("app");
+    let first = push_image(&app, &["0000000001"], &["v1"]).await;
+    app.manifests().delete(&first).await.unwrap().unwrap();
+    app.blobs().delete(sha256(b"0000000001")).await.unwrap();
+    let second = push_image(&app, &["0000000002"], &["v1"]).await;
+    app.tags().tag(&second, &tag("v2"), &Actor::anonymous()).await.unwrap();
+    app.tags().untag(&tag("v1")).await.unwrap();
+    let undelete = async || app.deletions().undelete(&DeletedName::Digest(first), &Actor::anonymous()).await;
+    assert!(matches!(undelete().await, Err(Error::QuotaExceeded { .. })));
+    assert_eq!(app.sizes().unwrap().unwrap().bytes, size, "what was refused leaves nothing");
+    store.check();
+    app.manifests().delete(&second).await.unwrap().unwrap();
+    app.blobs().delete(sha256(b"0000000002")).await.unwrap();
+    undelete().await.unwrap();
+    store.check();
+}
+
+/// A dry run left out what only deletions past their window have, and blobs whose links go all at once.
+#[tokio::test]
+async fn a_plan_says_what_the_collection_does_then() {
+    let store = Store::new(undo());
+    let (app, other) = (store.repository("app"), store.repository("other"));
+    let digest = push_image(&app, &["deleted"], &["v1"]).await;
+    app.manifests().delete(&digest).await.unwrap().unwrap();
+    push_blob(&app, "unneeded by both").await;
+    push_blob(&other, "unneeded by both").await;
+    store.pass(HOUR * 24);
+    let plan = store.registry.collection_plan().unwrap();
+    assert_eq!((plan.due.deletions, plan.due.blobs, plan.due.bytes), (1, 2, 23));
+    assert_eq!(plan.due, store.collect().await);
+}
+
+/// All that can be undone is over at once, however many deletions there are.
+#[tokio::test]
+async fn everything_is_purged_in_steps() {
+    let store = Store::new(undo());
+    let app = store.repository("app");
+    let digest = push_image(&app, &["one"], &[]).await;
+    for _ in 0..1_100 {
+        app.tags().tag(&digest, &tag("v1"), &Actor::anonymous()).await.unwrap();
+        app.tags().untag(&tag("v1")).await.unwrap();
+    }
+    assert_eq!(store.registry.purge_deletions().await.unwrap(), 1_100);
+    assert_eq!(store.registry.purge_deletions().await.unwrap(), 0);
+    assert_eq!(store.collect().await.deletions, 1_100);
 }

@@ -127,6 +127,22 @@ pub fn expired(tx: &impl Read, now: u64, limit: usize) -> Result<Vec<RepositoryI
     Ok(found)
 }
 
+/// Up to `limit` deletions that can come back at `now`, those that end first in front.
+pub fn unexpired(tx: &impl Read, now: u64, limit: usize) -> Result<Vec<RepositoryId>, Error> {
+    let mut found = Vec::new();
+    let ended = Key::new().number(now).number(u64::MAX);
+    tx.scan(Table::DeletionsByExpiry, b"", Some(ended.as_ref()), |key, _| {
+        let mut parts = Parts(key);
+        parts.number().ok_or_else(|| damaged_key(Table::DeletionsByExpiry, "time"))?;
+        if found.len() == limit {
+            return Ok(Scan::Stop);
+        }
+        found.push(repository_of(Table::DeletionsByExpiry, &mut parts)?);
+        Ok(Scan::Continue)
+    })?;
+    Ok(found)
+}
+
 /// Up to `limit` deletions out of a repository, the newest first, of those before `before`.
 pub fn of_repository(
     tx: &impl Read,

@@ -199,7 +199,7 @@ async fn end_deletion(inner: &Arc<Inner>, collected: &mut Collected) -> Result<b
             else {
                 return Ok(false);
             };
-            if !dismantle::step(tx, id, ROWS)? {
+            if !super::deletion::end_those_of(tx, id, ROWS)? || !dismantle::step(tx, id, ROWS)? {
                 // A part of it is gone: nobody may undelete the rest, whatever the clock says then.
                 deletions::set(tx, id, &DeletionRecord { expires_at: 0, ..record })?;
                 return Ok(false);

@@ -5,6 +5,7 @@
 //! blobs' links and the payloads' index, knows of deletions as of any repository, and so nothing else has to.
 
 use super::manifest_service::missing_payload;
+use super::quota::{self, Addition};
 use super::repository::Scope;
 use super::{Actor, Error, Inner, Page, events};
 use crate::clock::Timestamp;
@@ -278,7 +279,7 @@ impl DeletionService {
 
     /// Brings back what was deleted last under the name, whole: a tag with its manifest, a manifest with what it names, its
     /// tags and signatures, a repository with all it had. Fails with [`Error::NameTaken`] where something else has one of
-    /// the names by now, and with [`Error::DeletionUnknown`] where nothing of the kind can come back.
+    /// the names by now, with [`Error::QuotaExceeded`] where the repository would hold more than it may, and with [`Error::DeletionUnknown`] where nothing of the kind can come back.
     pub async fn undelete(&self, name: &DeletedName, actor: &Actor) -> Result<Deletion, Error> {
         let (scope, name) = (self.scope.by(actor), name.clone());
         let now = scope.inner.clock.now();
@@ -296,18 +297,22 @@ impl DeletionService {
             .await
     }
 
-    /// Ends the time in which what was deleted last under the name could come back. Its space is free when the collection
-    /// has been there and no lease holds it.
+    /// Ends the time in which what was deleted last under the name could come back, with a repository also what had been
+    /// deleted from it. Its space is free when the collection has been there and no lease holds it.
     pub async fn purge(&self, name: &DeletedName) -> Result<Deletion, Error> {
         let (scope, name) = (self.scope.clone(), name.clone());
         let now = scope.inner.clock.now();
-        self.scope
-            .write(move |tx| {
-                let (id, record) = find(tx, &scope.name, &name, now)?.ok_or(Error::DeletionUnknown)?;
-                end(tx, id, &record)?;
-                Ok(describe(id, record))
-            })
-            .await
+        let purged = self.scope.write(move |tx| {
+            let (id, record) = find(tx, &scope.name, &name, now)?.ok_or(Error::DeletionUnknown)?;
+            end(tx, id, &record)?;
+            Ok(describe(id, record))
+        });
+        let purged = purged.await?;
+        let id = RepositoryId::from(purged.id);
+        while purged.kind == DeletedKind::Repository
+            && !self.scope.write(move |tx| end_those_of(tx, id, PAGE)).await?
+        {}
+        Ok(purged)
     }
 
     /// Takes the repository's name away with all that it has, which can come back for as long as the policy says; says
@@ -400,18 +405,14 @@ pub(super) async fn purge_all(inner: &std::sync::Arc<Inner>) -> Result<u64, Erro
     let now = inner.clock.now().millis();
     let mut purged = 0;
     loop {
-        let ended: u64 = inner
+        let ended = inner
             .metadata
             .write(move |tx| {
-                let mut ending = Vec::new();
-                deletions::each(tx, None, |id, record| {
-                    if record.expires_at > now {
-                        ending.push((id, record));
+                let ending = deletions::unexpired(tx, now, PAGE)?;
+                for id in &ending {
+                    if let Some(record) = deletions::get(tx, *id)? {
+                        end(tx, *id, &record)?;
                     }
-                    Ok(if ending.len() == PAGE { Scan::Stop } else { Scan::Continue })
-                })?;
-                for (id, record) in &ending {
-                    end(tx, *id, record)?;
                 }
                 Ok::<_, Error>(ending.len() as u64)
             })
@@ -420,6 +421,26 @@ pub(super) async fn purge_all(inner: &std::sync::Arc<Inner>) -> Result<u64, Erro
         if ended == 0 {
             return Ok(purged);
         }
+    }
+}
+
+/// Ends up to about `limit` deletions out of a repository that can't come back itself, and with which nothing could be
+/// undeleted; says whether there was none.
+pub(super) fn end_those_of(tx: &WriteTx<'_>, id: RepositoryId, limit: usize) -> Result<bool, Error> {
+    let (mut before, mut ended) = (None, 0);
+    loop {
+        let page = deletions::of_repository(tx, id, before, PAGE)?;
+        for deletion in page.iter().filter(|deletion| **deletion != id) {
+            let record = deletions::get(tx, *deletion)?.filter(|record| record.expires_at > 0);
+            if let Some(record) = record {
+                end(tx, *deletion, &record)?;
+                ended += 1;
+            }
+        }
+        if ended >= limit || page.len() < PAGE {
+            return Ok(ended == 0);
+        }
+        before = page.last().copied();
     }
 }
 
@@ -440,13 +461,15 @@ fn find(
     now: Timestamp,
 ) -> Result<Option<(RepositoryId, DeletionRecord)>, Error> {
     if *name == DeletedName::Repository {
-        // A later one may have been purged.
+        // A later one may have been purged, and by a rename a repository may have come to the name after a younger one.
+        let mut last: Option<(RepositoryId, DeletionRecord)> = None;
         for id in deletions::of_name(tx, repository, usize::MAX)? {
-            if let Some(record) = live(tx, id, now.millis())? {
-                return Ok(Some((id, record)));
+            let Some(record) = live(tx, id, now.millis())? else { continue };
+            if last.as_ref().is_none_or(|(_, last)| last.deleted_at < record.deleted_at) {
+                last = Some((id, record));
             }
         }
-        return Ok(None);
+        return Ok(last);
     }
     let Some(id) = repositories::id_of(tx, repository)? else { return Err(Error::RepositoryUnknown) };
     let canonical = match name {
@@ -503,6 +526,17 @@ fn bring_back(
     }
     let links = blobs::list_links(tx, deletion, None, usize::MAX)?;
     let revisions = manifests::list(tx, deletion, None, usize::MAX)?;
+    let mut to_repository: u64 = 0;
+    for (digest, _) in &links {
+        if blobs::link(tx, id, digest)?.is_none() {
+            to_repository += blobs::size_of(tx, digest)?.unwrap_or_default();
+        }
+    }
+    for (digest, record) in &revisions {
+        to_repository += if manifests::exists(tx, id, digest)? { 0 } else { record.size };
+    }
+    let addition = Addition { to_repository, to_store: 0 };
+    quota::require(tx, &scope.inner, &scope.name, Some(id), addition)?;
     let limit = scope.inner.policy.max_manifest_bytes;
     for (digest, _) in &revisions {
         // Who has pushed it again meanwhile may have signed it too.

@@ -37,7 +37,11 @@ pub(crate) struct Store {
 
 impl Store {
     pub(crate) fn new(collection: Collection) -> Store {
-        let policy = Policy { collection, free_floor_bytes: 0, ..Policy::default() };
+        Store::with(Policy { collection, ..Policy::default() })
+    }
+
+    pub(crate) fn with(policy: Policy) -> Store {
+        let policy = Policy { free_floor_bytes: 0, ..policy };
         Store::open(SimulatedDisk::new(), Arc::new(ManualClock::new(BEGIN)), policy)
     }
 
