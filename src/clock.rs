@@ -30,6 +30,12 @@ impl Timestamp {
         format!("{time:.3}")
     }
 
+    /// Reads the date of an HTTP header, such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+    pub fn from_http_date(text: &str) -> Option<Timestamp> {
+        let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+        u64::try_from(time.as_millisecond()).ok().map(Timestamp)
+    }
+
     /// Returns the time `duration` later, or the last one there is.
     #[must_use]
     pub fn saturating_add(self, duration: Duration) -> Timestamp {
@@ -116,6 +122,15 @@ mod tests {
         assert_eq!(Timestamp::from_millis(0).to_rfc3339(), "1970-01-01T00:00:00.000Z");
         assert_eq!(Timestamp::from_millis(1_795_237_834_056).to_rfc3339(), "2026-11-21T05:10:34.056Z");
         assert!(Timestamp::from_millis(u64::MAX).to_rfc3339().starts_with("9999-12-"));
+    }
+
+    #[test]
+    fn dates_of_http_are_read() {
+        let read = |text| Timestamp::from_http_date(text).map(Timestamp::millis);
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000));
+        for text in ["", "120", "tomorrow", "Sun, 06 Nov 1911 08:49:37 GMT"] {
+            assert_eq!(read(text), None, "{text}");
+        }
     }
 
     #[test]

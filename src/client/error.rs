@@ -26,9 +26,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// A failed request, without its URL.
+    /// A failed request, without its URL. A connection that didn't come about in time has failed: nothing was asked yet.
     pub(super) fn of_request(error: reqwest::Error) -> Error {
-        if error.is_timeout() { Error::TimedOut } else { Error::Failed(text_of(error)) }
+        if error.is_timeout() && !error.is_connect() {
+            Error::TimedOut
+        } else {
+            Error::Failed(text_of(error))
+        }
     }
 }
 

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, StatusCode};
 use reqwest::redirect::Policy;
 
 use super::error::text_of;
-use super::{Error, Header, Url};
+use super::{Answer, Error, Header, Url};
 
 /// The longest time that a connection may take to come about, within the time of its request.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,6 +19,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Options {
     /// A PEM file of root certificates that are trusted beside the system's.
     pub root_certificates: Option<PathBuf>,
+    /// The longest time that a connection may take to come about; 10 seconds where it isn't said.
+    pub connect_timeout: Option<Duration>,
 }
 
 /// Sends requests; clones share their connections.
@@ -31,7 +33,7 @@ impl Client {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("orlop/", env!("CARGO_PKG_VERSION")))
             .redirect(Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT);
+            .connect_timeout(options.connect_timeout.unwrap_or(CONNECT_TIMEOUT));
         if let Some(path) = &options.root_certificates {
             let failed = |reason: String| Error::Roots { path: path.clone(), reason };
             let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
@@ -60,5 +62,18 @@ impl Client {
             request = request.header(header.name.clone(), header.value.clone());
         }
         Ok(request.send().await.map_err(Error::of_request)?.status())
+    }
+    /// Sends a request without a body and returns as soon as the head of the answer is here, which `timeout` bounds,
+    /// connecting included. The body is read through the [`Answer`], or given up when that is dropped.
+    pub async fn ask(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: HeaderMap,
+        timeout: Duration,
+    ) -> Result<Answer, Error> {
+        let request = self.0.request(method, url.0.clone()).headers(headers);
+        let answer = tokio::time::timeout(timeout, request.send()).await.map_err(|_| Error::TimedOut)?;
+        answer.map(Answer::new).map_err(Error::of_request)
     }
 }

@@ -22,6 +22,55 @@ impl FromStr for Url {
     }
 }
 
+impl Url {
+    /// Whether what is sent there is encrypted.
+    pub fn is_secure(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// The host, with its port where that isn't the scheme's own.
+    pub fn host(&self) -> String {
+        let host = self.0.host_str().unwrap_or_default();
+        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// The path, which begins with a slash.
+    pub fn path(&self) -> &str {
+        self.0.path()
+    }
+
+    /// Whether there is a user or a password in it.
+    pub fn has_credentials(&self) -> bool {
+        !self.0.username().is_empty() || self.0.password().is_some()
+    }
+
+    /// The same URL with another path and query.
+    #[must_use]
+    pub fn with_path(&self, path: &str, query: Option<&str>) -> Url {
+        let mut url = self.0.clone();
+        url.set_path(path);
+        url.set_query(query);
+        url.set_fragment(None);
+        Url(url)
+    }
+
+    /// The same URL with more pairs in its query, escaped.
+    #[must_use]
+    pub fn with_query(&self, pairs: &[(&str, &str)]) -> Url {
+        let mut url = self.0.clone();
+        url.query_pairs_mut().extend_pairs(pairs);
+        Url(url)
+    }
+
+    /// Where a redirection from here leads, without a user or password that it may name.
+    pub fn join(&self, location: &str) -> Result<Url, UrlError> {
+        let mut url = self.0.join(location).map_err(|_| UrlError)?;
+        let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
+        let is_bare = url.set_username("").and_then(|()| url.set_password(None)).is_ok();
+        if is_http && is_bare { Ok(Url(url)) } else { Err(UrlError) }
+    }
+}
+
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = self.0.clone();
@@ -56,5 +105,19 @@ mod tests {
         for text in ["", "hooks.example.org", "ftp://a/b", "file:///etc/passwd", "https://", "unix:/x"] {
             assert_eq!(text.parse::<Url>(), Err(UrlError), "{text}");
         }
+    }
+
+    #[test]
+    fn a_redirection_leads_to_http_without_credentials() {
+        let url: Url = "https://a.example:8443/v2/x".parse().unwrap();
+        assert_eq!(url.host(), "a.example:8443");
+        for (location, leads_to) in [
+            ("/y?z", "https://a.example:8443/y?z"),
+            ("//b.example/y", "https://b.example/y"),
+            ("https://user:pass@b.example/y", "https://b.example/y"),
+        ] {
+            assert_eq!(url.join(location).unwrap().0.as_str(), leads_to);
+        }
+        assert_eq!(url.join("file:///etc/passwd"), Err(UrlError));
     }
 }

@@ -4,6 +4,7 @@
 mod client;
 mod content;
 mod server;
+mod upstream;
 
 pub(crate) use client::Reply;
 pub(crate) use content::{
@@ -11,3 +12,4 @@ pub(crate) use content::{
     with_query,
 };
 pub(crate) use server::Server;
+pub(crate) use upstream::{Fault, FaultyUpstream, Received};
