@@ -97,6 +97,29 @@ fn holders(tx: &impl Read, index: Table, digest: &Digest) -> Result<Vec<Reposito
     Ok(found)
 }
 
+/// Which way a count goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Up,
+    Down,
+}
+
+impl Way {
+    fn back(self) -> Way {
+        match self {
+            Way::Up => Way::Down,
+            Way::Down => Way::Up,
+        }
+    }
+
+    fn count(self, counter: &mut u64, by: u64) {
+        *counter = match self {
+            Way::Up => counter.saturating_add(by),
+            Way::Down => counter.saturating_sub(by),
+        };
+    }
+}
+
 /// Counts content that a repository is about to have; the index doesn't say so yet.
 pub(super) fn added(
     tx: &WriteTx<'_>,
@@ -106,19 +129,7 @@ pub(super) fn added(
     digest: &Digest,
     size: u64,
 ) -> Result<(), Error> {
-    if repository.is_deletion() {
-        return Ok(());
-    }
-    let others = holders(tx, index, digest)?;
-    if let [other] = others[..] {
-        change(tx, other.number(), |sizes| sizes.unique_bytes = sizes.unique_bytes.saturating_sub(size))?;
-    }
-    change(tx, repository.number(), |sizes| {
-        count(sizes, what, size);
-        if others.is_empty() {
-            sizes.unique_bytes = sizes.unique_bytes.saturating_add(size);
-        }
-    })
+    count_in(tx, repository, what, (index, digest), size, Way::Up)
 }
 
 /// Counts content that a repository had; the index doesn't say so any more.
@@ -130,29 +141,41 @@ pub(super) fn removed(
     digest: &Digest,
     size: u64,
 ) -> Result<(), Error> {
+    count_in(tx, repository, what, (index, digest), size, Way::Down)
+}
+
+/// What is unique to a repository stops being so when a second one has it, and is again when that one hasn't.
+fn count_in(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    what: Counted,
+    (index, digest): (Table, &Digest),
+    size: u64,
+    way: Way,
+) -> Result<(), Error> {
     if repository.is_deletion() {
         return Ok(());
     }
     let others = holders(tx, index, digest)?;
     if let [other] = others[..] {
-        change(tx, other.number(), |sizes| sizes.unique_bytes = sizes.unique_bytes.saturating_add(size))?;
+        change(tx, other.number(), |sizes| way.back().count(&mut sizes.unique_bytes, size))?;
     }
     change(tx, repository.number(), |sizes| {
-        discount(sizes, what, size);
+        sizes.count(what, size, way);
         if others.is_empty() {
-            sizes.unique_bytes = sizes.unique_bytes.saturating_sub(size);
+            way.count(&mut sizes.unique_bytes, size);
         }
     })
 }
 
 /// Counts content that the store has for the first time.
 pub(super) fn stored(tx: &WriteTx<'_>, what: Counted, size: u64) -> Result<(), Error> {
-    change(tx, STORE, |sizes| count(sizes, what, size))
+    change(tx, STORE, |sizes| sizes.count(what, size, Way::Up))
 }
 
 /// Counts content that the store has no more.
 pub(super) fn discarded(tx: &WriteTx<'_>, what: Counted, size: u64) -> Result<(), Error> {
-    change(tx, STORE, |sizes| discount(sizes, what, size))
+    change(tx, STORE, |sizes| sizes.count(what, size, Way::Down))
 }
 
 /// Counts a tag more or one less.
@@ -181,19 +204,13 @@ pub fn repair(tx: &WriteTx<'_>, repository: Option<RepositoryId>, sizes: &SizeRe
     tx.insert(Table::RepositorySizes, Key::new().number(row), &codec::encode(sizes))
 }
 
-fn count(sizes: &mut SizeRecord, what: Counted, size: u64) {
-    let (number, bytes) = sizes.counters(what);
-    *number = number.saturating_add(1);
-    *bytes = bytes.saturating_add(size);
-}
-
-fn discount(sizes: &mut SizeRecord, what: Counted, size: u64) {
-    let (number, bytes) = sizes.counters(what);
-    *number = number.saturating_sub(1);
-    *bytes = bytes.saturating_sub(size);
-}
-
 impl SizeRecord {
+    fn count(&mut self, what: Counted, size: u64, way: Way) {
+        let (number, bytes) = self.counters(what);
+        way.count(number, 1);
+        way.count(bytes, size);
+    }
+
     fn counters(&mut self, what: Counted) -> (&mut u64, &mut u64) {
         match what {
             Counted::Blob => (&mut self.blobs, &mut self.blob_bytes),
