@@ -220,3 +220,24 @@ fn hits_and_misses_of_the_cache_are_metrics_and_it_can_be_switched_off() {
     assert_eq!(counted(&off, "orlop_descriptor_cache_hits_total"), 0);
     assert!(off.log().contains("cache.layerinfo is now called cache.blobdescriptor"), "{}", off.log());
 }
+
+#[test]
+fn pulls_of_a_few_seconds_ago_survive_a_crash() {
+    let mut server = Server::start();
+    server.push_image("a", "v1", 1);
+    let pulls = |server: &Server| {
+        let page = server.get("/v2/_orlop/repositories/a/manifests").send().expect(200);
+        page.json()["manifests"][0]["pulls"].as_u64().unwrap()
+    };
+    // They are written every five seconds; a busy machine gets more of them.
+    for seconds in [6, 12, 24, 48] {
+        server.get("/v2/a/manifests/v1").send().expect(200);
+        std::thread::sleep(std::time::Duration::from_secs(seconds));
+        server.kill();
+        server.run_again();
+        if pulls(&server) > 0 {
+            return;
+        }
+    }
+    panic!("no pull was written");
+}
