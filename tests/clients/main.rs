@@ -1,4 +1,5 @@
-//! Real clients against the real binary: Docker, containerd, podman, buildah and skopeo push and pull real images.
+//! Real clients against the real binary: Docker, containerd, podman, buildah and skopeo push and pull real images. And this
+//! program's own client against a real registry of another make.
 //!
 //! These are the programs that people use, not imitations of them, so a missing one is a failure that names the package
 //! to install, never a skip. Each test starts a server of its own and clients with folders, sockets and mount
@@ -25,6 +26,7 @@ mod process;
 mod server;
 mod signed;
 mod skopeo;
+mod upstream;
 mod wire;
 
 use host::Host;

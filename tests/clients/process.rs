@@ -22,6 +22,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ctr", "containerd"),
     ("crun", "crun"),
     ("docker", "docker.io"),
+    ("docker-registry", "docker-registry"),
     ("dockerd", "docker.io"),
     ("gzip", "gzip"),
     ("mkfs.ext4", "e2fsprogs"),
