@@ -288,3 +288,37 @@ async fn an_index_can_name_what_was_there_for_as_long_as_the_lease() {
     try_push(&app, INDEX, &index(&[&image(&["one"], None)]), &["multi"]).await.unwrap();
     store.check();
 }
+
+/// Each deletion had a commit of its own, two syncs, so that those of one run of a policy took minutes.
+#[tokio::test]
+async fn one_step_ends_several_deletions() {
+    let store = Store::new(Collection { undo: MINUTE, ..no_undo() });
+    let app = store.repository("app");
+    for number in 0..4 {
+        let digest = push_image(&app, &[&format!("layer {number}")], &[&format!("v{number}")]).await;
+        app.manifests().delete(&digest).await.unwrap().unwrap();
+    }
+    store.pass(MINUTE);
+    let (step, _) = store.registry.collect_step().await.unwrap();
+    assert_eq!(step.deletions, 4);
+    store.check();
+}
+
+/// What a collection would do was found out by one look at all candidates, which held them all in memory and its view open;
+/// it reads pages of a thousand now.
+#[tokio::test]
+async fn a_plan_counts_more_than_it_names() {
+    let store = Store::new(no_undo());
+    let app = store.repository("app");
+    let blobs = (0..1_100).map(|number| {
+        let app = app.clone();
+        async move { push_blob(&app, &format!("blob {number:04}")).await }
+    });
+    futures_util::future::join_all(blobs).await;
+    let plan = store.registry.collection_plan().unwrap();
+    assert_eq!((plan.leased, plan.kept.len()), ((1_100, 1_100 * 9), 1_000));
+    store.pass(HELD);
+    let plan = store.registry.collection_plan().unwrap();
+    assert_eq!((plan.due.links, plan.due.blobs, plan.due.bytes), (1_100, 1_100, 1_100 * 9));
+    assert_eq!(plan.leased, (0, 0));
+}

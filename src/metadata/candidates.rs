@@ -131,6 +131,24 @@ pub fn remove_unlinked(tx: &WriteTx<'_>, digest: &Digest) -> Result<(), Error> {
     remove(tx, 0, &Candidate::Blob { digest: *digest })
 }
 
+/// Up to `limit` candidates in the order of their due times, behind `after`, which need not exist.
+pub fn page(
+    tx: &impl Read,
+    after: Option<&(u64, Candidate)>,
+    limit: usize,
+) -> Result<Vec<(u64, Candidate)>, Error> {
+    let mut page = Vec::new();
+    let after = after.map(|(due, candidate)| candidate.key(*due));
+    tx.scan(Table::Candidates, b"", after.as_ref().map(Key::as_ref), |key, _| {
+        if page.len() == limit {
+            return Ok(Scan::Stop);
+        }
+        page.push(Candidate::of(key)?);
+        Ok(Scan::Continue)
+    })?;
+    Ok(page)
+}
+
 /// Hands every candidate to `row`, in the order of the due times.
 pub fn each(tx: &impl Read, mut row: impl FnMut(u64, Candidate) -> Result<Scan, Error>) -> Result<(), Error> {
     tx.scan(Table::Candidates, b"", None, |key, _| {

@@ -16,9 +16,10 @@ const PLAIN: [Table; 7] = [
     Table::ReferencesByChild,
 ];
 
-/// Removes up to about `rows` rows of what the repository holds; says whether it holds nothing any more, and is forgotten.
-/// Nobody may find the repository by a name.
-pub fn step(tx: &WriteTx<'_>, repository: RepositoryId, rows: usize) -> Result<bool, Error> {
+/// Removes up to `rows` rows of what the repository holds, each with what it entails. Returns how many more it could have
+/// removed where the repository holds nothing any more, and is forgotten; `None` where there is more to do. Nobody may find
+/// the repository by a name.
+pub fn step(tx: &WriteTx<'_>, repository: RepositoryId, rows: usize) -> Result<Option<usize>, Error> {
     let mut left = rows;
     let listed = tags::list(tx, repository, None, left)?;
     left -= listed.len();
@@ -39,11 +40,11 @@ pub fn step(tx: &WriteTx<'_>, repository: RepositoryId, rows: usize) -> Result<b
         blobs::remove_link(tx, repository, digest)?;
     }
     if left == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     sizes::forget(tx, repository)?;
     repositories::forget(tx, repository)?;
-    Ok(true)
+    Ok(Some(left))
 }
 
 /// Removes up to `limit` rows of a repository; returns how many there were.

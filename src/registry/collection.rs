@@ -8,23 +8,34 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::followers::{Gone, remove_followers};
 use super::revision::remove;
 use super::unlinked::collect_unlinked;
 use super::{Error, Inner};
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, monotonic};
 use crate::metadata::candidates::{self, Candidate};
 use crate::metadata::deletions::{self, DeletedKind, DeletionRecord};
 use crate::metadata::repositories::{self, RepositoryId};
 use crate::metadata::{self, Read, Scan, WriteTx, blobs, dismantle, manifests, tags};
 use crate::oci::{Digest, RepositoryName, Tag};
 
-/// How many rows one transaction removes at most, so that a push waits some milliseconds for it.
-const ROWS: usize = 256;
+/// How many rows one transaction removes at most, so that a push waits a few milliseconds for it.
+const ROWS: usize = 64;
+
+/// How many deletions one transaction ends at most.
+const DELETIONS: usize = 8;
 
 /// How many candidates one transaction looks at.
-const CANDIDATES: usize = 64;
+const CANDIDATES: usize = 32;
+
+/// How many times as long as a step took the collection rests behind it, so that those who push have the disk and the writer
+/// to themselves for most of the time.
+const REST: u32 = 2;
+
+/// The longest rest.
+const LONGEST_REST: Duration = Duration::from_millis(200);
 
 /// How many untagged manifests one look at them reads.
 const UNTAGGED: usize = 1_000;
@@ -139,12 +150,14 @@ pub(super) async fn collect(
     let mut collected = Collected::default();
     let mut pass = Pass::default();
     loop {
+        let began = monotonic();
         let (step, more) = pass_on(inner, &mut pass).await?;
         collected.add(&step);
         progress(&collected);
         if !more {
             return Ok(collected);
         }
+        tokio::time::sleep((began.elapsed() * REST).min(LONGEST_REST)).await;
     }
 }
 
@@ -173,7 +186,7 @@ async fn pass_on(inner: &Arc<Inner>, pass: &mut Pass) -> Result<(Collected, bool
 
 async fn collect_some(inner: &Arc<Inner>, pass: &mut Pass) -> Result<(Collected, bool), Error> {
     let mut collected = Collected::default();
-    let mut more = end_deletion(inner, &mut collected).await?;
+    let mut more = end_deletions(inner, &mut collected).await?;
     more |= collect_untagged(inner, pass, &mut collected).await?;
     let now = inner.clock.now().millis();
     let due = inner.metadata.read(|tx| candidates::due(tx, now, CANDIDATES))?;
@@ -185,35 +198,42 @@ async fn collect_some(inner: &Arc<Inner>, pass: &mut Pass) -> Result<(Collected,
     Ok((collected, more))
 }
 
-/// Takes one more piece of a deletion whose time has passed apart; says whether there may be more to do.
-async fn end_deletion(inner: &Arc<Inner>, collected: &mut Collected) -> Result<bool, Error> {
+/// Takes deletions apart whose time has passed, as many as a transaction has room for; says whether there may be more to do.
+async fn end_deletions(inner: &Arc<Inner>, collected: &mut Collected) -> Result<bool, Error> {
     let now = inner.clock.now();
-    let Some(id) = inner.metadata.read(|tx| deletions::expired(tx, now.millis(), 1))?.pop() else {
+    let expired = inner.metadata.read(|tx| deletions::expired(tx, now.millis(), DELETIONS))?;
+    if expired.is_empty() {
         return Ok(false);
-    };
+    }
     let worker = inner.clone();
     let ended = inner
         .metadata
         .write(move |tx| {
-            let Some(record) = deletions::get(tx, id)?.filter(|record| record.expires_at <= now.millis())
-            else {
-                return Ok(false);
-            };
-            if !super::deletion::end_those_of(tx, id, ROWS)? || !dismantle::step(tx, id, ROWS)? {
-                // A part of it is gone: nobody may undelete the rest, whatever the clock says then.
-                deletions::set(tx, id, &DeletionRecord { expires_at: 0, ..record })?;
-                return Ok(false);
+            let (mut ended, mut rows) = (0, ROWS);
+            for id in &expired {
+                let Some(record) =
+                    deletions::get(tx, *id)?.filter(|record| record.expires_at <= now.millis())
+                else {
+                    continue;
+                };
+                let ends = super::deletion::end_those_of(tx, *id, rows)?;
+                let Some(left) = (if ends { dismantle::step(tx, *id, rows)? } else { None }) else {
+                    // A part of it is gone: nobody may undelete the rest, whatever the clock says then.
+                    deletions::set(tx, *id, &DeletionRecord { expires_at: 0, ..record })?;
+                    break;
+                };
+                deletions::remove(tx, *id)?;
+                if let (DeletedKind::Manifest, Some(digest)) = (record.kind, record.digest) {
+                    let since = Timestamp::from_millis(record.deleted_at);
+                    let repository = record.repository;
+                    super::deletion::let_former_followers_go(tx, &worker, now, repository, &digest, since)?;
+                }
+                (ended, rows) = (ended + 1, left);
             }
-            deletions::remove(tx, id)?;
-            if let (DeletedKind::Manifest, Some(digest)) = (record.kind, record.digest) {
-                let since = Timestamp::from_millis(record.deleted_at);
-                let repository = record.repository;
-                super::deletion::let_former_followers_go(tx, &worker, now, repository, &digest, since)?;
-            }
-            Ok::<_, Error>(true)
+            Ok::<_, Error>(ended)
         })
         .await?;
-    collected.deletions += u64::from(ended);
+    collected.deletions += ended;
     Ok(true)
 }
 

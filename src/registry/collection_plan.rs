@@ -11,7 +11,7 @@ use crate::metadata::repositories::{self, RepositoryId};
 use crate::metadata::{self, Read, Scan, blobs, deletions, manifests};
 use crate::oci::Digest;
 
-/// How many reasons a report names one by one.
+/// How many reasons a report names one by one, and how many rows one look reads.
 const NAMED: usize = 1_000;
 
 pub(super) fn plan(inner: &Inner) -> Result<CollectionPlan, Error> {
@@ -19,14 +19,23 @@ pub(super) fn plan(inner: &Inner) -> Result<CollectionPlan, Error> {
     let since = now.saturating_sub(inner.policy.collection.lease);
     let pushing = inner.sessions.pushed_to(&inner.metadata, since)?;
     let mut plan = CollectionPlan::default();
-    inner.metadata.read(|tx| {
-        plan = CollectionPlan::default();
-        let look = Look { tx, now, pushing: by_id(tx, &pushing)? };
-        candidates::each(tx, |due, candidate| {
-            look.at(due, &candidate, &mut plan)?;
-            Ok(Scan::Continue)
-        })
-    })?;
+    let mut after = None;
+    loop {
+        let before = plan.clone();
+        let last = inner.metadata.read(|tx| {
+            plan = before.clone();
+            let look = Look { tx, now, pushing: by_id(tx, &pushing)? };
+            let page = candidates::page(tx, after.as_ref(), NAMED)?;
+            for (due, candidate) in &page {
+                look.at(*due, candidate, &mut plan)?;
+            }
+            Ok(page.last().copied())
+        })?;
+        if last.is_none() {
+            break;
+        }
+        after = last;
+    }
     plan_deletions(inner, now, &mut plan)?;
     plan_ended(inner, now, &pushing, &mut plan)?;
     plan_untagged(inner, now, &mut plan)?;

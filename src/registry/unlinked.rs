@@ -11,7 +11,7 @@ use crate::metadata::{blobs, candidates};
 use crate::oci::Digest;
 
 /// How many of them one transaction looks at.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 32;
 
 /// Removes blobs that no repository links: their rows in one commit, and their files then. Says whether there may be more
 /// behind the last one, which `pass` remembers.
