@@ -227,3 +227,16 @@ async fn everything_is_purged_in_steps() {
     assert_eq!(store.registry.purge_deletions().await.unwrap(), 0);
     assert_eq!(store.collect().await.deletions, 1_100);
 }
+
+#[tokio::test]
+async fn what_is_deleted_is_known_by_its_other_digest_too() {
+    let store = Store::new(undo());
+    let app = store.repository("app");
+    let sha512 = Digest::of(DigestAlgorithm::Sha512, b"layer");
+    app.blobs().put("layer".into(), Some(&sha512), &Actor::anonymous()).await.unwrap();
+    assert!(app.blobs().delete(sha512).await.unwrap());
+    assert!(app.blobs().stat(sha256(b"layer")).unwrap().is_none());
+    app.deletions().undelete(&DeletedName::Digest(sha512), &Actor::anonymous()).await.unwrap();
+    assert!(app.blobs().stat(sha512).unwrap().is_some());
+    store.check();
+}
