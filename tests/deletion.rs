@@ -576,3 +576,19 @@ async fn what_was_deleted_can_be_had_from_nobody() {
     store.repository("other").blobs().put(Bytes::from("secret"), None, &Actor::anonymous()).await.unwrap();
     assert!(thief.blobs().mount(digest, None, &Actor::anonymous()).await.unwrap().is_some());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_that_went_with_its_manifest_comes_back_with_it() {
+    let store = Store::new(Collection::default());
+    let app = store.repository("app");
+    let digest = push_image(&app, &["one"], &["v1", "v2"]).await;
+    app.manifests().delete(&digest).await.unwrap();
+    let unknown = app.deletions().undelete(&DeletedName::Tag(tag("v3")), &Actor::anonymous()).await;
+    assert!(matches!(unknown, Err(Error::DeletionUnknown)));
+    let back = app.deletions().undelete(&DeletedName::Tag(tag("v2")), &Actor::anonymous()).await.unwrap();
+    assert_eq!((back.kind, back.digest), (DeletedKind::Manifest, Some(digest)));
+    for name in ["v1", "v2"] {
+        assert_eq!(app.tags().get(&tag(name)).unwrap().unwrap().canonical, digest);
+    }
+    store.check();
+}

@@ -482,7 +482,12 @@ fn find(
         for id in &page {
             let Some(record) = live(tx, *id, now.millis())? else { continue };
             let is_it = match name {
-                DeletedName::Tag(tag) => record.kind == DeletedKind::Tag && record.tag.as_ref() == Some(tag),
+                // A tag that went with its manifest comes back with it.
+                DeletedName::Tag(tag) => match record.kind {
+                    DeletedKind::Tag => record.tag.as_ref() == Some(tag),
+                    DeletedKind::Manifest => tags::get(tx, *id, tag)?.is_some(),
+                    DeletedKind::Blob | DeletedKind::Repository => false,
+                },
                 DeletedName::Digest(_) => record.kind != DeletedKind::Tag && record.digest == canonical,
                 DeletedName::Repository => false,
             };
