@@ -449,6 +449,27 @@ async fn tags_are_listed_over_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn referrers_are_listed_page_by_page() {
+    let server = FaultyUpstream::start();
+    let subject = digest(&server.put_blob(b"x"));
+    server.put_referrers(&subject.to_string(), vec![b"{\"a\": 0}".to_vec(), b"{\"a\": 1}".to_vec()]);
+    let upstream = upstream(&server);
+    let kind = Some("application/x+json");
+    let first = upstream.referrers(&name("a"), &subject, kind, None).await.unwrap();
+    assert_eq!((&first.index[..], first.is_filtered), (&b"{\"a\": 0}"[..], false));
+    let second = upstream.referrers(&name("a"), &subject, kind, first.next.as_ref()).await.unwrap();
+    assert_eq!((&second.index[..], second.next), (&b"{\"a\": 1}"[..], None));
+    let targets: Vec<String> = server.received().iter().map(|request| request.target.clone()).collect();
+    let path = format!("/v2/a/referrers/{subject}");
+    assert_eq!(targets, [format!("{path}?artifactType=application/x%2Bjson"), format!("{path}?page=1")]);
+    server.order("GET", "/referrers/", 1, Fault::Body(b"<html>".to_vec()));
+    let error = upstream.referrers(&name("a"), &subject, None, None).await.unwrap_err();
+    assert!(matches!(error, Error::NotFound { what: Missing::Referrers, .. }), "{error}");
+    server.order("GET", "/referrers/", 1, Fault::Header("oci-filters-applied", "artifactType".to_owned()));
+    assert!(upstream.referrers(&name("a"), &subject, kind, None).await.unwrap().is_filtered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn credentials_are_in_nothing_that_is_printed() {
     let server = FaultyUpstream::start();
     server.want_basic("Basic other");

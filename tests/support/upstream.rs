@@ -84,6 +84,8 @@ enum Gate {
 struct State {
     manifests: BTreeMap<String, (String, Vec<u8>)>,
     blobs: BTreeMap<String, Vec<u8>>,
+    /// The pages of a subject's referrers.
+    referrers: BTreeMap<String, Vec<Vec<u8>>>,
     gate: Gate,
     /// The tokens that are taken, with their scopes.
     tokens: Vec<(String, String)>,
@@ -171,6 +173,11 @@ impl FaultyUpstream {
             state.manifests.insert(reference.to_owned(), (media_type.to_owned(), bytes.to_vec()));
         }
         digest
+    }
+
+    /// Holds a list of what refers to a digest, page by page.
+    pub(crate) fn put_referrers(&self, subject: &str, pages: Vec<Vec<u8>>) {
+        self.shared.state().referrers.insert(subject.to_owned(), pages);
     }
 
     /// Breaks the next `times` requests of a method whose target contains `part`. Earlier orders come first.
@@ -385,7 +392,11 @@ impl State {
         if let Some((name, _)) = path.trim_start_matches("/v2/").split_once("/tags/list") {
             return self.tags(name, query);
         }
-        Answer::new(404, "text/html", b"<html>not here</html>")
+        let subject = path.split_once("/referrers/").and_then(|(_, digest)| self.referrers.get(digest));
+        subject.map_or_else(
+            || Answer::new(404, "text/html", b"<html>not here</html>"),
+            |pages| referrers(pages, path, query),
+        )
     }
 
     fn tags(&self, name: &str, query: &str) -> Answer {
@@ -440,6 +451,16 @@ impl State {
         self.tokens.push((token.clone(), parameter(query, "scope").unwrap_or_default()));
         Answer::json(200, &json!({"token": token, "expires_in": 300}))
     }
+}
+
+fn referrers(pages: &[Vec<u8>], path: &str, query: &str) -> Answer {
+    let page: usize = parameter(query, "page").and_then(|page| page.parse().ok()).unwrap_or(0);
+    let Some(bytes) = pages.get(page) else { return Answer::error(404, "NOT_FOUND") };
+    let answer = Answer::new(200, "application/vnd.oci.image.index.v1+json", bytes);
+    if page + 1 == pages.len() {
+        return answer;
+    }
+    answer.with("link", &format!("<{path}?page={}>; rel=\"next\"", page + 1))
 }
 
 fn blob(bytes: &[u8], range: Option<&str>) -> Answer {

@@ -110,7 +110,7 @@ mod tests {
                 r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a:pull,push""#,
                 bearer("https://auth.docker.io/token", Some("registry.docker.io")),
             ),
-            (r#"bearer REALM=https://a.example/t"#, bearer("https://a.example/t", None)),
+            ("bearer REALM=https://a.example/t", bearer("https://a.example/t", None)),
             (r#"Bearer error="invalid_token", realm="x\"y" , service = "z""#, bearer("x\"y", Some("z"))),
             (r#"Basic realm="a, Bearer realm=b""#, Challenge::Basic),
             ("Basic", Challenge::Basic),

@@ -234,3 +234,34 @@ fn is_redirection(status: StatusCode) -> bool {
             | StatusCode::PERMANENT_REDIRECT
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::registry::{Credentials, Options, Upstream};
+
+    /// Asks for a token at a realm, as the upstream's challenge names it.
+    async fn refusal_of(address: &str, realm: &str) -> String {
+        let mut options = Options::new(address.parse().unwrap());
+        options.credentials = Some(Credentials::new("anna", "sesame").unwrap());
+        let upstream = Upstream::new(options).unwrap();
+        let key = TokenKey { realm: realm.to_owned(), service: None, scope: String::new() };
+        match upstream.0.fetch_token(&key).await {
+            Err(Error::Invalid { reason, .. }) => reason,
+            Err(other) => panic!("{realm} was asked: {other}"),
+            Ok(_) => panic!("{realm} has granted something"),
+        }
+    }
+
+    #[tokio::test]
+    async fn credentials_go_to_no_token_service_that_could_be_anybodys() {
+        let reason = refusal_of("docker.io", "https://auth.docker.example/token").await;
+        assert!(reason.contains("is not the known one"), "{reason}");
+        let reason = refusal_of("ghcr.io", "http://ghcr.io/token").await;
+        assert!(reason.contains("plain http"), "{reason}");
+        for realm in ["", "token", "file:///etc/passwd", "https://user:pass@ghcr.io/token"] {
+            let reason = refusal_of("ghcr.io", realm).await;
+            assert!(reason.starts_with("its token service"), "{reason}");
+        }
+    }
+}
