@@ -85,19 +85,28 @@ fn say_that_repositories_are_own(transaction: &WriteTransaction) -> Result<(), r
 }
 
 /// A tarsum leads to the archives of the repository that it came to, and not to anybody else's: its row becomes one for
-/// each repository that has the archive.
+/// each repository that has the archive. What content that is gone was known by is forgotten.
 fn give_tarsums_repositories(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     let by_blob = open(transaction, "links_by_blob")?;
     let mut aliases = open(transaction, "digest_aliases")?;
     let mut by_digest = open(transaction, "aliases_by_digest")?;
-    let mut tarsums = Vec::new();
+    let (blobs, payloads) = (open(transaction, "blobs")?, open(transaction, "manifest_payloads")?);
+    let (mut tarsums, mut gone) = (Vec::new(), Vec::new());
     for row in aliases.iter()? {
         let (alias, value) = row?;
+        let canonical = value.value().get(2..).ok_or_else(|| damaged("a digest"))?;
+        if blobs.get(canonical)?.is_none() && payloads.get(canonical)?.is_none() {
+            gone.push((alias.value().to_vec(), canonical.to_vec()));
+            continue;
+        }
         // The digest algorithms are 1 to 3.
         if alias.value().first().is_some_and(|&kind| kind > 3) {
-            let canonical = value.value().get(2..).ok_or_else(|| damaged("a digest"))?;
             tarsums.push((alias.value().to_vec(), value.value().to_vec(), canonical.to_vec()));
         }
+    }
+    for (alias, canonical) in gone {
+        aliases.remove(alias.as_slice())?;
+        by_digest.remove([&canonical[..], &alias].concat().as_slice())?;
     }
     for (alias, value, canonical) in tarsums {
         aliases.remove(alias.as_slice())?;

@@ -339,6 +339,15 @@ fn check_links(tables: &Tables, report: &mut VerifyReport) {
         let fix = Fix::AliasIndex(*alias, *canonical);
         report.fixable(fix, format!("that {canonical} is also {alias}, and its index, disagree"));
     }
+    let revisions: BTreeSet<&Digest> = tables.manifests.keys().map(|(_, digest)| digest).collect();
+    for (canonical, alias) in &tables.aliases {
+        let is_there = tables.blobs.contains_key(canonical)
+            || tables.damaged.contains_key(canonical)
+            || revisions.contains(canonical);
+        if !is_there {
+            report.problem(format!("{alias} stands for {canonical}, which is not there"));
+        }
+    }
     for (repository, digest) in tables.links.symmetric_difference(&tables.links_by_blob) {
         let name = tables.name(*repository);
         let fix = Fix::LinkIndex(*repository, *digest);
