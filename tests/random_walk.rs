@@ -85,6 +85,14 @@ struct Gone {
     until: Duration,
 }
 
+impl Gone {
+    /// Whether it is what a name means: a tag that went with its manifest means that manifest.
+    fn answers_to(&self, what: &DeletedName) -> bool {
+        let went_with = |tag: &Tag| self.tags.contains_key(tag.as_str());
+        self.name == *what || matches!(what, DeletedName::Tag(tag) if went_with(tag))
+    }
+}
+
 #[derive(Default)]
 struct Place {
     tags: Tags,
@@ -323,7 +331,7 @@ impl Walk {
             assert!(matches!(result, Err(Error::RepositoryUnknown)), "{result:?}");
             return;
         };
-        let known = place.deleted.iter().rposition(|gone| gone.name == what && gone.until > now);
+        let known = place.deleted.iter().rposition(|gone| gone.answers_to(&what) && gone.until > now);
         let Some(at) = known else {
             assert!(matches!(result, Err(Error::DeletionUnknown)), "{result:?}");
             return;
@@ -357,7 +365,7 @@ impl Walk {
         }
         let now = self.now;
         let place = self.live.get_mut(name).unwrap();
-        let at = place.deleted.iter().rposition(|gone| gone.name == what && gone.until > now).unwrap();
+        let at = place.deleted.iter().rposition(|gone| gone.answers_to(&what) && gone.until > now).unwrap();
         place.deleted.remove(at);
     }
 

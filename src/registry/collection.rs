@@ -30,8 +30,8 @@ const DELETIONS: usize = 8;
 /// How many candidates one transaction looks at.
 const CANDIDATES: usize = 32;
 
-/// How many times as long as a step took the collection rests behind it, so that those who push have the disk and the writer
-/// to themselves for most of the time.
+/// How many times as long as a step took the collection rests behind it, where others have written meanwhile, so that those
+/// who push have the disk and the writer to themselves for most of the time.
 const REST: u32 = 2;
 
 /// The longest rest.
@@ -150,14 +150,16 @@ pub(super) async fn collect(
     let mut collected = Collected::default();
     let mut pass = Pass::default();
     loop {
-        let began = monotonic();
+        let (began, changes) = (monotonic(), inner.changes.load(Ordering::Relaxed));
         let (step, more) = pass_on(inner, &mut pass).await?;
         collected.add(&step);
         progress(&collected);
         if !more {
             return Ok(collected);
         }
-        tokio::time::sleep((began.elapsed() * REST).min(LONGEST_REST)).await;
+        if inner.changes.load(Ordering::Relaxed) != changes {
+            tokio::time::sleep((began.elapsed() * REST).min(LONGEST_REST)).await;
+        }
     }
 }
 

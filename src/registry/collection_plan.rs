@@ -159,17 +159,19 @@ fn plan_ended(
     for id in inner.metadata.read(|tx| deletions::expired(tx, now.millis(), usize::MAX))? {
         let mut after: Option<Digest> = None;
         loop {
-            let before = plan.clone();
-            let last = inner.metadata.read(|tx| {
-                *plan = before.clone();
+            let (last, counted) = inner.metadata.read(|tx| {
+                let mut counted = CollectionPlan::default();
                 let look = Look { tx, now, pushing: by_id(tx, pushing)? };
                 let links = blobs::list_links(tx, id, after.as_ref(), NAMED)?;
                 for (digest, _) in &links {
                     let size = blobs::size_of(tx, digest)?.unwrap_or_default();
-                    look.count_blob(id, digest, size, plan)?;
+                    look.count_blob(id, digest, size, &mut counted)?;
                 }
-                Ok(links.last().filter(|_| links.len() == NAMED).map(|(digest, _)| *digest))
+                let last = links.last().filter(|_| links.len() == NAMED).map(|(digest, _)| *digest);
+                Ok((last, counted))
             })?;
+            plan.due.blobs += counted.due.blobs;
+            plan.due.bytes += counted.due.bytes;
             after = last;
             if after.is_none() {
                 break;

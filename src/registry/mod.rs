@@ -50,7 +50,7 @@ mod verify;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -267,6 +267,8 @@ struct Inner {
     collecting: tokio::sync::Mutex<()>,
     /// How many hold the files of collected blobs back.
     holds: AtomicUsize,
+    /// How many changes the services have begun.
+    changes: AtomicU64,
     /// The directory belongs to this process until the last handle is gone. Dropped last.
     _lock: DirectoryLock,
 }
@@ -302,6 +304,7 @@ impl Registry {
             verifying: Mutex::new(()),
             collecting: tokio::sync::Mutex::new(()),
             holds: AtomicUsize::new(0),
+            changes: AtomicU64::new(0),
             _lock: lock,
         })))
     }

@@ -1,6 +1,7 @@
 //! Namespace and repository: the doors to the services.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::{
     Actor, BlobService, DeletionService, Error, ExpiryService, Inner, ManifestService, Origin,
@@ -119,6 +120,7 @@ impl Scope {
         write: impl FnMut(&WriteTx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.require_served()?;
+        self.inner.changes.fetch_add(1, Ordering::Relaxed);
         let written = self.inner.metadata.write(write).await;
         self.inner.events.committed();
         written

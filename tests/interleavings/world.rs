@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use orlop::clock::{Clock, Timestamp};
-use orlop::oci::{Digest, DigestAlgorithm, Manifest, Reference};
+use orlop::oci::{Digest, DigestAlgorithm, Manifest, Reference, Tag};
 use orlop::registry::{Actor, BlobWriter, Collection, DeletedName, Error, Repository};
 
 use crate::store::{
@@ -95,6 +95,14 @@ struct Deleted {
     name: DeletedName,
     until: Timestamp,
     tags: Vec<(&'static str, Digest)>,
+}
+
+impl Deleted {
+    /// Whether it is what a name means: a tag that went with its manifest means that manifest.
+    fn answers_to(&self, name: &DeletedName) -> bool {
+        let went_with = |tag: &Tag| self.tags.iter().any(|(other, _)| *other == tag.as_str());
+        self.name == *name || matches!(name, DeletedName::Tag(tag) if went_with(tag))
+    }
 }
 
 fn by_digest(digest: Digest) -> Reference {
@@ -322,7 +330,7 @@ impl World {
     async fn undelete(&mut self, repository: &'static str, name: DeletedName) -> Result<(), String> {
         let now = self.now();
         let is_it = |deleted: &&Deleted| {
-            deleted.repository == repository && deleted.name == name && deleted.until > now
+            deleted.repository == repository && deleted.answers_to(&name) && deleted.until > now
         };
         let deleted = self.deleted.iter().rev().find(is_it).cloned();
         let result = self.repository(repository).deletions().undelete(&name, &Actor::anonymous()).await;
