@@ -592,3 +592,26 @@ async fn a_tag_that_went_with_its_manifest_comes_back_with_it() {
     }
     store.check();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_purged_fills_no_page_of_what_can_come_back() {
+    let store = Store::new(Collection::default());
+    let app = store.repository("app");
+    let names = ["a", "b", "c"];
+    for name in names {
+        push_image(&app, &["one"], &[name]).await;
+        app.tags().untag(&tag(name)).await.unwrap();
+    }
+    for name in ["c", "b"] {
+        app.deletions().purge(&DeletedName::Tag(tag(name))).await.unwrap();
+    }
+    let page = app.deletions().list(None, 1).unwrap();
+    assert_eq!((page.items.len(), page.more), (1, false));
+    assert_eq!(page.items[0].tag, Some(tag("a")));
+    app.tags().tag(&page.items[0].digest.unwrap(), &tag("d"), &Actor::anonymous()).await.unwrap();
+    app.tags().untag(&tag("d")).await.unwrap();
+    let first = app.deletions().list(None, 1).unwrap();
+    assert_eq!((first.items[0].tag.clone(), first.more), (Some(tag("d")), true));
+    let second = app.deletions().list(Some(first.items[0].id), 1).unwrap();
+    assert_eq!((second.items[0].tag.clone(), second.more), (Some(tag("a")), false));
+}

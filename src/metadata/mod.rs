@@ -29,7 +29,6 @@ pub mod deletions;
 pub mod dismantle;
 pub mod events;
 pub mod fetches;
-pub mod freshness;
 pub mod manifests;
 pub mod repositories;
 pub mod signatures;

@@ -183,9 +183,8 @@ pub(super) fn tagged(tx: &WriteTx<'_>, repository: RepositoryId, is_there: bool)
     if repository.is_deletion() {
         return Ok(());
     }
-    change(tx, repository.number(), |sizes| {
-        sizes.tags = if is_there { sizes.tags + 1 } else { sizes.tags.saturating_sub(1) };
-    })
+    let way = if is_there { Way::Up } else { Way::Down };
+    change(tx, repository.number(), |sizes| way.count(&mut sizes.tags, 1))
 }
 
 /// Forgets a repository that holds nothing.

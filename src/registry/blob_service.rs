@@ -6,7 +6,7 @@ use super::blob_writer::BlobWriter;
 use super::deletion::{self, Deleted, Force};
 use super::quota::{self, Addition};
 use super::repository::Scope;
-use super::{Actor, BlobDescriptor, BlobReader, Error, events, sessions};
+use super::{Actor, BlobDescriptor, BlobReader, Error, events, revision, sessions};
 use crate::blobs::UploadId;
 use crate::clock::Timestamp;
 use crate::metadata::blobs::{self, Alias, LinkRecord};
@@ -231,7 +231,7 @@ impl BlobService {
                 let Some(canonical) = blobs::resolve(tx, id, &named)? else { return Ok(false) };
                 let named = *named.digest().unwrap_or(&canonical);
                 let Some(link) = blobs::link(tx, id, &canonical)? else { return Ok(false) };
-                deletion::release(tx, id, &named, &canonical, force)?;
+                revision::release(tx, id, &named, &canonical, force)?;
                 if let Some(deletion) = deletion::begin(tx, &scope, id, now, Deleted::Blob(canonical), None)?
                 {
                     let link = LinkRecord { due_at: None, ..link };

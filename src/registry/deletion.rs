@@ -20,9 +20,6 @@ use crate::oci::{Digest, Manifest, RepositoryName, Tag};
 
 pub use crate::metadata::deletions::DeletedKind;
 
-/// How many parents an error names at most.
-const PARENTS_NAMED: usize = 10;
-
 /// How many rows one step of a look through deletions reads.
 const PAGE: usize = 1_000;
 
@@ -75,31 +72,6 @@ pub(super) fn begin(
     };
     deletions::set(tx, id, &record)?;
     Ok(Some(id))
-}
-
-/// Refuses where a manifest of the repository needs the content, by whichever of its digests; with force, each of them
-/// may do without it until it is back.
-pub(super) fn release(
-    tx: &WriteTx<'_>,
-    id: RepositoryId,
-    named: &Digest,
-    canonical: &Digest,
-    force: Force,
-) -> Result<(), Error> {
-    let mut digests = blobs::aliases(tx, canonical)?;
-    digests.push(*canonical);
-    for digest in digests {
-        match force {
-            Force::No => {
-                let parents = manifests::parents(tx, id, &digest, PARENTS_NAMED)?;
-                if !parents.is_empty() {
-                    return Err(Error::StillReferenced { digest: *named, parents });
-                }
-            }
-            Force::Yes => manifests::let_miss(tx, id, &digest)?,
-        }
-    }
-    Ok(())
 }
 
 /// Gives `to` a manifest of `from` with everything that it names there, at any depth, and their signatures; what `to` has
@@ -261,25 +233,33 @@ impl DeletionService {
         let now = self.scope.inner.clock.now().millis();
         let found = self.scope.inner.metadata.read(|tx| {
             let mut found = Vec::new();
-            if let Some(id) = repositories::id_of(tx, &self.scope.name)? {
-                let before = before.map(RepositoryId::from);
-                found = deletions::of_repository(tx, id, before, limit.saturating_add(1))?;
+            let mut last = before.map(RepositoryId::from);
+            let id = repositories::id_of(tx, &self.scope.name)?;
+            // Those that can't come back any more fill no page.
+            while let Some(id) = id.filter(|_| found.len() <= limit) {
+                let page = deletions::of_repository(tx, id, last, PAGE)?;
+                last = page.last().copied();
+                for id in &page {
+                    found.extend(live(tx, *id, now)?.map(|record| describe(*id, record)));
+                }
+                if page.len() < PAGE {
+                    break;
+                }
             }
             if before.is_none() {
-                found.extend(deletions::of_name(tx, &self.scope.name, limit.saturating_add(1))?);
+                for id in deletions::of_name(tx, &self.scope.name, limit.saturating_add(1))? {
+                    found.extend(live(tx, id, now)?.map(|record| describe(id, record)));
+                }
             }
-            let mut deletions = Vec::with_capacity(found.len());
-            for id in found {
-                deletions.extend(live(tx, id, now)?.map(|record| describe(id, record)));
-            }
-            Ok(deletions)
+            Ok(found)
         })?;
         Ok(Page::of(found, limit))
     }
 
     /// Brings back what was deleted last under the name, whole: a tag with its manifest, a manifest with what it names, its
     /// tags and signatures, a repository with all it had. Fails with [`Error::NameTaken`] where something else has one of
-    /// the names by now, with [`Error::QuotaExceeded`] where the repository would hold more than it may, and with [`Error::DeletionUnknown`] where nothing of the kind can come back.
+    /// the names by now, with [`Error::QuotaExceeded`] where the repository would hold more than it may, and with
+    /// [`Error::DeletionUnknown`] where nothing of the kind can come back.
     pub async fn undelete(&self, name: &DeletedName, actor: &Actor) -> Result<Deletion, Error> {
         let (scope, name) = (self.scope.by(actor), name.clone());
         let now = scope.inner.clock.now();
@@ -424,7 +404,7 @@ pub(super) async fn purge_all(inner: &std::sync::Arc<Inner>) -> Result<u64, Erro
     }
 }
 
-/// Ends up to about `limit` deletions out of a repository that can't come back itself, and with which nothing could be
+/// Ends up to `limit` deletions out of a repository that can't come back itself, and with which nothing could be
 /// undeleted; says whether there was none.
 pub(super) fn end_those_of(tx: &WriteTx<'_>, id: RepositoryId, limit: usize) -> Result<bool, Error> {
     let (mut before, mut ended) = (None, 0);
@@ -433,11 +413,14 @@ pub(super) fn end_those_of(tx: &WriteTx<'_>, id: RepositoryId, limit: usize) -> 
         for deletion in page.iter().filter(|deletion| **deletion != id) {
             let record = deletions::get(tx, *deletion)?.filter(|record| record.expires_at > 0);
             if let Some(record) = record {
+                if ended == limit {
+                    return Ok(false);
+                }
                 end(tx, *deletion, &record)?;
                 ended += 1;
             }
         }
-        if ended >= limit || page.len() < PAGE {
+        if page.len() < PAGE {
             return Ok(ended == 0);
         }
         before = page.last().copied();

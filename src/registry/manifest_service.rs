@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::deletion::{self, Force};
+use super::deletion::Force;
 use super::pulls::{Usage, Use};
 use super::repository::Scope;
-use super::revision::{Push, delete};
+use super::revision::{Push, delete, release};
 use super::signatures::{self, TakenApart};
 use super::{Actor, Error, ManifestDescriptor, Page, Scroll, events};
 use crate::clock::Timestamp;
@@ -275,7 +275,7 @@ impl ManifestService {
                         None,
                     )?;
                 }
-                deletion::release(tx, id, &named, &canonical, force)?;
+                release(tx, id, &named, &canonical, force)?;
                 delete(tx, &scope, id, now, &named, &canonical, None).map(Some)
             })
             .await

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::deletion::{self, Deleted};
+use super::deletion::{self, Deleted, Force};
 use super::manifest_service::missing_payload;
 use super::quota::{self, Addition};
 use super::repository::Scope;
@@ -17,6 +17,9 @@ use crate::metadata::repositories::{self, RepositoryId};
 use crate::metadata::{self, Read, WriteTx, blobs, tags};
 use crate::oci::schema1::Signature;
 use crate::oci::{ChildRole, Digest, Manifest, ManifestKind, MediaType, Tag};
+
+/// How many parents an error names at most.
+const PARENTS_NAMED: usize = 10;
 
 /// How many absent children an error names at most; clients read no more of an answer than some kilobytes.
 const MISSING_NAMED: usize = 100;
@@ -305,6 +308,31 @@ pub(super) fn require_listed(
         manifests::insert_reference(tx, id, name, canonical, Named::Needs)?;
         blobs::settle_link(tx, id, child, due)?;
         manifests::settle(tx, id, child, now.millis(), due)?;
+    }
+    Ok(())
+}
+
+/// Refuses where a manifest of the repository needs the content, by whichever of its digests; with force, each of them
+/// may do without it until it is back.
+pub(super) fn release(
+    tx: &WriteTx<'_>,
+    id: RepositoryId,
+    named: &Digest,
+    canonical: &Digest,
+    force: Force,
+) -> Result<(), Error> {
+    let mut digests = blobs::aliases(tx, canonical)?;
+    digests.push(*canonical);
+    for digest in digests {
+        match force {
+            Force::No => {
+                let parents = manifests::parents(tx, id, &digest, PARENTS_NAMED)?;
+                if !parents.is_empty() {
+                    return Err(Error::StillReferenced { digest: *named, parents });
+                }
+            }
+            Force::Yes => manifests::let_miss(tx, id, &digest)?,
+        }
     }
     Ok(())
 }

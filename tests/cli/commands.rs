@@ -94,6 +94,9 @@ fn a_repository_is_deleted_listed_undeleted_and_renamed() {
         let back = said(directory, &["undelete", "team/app"]);
         assert_eq!(back, "The repository team/app is back.\n");
         assert!(refused(directory, &["undelete", "team/app"]).contains("nothing of that name"));
+        assert!(
+            refused(directory, &["repo", "rename", "team/app", "team/app"]).contains("team/app is taken")
+        );
         said(directory, &["repo", "rename", "team/app", "team/new"]);
         assert!(said(directory, &["tag", "history", "team/new:v1"]).contains("sha256:"));
         assert!(refused(directory, &["repo", "rename", "team/app", "x"]).contains("no such repository"));
