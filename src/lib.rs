@@ -20,6 +20,8 @@ pub mod notifications;
 
 pub mod maintenance;
 
+pub mod proxy;
+
 pub mod http;
 
 pub mod cli;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use scanner::{Token, declarations, names_crate, names_path, names_under_root, production, tokens};
 
 /// The layers, lowest first; a layer uses itself and those before it.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 16] = [
     "oci",
     "clock",
     "telemetry",
@@ -24,6 +24,7 @@ const LAYERS: [&str; 15] = [
     "registry",
     "notifications",
     "maintenance",
+    "proxy",
     "http",
     "config",
     "server",

@@ -10,7 +10,7 @@ use super::{
 use crate::clock::Timestamp;
 use crate::metadata::events::{Action, EventTarget};
 use crate::metadata::repositories::{self, RepositoryId};
-use crate::metadata::{self, Read, WriteTx};
+use crate::metadata::{self, Read, WriteTx, deletions};
 use crate::oci::{RepositoryName, Tag};
 
 /// A page of a listing.
@@ -195,6 +195,18 @@ impl Repository {
     /// Whether it has ever had content.
     pub fn exists(&self) -> Result<bool, Error> {
         Ok(self.scope.look_up(|_, _| Ok(()))?.is_some())
+    }
+
+    /// Whether the name was a repository's that is deleted and can come back, or that is called something else now.
+    pub fn was_there(&self) -> Result<bool, Error> {
+        self.scope.require_readable()?;
+        let (name, now) = (&self.scope.name, self.scope.inner.clock.now().millis());
+        Ok(self.scope.inner.metadata.read(|tx| {
+            let newest = deletions::of_name(tx, name, 1)?.pop();
+            let deletion = newest.map(|id| deletions::get(tx, id)).transpose()?.flatten();
+            Ok(deletion.is_some_and(|deletion| deletion.expires_at > now)
+                || repositories::former(tx, name)?.is_some())
+        })?)
     }
 
     /// Its blobs and uploads.

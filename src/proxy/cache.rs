@@ -1,0 +1,135 @@
+//! The cache, and which names are its.
+
+use std::sync::Arc;
+
+use super::place::{CachedRepository, Place, Purpose};
+use super::upstream::Upstream;
+use super::{Error, Settings};
+use crate::client;
+use crate::oci::RepositoryName;
+use crate::registry::Registry;
+
+/// The cache of a registry; clones are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct Cache(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    registry: Registry,
+    settings: Settings,
+    upstreams: Vec<Arc<Upstream>>,
+    default: Option<Arc<Upstream>>,
+}
+
+impl Cache {
+    /// The cache of these upstreams in `registry`, whose policy has to know them too. Blocks; asks nobody yet.
+    pub fn open(settings: Settings, registry: Registry) -> Result<Cache, client::Error> {
+        let upstreams =
+            settings.upstreams.iter().cloned().map(|upstream| Upstream::new(upstream).map(Arc::new));
+        let upstreams: Vec<Arc<Upstream>> = upstreams.collect::<Result<_, _>>()?;
+        let default = settings.default.as_deref().and_then(|host| by_host(&upstreams, host));
+        Ok(Cache(Arc::new(Inner { registry, settings, upstreams, default })))
+    }
+
+    /// The registry that holds what is cached.
+    pub fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    /// How the cache is run.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// Whose `name` is, where `namespace` (the `ns` of a request) may say which upstream is meant. Nobody is asked.
+    ///
+    /// A name under a configured host is that upstream's, and so is any name with its `ns`. Other names are local where a
+    /// repository is called so, or was until its deletion can't be undone any more, or the settings say so. The rest is
+    /// the default upstream's for those who pull, unless the name begins with what could be another host.
+    pub fn locate(
+        &self,
+        name: &RepositoryName,
+        namespace: Option<&str>,
+        purpose: Purpose,
+    ) -> Result<Place, Error> {
+        let inner = &self.0;
+        if let Some(namespace) = namespace {
+            let upstream = by_host(&inner.upstreams, namespace);
+            let upstream = upstream.ok_or_else(|| Error::HostUnknown { host: namespace.to_owned() })?;
+            let path = match name.as_str().split_once('/') {
+                // Both ways at once name the same.
+                Some((first, rest)) if first == upstream.folder => {
+                    rest.parse().unwrap_or_else(|_| name.clone())
+                }
+                _ => name.clone(),
+            };
+            return self.cached(&upstream, path, purpose, false).map(Place::Cached);
+        }
+        if let Some((first, rest)) = name.as_str().split_once('/')
+            && let Some(upstream) = inner.upstreams.iter().find(|upstream| upstream.folder == first)
+            && let Ok(path) = rest.parse::<RepositoryName>()
+        {
+            return self.cached(upstream, path, purpose, false).map(Place::Cached);
+        }
+        if purpose != Purpose::Pull || inner.upstreams.is_empty() || self.is_local(name)? {
+            return Ok(Place::Local);
+        }
+        let first = name.as_str().split_once('/').map(|(first, _)| first);
+        if let Some(host) = first.filter(|first| first.contains('.') || *first == "localhost") {
+            return Err(Error::HostUnknown { host: host.to_owned() });
+        }
+        let Some(upstream) = &inner.default else { return Ok(Place::Local) };
+        let is_hub = upstream.settings.host == HUB;
+        let path = match format!("library/{name}").parse() {
+            Ok(path) if is_hub && first.is_none() => path,
+            _ => name.clone(),
+        };
+        self.cached(upstream, path, purpose, true).map(Place::Cached)
+    }
+
+    fn is_local(&self, name: &RepositoryName) -> Result<bool, Error> {
+        if self.0.settings.local.contains(name) {
+            return Ok(true);
+        }
+        let repository = self.0.registry.namespace().repository(name);
+        Ok(repository.exists()? || repository.was_there()?)
+    }
+
+    fn cached(
+        &self,
+        upstream: &Arc<Upstream>,
+        path: RepositoryName,
+        purpose: Purpose,
+        is_by_default: bool,
+    ) -> Result<CachedRepository, Error> {
+        let host = &upstream.settings.host;
+        let name = upstream.name_of(&path)?;
+        match purpose {
+            Purpose::Push => {
+                return Err(Error::Denied(format!(
+                    "{name} caches {host} and takes no pushes; push under a name that doesn't begin with {}",
+                    upstream.folder
+                )));
+            }
+            Purpose::Pull => {
+                upstream.require_allowed(&path)?;
+                if upstream.settings.is_private() {
+                    return Err(Error::Denied(format!(
+                        "{host} is asked with credentials, and what they open is for nobody yet; its operator can set \
+                         `public = true` for this upstream to let everybody read it"
+                    )));
+                }
+            }
+            Purpose::Delete => {}
+        }
+        let upstream = upstream.clone();
+        Ok(CachedRepository { cache: self.clone(), upstream, path, name, is_by_default })
+    }
+}
+
+/// The upstream whose images with one word for a name lie under `library/`.
+const HUB: &str = "docker.io";
+
+fn by_host(upstreams: &[Arc<Upstream>], host: &str) -> Option<Arc<Upstream>> {
+    upstreams.iter().find(|upstream| upstream.settings.host.eq_ignore_ascii_case(host)).cloned()
+}

@@ -1,0 +1,17 @@
+//! The pull-through cache: other registries' content, kept beside one's own.
+//!
+//! [`Cache::locate`] says whose a name is. What belongs to an upstream lies in the registry under `<host>/<path>`, whichever
+//! way it was asked for, and a [`CachedRepository`] sees to it that what is asked for is there, by asking the upstream where
+//! need be: once for all who wait, and never for what a digest names and the registry has.
+
+mod cache;
+mod circuit;
+mod error;
+mod place;
+mod settings;
+mod upstream;
+
+pub use cache::Cache;
+pub use error::Error;
+pub use place::{CachedRepository, Outcome, Place, Purpose, Source};
+pub use settings::{ImagePattern, Settings, UpstreamSettings};

@@ -1,0 +1,65 @@
+//! One upstream, as the cache knows it.
+
+use super::circuit::Circuit;
+use super::{Error, UpstreamSettings};
+use crate::client;
+use crate::client::registry::{self, Missing, Upstream as Client};
+use crate::clock::monotonic;
+use crate::oci::RepositoryName;
+
+/// An upstream: how it is asked, and whether it is.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub(super) settings: UpstreamSettings,
+    pub(super) client: Client,
+    circuit: Circuit,
+    /// The first component of the names of its repositories here.
+    pub(super) folder: String,
+}
+
+impl Upstream {
+    /// Reads the root certificates. Blocks.
+    pub(super) fn new(settings: UpstreamSettings) -> Result<Upstream, client::Error> {
+        let (client, folder) = (Client::new(settings.client.clone())?, settings.folder());
+        Ok(Upstream { settings, client, circuit: Circuit::default(), folder })
+    }
+
+    /// The repository's name here.
+    pub(super) fn name_of(&self, path: &RepositoryName) -> Result<RepositoryName, Error> {
+        let too_long = |_| Error::NameTooLong { host: self.settings.host.clone() };
+        format!("{}/{path}", self.folder).parse().map_err(too_long)
+    }
+
+    /// Refuses what a filter is against.
+    pub(super) fn require_allowed(&self, path: &RepositoryName) -> Result<(), Error> {
+        let UpstreamSettings { host, allow, deny, .. } = &self.settings;
+        if allow.contains(path) && !deny.contains(path) {
+            return Ok(());
+        }
+        Err(Error::Denied(format!(
+            "{path} of {host} is not cached here: the operator's `allow` and `deny` of this upstream leave it out"
+        )))
+    }
+
+    /// Asks the upstream, unless it is to be left alone.
+    pub(super) async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, registry::Error>>,
+    ) -> Result<T, Error> {
+        if self.settings.is_offline {
+            let host = &self.settings.host;
+            let reason =
+                format!("this is not cached, and {host} is not asked: it is `offline` in the configuration");
+            return Err(Error::NotFound { what: Missing::Manifest, reason });
+        }
+        self.circuit.enter(monotonic())?;
+        let answer = question.await;
+        self.circuit.note(&answer, monotonic());
+        Ok(answer?)
+    }
+
+    /// Whether it is left alone at the moment.
+    pub(super) fn is_left_alone(&self) -> bool {
+        self.settings.is_offline || self.circuit.is_open(monotonic())
+    }
+}
