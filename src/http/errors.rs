@@ -80,13 +80,15 @@ pub enum ErrorCode {
     Unsupported,
     /// The registry can't serve now; it may be asked again.
     Unavailable,
+    /// What an upstream has answered can't be used.
+    UpstreamInvalid,
     /// The registry failed.
     Unknown,
 }
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [ErrorCode; 31] = [
+    pub const ALL: [ErrorCode; 32] = [
         ErrorCode::BlobUnknown,
         ErrorCode::BlobReferenced,
         ErrorCode::BlobUploadInvalid,
@@ -117,6 +119,7 @@ impl ErrorCode {
         ErrorCode::EndpointUnknown,
         ErrorCode::Unsupported,
         ErrorCode::Unavailable,
+        ErrorCode::UpstreamInvalid,
         ErrorCode::Unknown,
     ];
 
@@ -150,6 +153,7 @@ impl ErrorCode {
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UpstreamInvalid => StatusCode::BAD_GATEWAY,
             Self::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         }
     }
@@ -181,7 +185,7 @@ impl ErrorCode {
             | Self::TagImmutable => "DENIED",
             Self::TooManyRequests => "TOOMANYREQUESTS",
             Self::RequestInvalid | Self::EndpointUnknown | Self::Unsupported => "UNSUPPORTED",
-            Self::Unavailable => "UNAVAILABLE",
+            Self::Unavailable | Self::UpstreamInvalid => "UNAVAILABLE",
             Self::Unknown => "UNKNOWN",
         }
     }

@@ -8,6 +8,7 @@ pub mod admin;
 
 mod body;
 mod buffers;
+mod cached;
 mod errors;
 mod headers;
 mod health;

@@ -36,6 +36,8 @@ const CLIENT_LEFT: u16 = 499;
 pub(super) struct Progress {
     received_bytes: AtomicU64,
     route: OnceLock<&'static str>,
+    /// The upstream that content is of, and how the cache came by it.
+    cache: OnceLock<(String, Option<&'static str>)>,
 }
 
 /// Names the route of the request with these extensions, for metrics and logs.
@@ -43,6 +45,14 @@ pub(super) fn set_route(extensions: &Extensions, name: &'static str) {
     if let Some(progress) = extensions.get::<Arc<Progress>>() {
         // Only the first name counts, and there is only one.
         let _ = progress.route.set(name);
+    }
+}
+
+/// Names the upstream that the request's content is of, and how the cache came by it, for logs.
+pub(super) fn set_cache(extensions: &Extensions, upstream: &str, source: Option<&'static str>) {
+    if let Some(progress) = extensions.get::<Arc<Progress>>() {
+        // There is one answer.
+        let _ = progress.cache.set((upstream.to_owned(), source));
     }
 }
 
@@ -179,6 +189,8 @@ macro_rules! event {
             user_agent = $line.user_agent,
             upload = $line.upload,
             digest = $line.digest,
+            upstream = $line.upstream(),
+            cache = $line.cache(),
             $($field)*
         )
     };
@@ -187,6 +199,14 @@ macro_rules! event {
 impl Line {
     fn route(&self) -> &'static str {
         self.progress.route.get().copied().unwrap_or("none")
+    }
+
+    fn upstream(&self) -> Option<&str> {
+        self.progress.cache.get().map(|(upstream, _)| upstream.as_str())
+    }
+
+    fn cache(&self) -> Option<&'static str> {
+        self.progress.cache.get().and_then(|(_, source)| *source)
     }
 
     fn received_bytes(&self) -> u64 {

@@ -237,6 +237,33 @@ impl Route {
         target.route(verb)
     }
 
+    /// The repository that this is about.
+    pub(super) fn name_mut(&mut self) -> Option<&mut RepositoryName> {
+        match self {
+            Self::GetBase | Self::ListRepositories => None,
+            Self::GetBlob { name, .. }
+            | Self::HeadBlob { name, .. }
+            | Self::DeleteBlob { name, .. }
+            | Self::CreateUpload { name }
+            | Self::GetUpload { name, .. }
+            | Self::WriteUpload { name, .. }
+            | Self::CommitUpload { name, .. }
+            | Self::CancelUpload { name, .. }
+            | Self::GetManifest { name, .. }
+            | Self::HeadManifest { name, .. }
+            | Self::PutManifest { name, .. }
+            | Self::DeleteManifest { name, .. }
+            | Self::ListTags { name }
+            | Self::ListReferrers { name, .. }
+            | Self::DeleteRepository { name }
+            | Self::SetTag { name, .. }
+            | Self::ListTagHistory { name, .. }
+            | Self::ListManifests { name }
+            | Self::ListManifestTags { name, .. }
+            | Self::ListSignatures { name, .. } => Some(name),
+        }
+    }
+
     /// The operation that this is a request for.
     pub(super) fn operation(&self) -> Operation {
         match self {

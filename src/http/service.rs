@@ -7,6 +7,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get};
 use http::HeaderValue;
 
+use crate::proxy::Cache;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
 
@@ -20,6 +21,8 @@ use super::{headers, health, v2};
 pub struct Service {
     /// The registry that is served.
     pub registry: Registry,
+    /// Other registries' content that is served beside its own.
+    pub cache: Option<Cache>,
     /// How it is served.
     pub settings: Settings,
     /// Where requests are counted, and what `/metrics` shows.
@@ -49,6 +52,7 @@ impl Default for Settings {
 #[derive(Debug)]
 pub(super) struct App {
     pub(super) registry: Registry,
+    pub(super) cache: Option<Cache>,
     pub(super) metrics: Metrics,
     pub(super) bodies: BlobBodies,
     /// The `OCI-Chunk-Min-Length` of upload answers.
@@ -79,9 +83,10 @@ impl App {
 /// The server may put the peer's address into a request's extensions as `axum::extract::ConnectInfo<SocketAddr>`; it
 /// then stands in the log. Each call makes a buffer pool of its own: one router is enough for one process.
 pub fn router(service: Service) -> Router {
-    let Service { registry, settings, metrics } = service;
+    let Service { registry, cache, settings, metrics } = service;
     let app = Arc::new(App {
         registry,
+        cache,
         metrics: metrics.clone(),
         bodies: BlobBodies::new(BufferPool::new(settings.buffer_bytes)),
         chunk_min_length: (settings.chunk_min_length > 0)

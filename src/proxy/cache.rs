@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use super::place::{CachedRepository, Place, Purpose};
+use super::flights::Flights;
+use super::heads::Heads;
+use super::listings::{ReferrerLists, Referrers};
+use super::manifests::Looked;
+use super::place::{CachedRepository, Place, Purpose, Source};
 use super::upstream::Upstream;
 use super::{Error, Settings};
 use crate::client;
-use crate::oci::RepositoryName;
+use crate::oci::{Digest, RepositoryName, Tag};
 use crate::registry::Registry;
 
 /// The cache of a registry; clones are handles to the same one.
@@ -19,6 +23,22 @@ struct Inner {
     settings: Settings,
     upstreams: Vec<Arc<Upstream>>,
     default: Option<Arc<Upstream>>,
+    flights: Running,
+    heads: Heads,
+    referrers: ReferrerLists,
+}
+
+/// What is being asked of upstreams, so that it is asked once.
+#[derive(Debug, Default)]
+pub(super) struct Running {
+    /// Tags that are brought to where the upstream's are.
+    pub(super) tags: Flights<(RepositoryName, Tag), Result<Source, Error>>,
+    /// Looks at where a tag points.
+    pub(super) looks: Flights<(RepositoryName, Tag), Result<Looked, Error>>,
+    /// Manifests that are fetched.
+    pub(super) manifests: Flights<(RepositoryName, Digest), Result<(), Error>>,
+    /// Lists of referrers that are fetched.
+    pub(super) referrers: Flights<(RepositoryName, Digest), Result<Referrers, Error>>,
 }
 
 impl Cache {
@@ -28,12 +48,32 @@ impl Cache {
             settings.upstreams.iter().cloned().map(|upstream| Upstream::new(upstream).map(Arc::new));
         let upstreams: Vec<Arc<Upstream>> = upstreams.collect::<Result<_, _>>()?;
         let default = settings.default.as_deref().and_then(|host| by_host(&upstreams, host));
-        Ok(Cache(Arc::new(Inner { registry, settings, upstreams, default })))
+        Ok(Cache(Arc::new(Inner {
+            registry,
+            settings,
+            upstreams,
+            default,
+            flights: Running::default(),
+            heads: Heads::default(),
+            referrers: ReferrerLists::default(),
+        })))
     }
 
     /// The registry that holds what is cached.
     pub fn registry(&self) -> &Registry {
         &self.0.registry
+    }
+
+    pub(super) fn flights(&self) -> &Running {
+        &self.0.flights
+    }
+
+    pub(super) fn heads(&self) -> &Heads {
+        &self.0.heads
+    }
+
+    pub(super) fn referrer_lists(&self) -> &ReferrerLists {
+        &self.0.referrers
     }
 
     /// How the cache is run.
@@ -122,8 +162,18 @@ impl Cache {
             }
             Purpose::Delete => {}
         }
-        let upstream = upstream.clone();
-        Ok(CachedRepository { cache: self.clone(), upstream, path, name, is_by_default })
+        let cached =
+            CachedRepository { cache: self.clone(), upstream: upstream.clone(), path, name, is_by_default };
+        let settings = &upstream.settings;
+        let is_for_all = settings.is_public || settings.client.credentials.is_some();
+        if purpose == Purpose::Pull && !is_for_all && cached.stored().cached().came_privately()? {
+            return Err(Error::Denied(format!(
+                "what is cached of {} came with credentials that {host} is not asked with any more; its operator can \
+                 set `public = true` for this upstream to let everybody read it, or delete the repository",
+                cached.name
+            )));
+        }
+        Ok(cached)
     }
 }
 

@@ -59,11 +59,6 @@ impl Circuit {
         })
     }
 
-    /// Whether the upstream is left alone at the moment.
-    pub(super) fn is_open(&self, now: Instant) -> bool {
-        self.state().open.as_ref().is_some_and(|open| now < open.until)
-    }
-
     /// Notes how a request went.
     pub(super) fn note<T>(&self, result: &Result<T, upstream::Error>, now: Instant) {
         let mut state = self.state();
@@ -119,7 +114,6 @@ mod tests {
             assert!(circuit.enter(now).is_ok(), "one finds out");
             circuit.note(&down(None), now);
             assert_eq!(retry_after(&circuit, now), Some(Duration::from_secs(seconds)));
-            assert!(circuit.is_open(now));
             now += Duration::from_secs(seconds);
         }
         assert!(circuit.enter(now).is_ok());

@@ -4,14 +4,20 @@
 //! way it was asked for, and a [`CachedRepository`] sees to it that what is asked for is there, by asking the upstream where
 //! need be: once for all who wait, and never for what a digest names and the registry has.
 
+mod absent;
 mod cache;
 mod circuit;
 mod error;
+mod flights;
+mod heads;
+mod listings;
+mod manifests;
 mod place;
 mod settings;
 mod upstream;
 
 pub use cache::Cache;
 pub use error::Error;
+pub use manifests::Headed;
 pub use place::{CachedRepository, Outcome, Place, Purpose, Source};
 pub use settings::{ImagePattern, Settings, UpstreamSettings};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::upstream::Upstream;
-use super::{Cache, Error};
+use super::Cache;
 use crate::oci::RepositoryName;
 use crate::registry::Repository;
 

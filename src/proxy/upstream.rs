@@ -1,5 +1,6 @@
 //! One upstream, as the cache knows it.
 
+use super::absent::Absent;
 use super::circuit::Circuit;
 use super::{Error, UpstreamSettings};
 use crate::client;
@@ -13,6 +14,8 @@ pub(super) struct Upstream {
     pub(super) settings: UpstreamSettings,
     pub(super) client: Client,
     circuit: Circuit,
+    /// What it hasn't got.
+    pub(super) absent: Absent,
     /// The first component of the names of its repositories here.
     pub(super) folder: String,
 }
@@ -21,7 +24,8 @@ impl Upstream {
     /// Reads the root certificates. Blocks.
     pub(super) fn new(settings: UpstreamSettings) -> Result<Upstream, client::Error> {
         let (client, folder) = (Client::new(settings.client.clone())?, settings.folder());
-        Ok(Upstream { settings, client, circuit: Circuit::default(), folder })
+        let (circuit, absent) = (Circuit::default(), Absent::default());
+        Ok(Upstream { settings, client, circuit, absent, folder })
     }
 
     /// The repository's name here.
@@ -56,10 +60,5 @@ impl Upstream {
         let answer = question.await;
         self.circuit.note(&answer, monotonic());
         Ok(answer?)
-    }
-
-    /// Whether it is left alone at the moment.
-    pub(super) fn is_left_alone(&self) -> bool {
-        self.settings.is_offline || self.circuit.is_open(monotonic())
     }
 }

@@ -12,6 +12,7 @@ mod blob_descriptor;
 mod blob_reader;
 mod blob_service;
 mod blob_writer;
+mod cached;
 mod collection;
 mod collection_plan;
 mod deletion;

@@ -219,6 +219,10 @@ impl Repository {
         ManifestService::new(self.scope.clone())
     }
 
+    /// What there is to know of it as a copy of an upstream.
+    pub fn cached(&self) -> super::cached::CachedService {
+        super::cached::CachedService
+    }
     /// Its tags.
     pub fn tags(&self) -> TagService {
         TagService::new(self.scope.clone())

@@ -210,6 +210,7 @@ impl Server {
         let registry = Registry::open(options)?;
         let router = http::router(http::Service {
             registry: registry.clone(),
+            cache: None,
             settings: http::Settings {
                 external_url: config.external_url.clone(),
                 chunk_min_length: config.uploads.chunk_min_length,

@@ -28,6 +28,7 @@ pub(crate) struct Server {
     address: SocketAddr,
     data: TempDir,
     settings: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
     log: Arc<Log>,
     client: reqwest::blocking::Client,
 }
@@ -64,6 +65,7 @@ impl Server {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             data: TempDir::new().unwrap(),
             settings: settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            environment: Vec::new(),
             log: Arc::default(),
             client,
         };
@@ -82,6 +84,7 @@ impl Server {
         for (key, value) in &self.settings {
             command.env(format!("ORLOP_{}", key.to_uppercase().replace('.', "_")), value);
         }
+        command.envs(self.environment.iter().cloned());
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(self.data.path().join("data"))
@@ -151,6 +154,16 @@ impl Server {
     pub(crate) fn set(&mut self, key: &str, value: &str) {
         self.settings.retain(|(own, _)| own != key);
         self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// Replaces the configuration file for the next start.
+    pub(crate) fn configure(&mut self, file: &str) {
+        std::fs::write(self.data.path().join("orlop.toml"), file).unwrap();
+    }
+
+    /// Sets an environment variable for the next start.
+    pub(crate) fn environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Starts the server again, on the same data and another port.

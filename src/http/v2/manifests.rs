@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use crate::oci::{MediaType, Reference, RepositoryName, Tag, detect_media_type};
+use crate::oci::{Digest, MediaType, Reference, RepositoryName, Tag, detect_media_type};
+use crate::proxy::{Headed, Outcome, Source};
 use crate::registry::{self, ManifestDescriptor, ManifestPut};
 
 use super::super::errors::{ApiError, ErrorCode};
@@ -19,6 +20,9 @@ const MAX_TAGS: usize = 64;
 
 /// Answers with a manifest, byte for byte as it was pushed and whatever the client accepts.
 pub(super) async fn get_manifest(call: &Call<'_>, name: &RepositoryName, reference: &Reference) -> Answer {
+    if let Some(cached) = &call.cached {
+        call.note(cached.manifest(reference).await?);
+    }
     let manifests = call.repository(name).manifests();
     manifests.hold(reference).await?;
     if call.headers().contains_key(IF_NONE_MATCH)
@@ -37,6 +41,15 @@ pub(super) async fn get_manifest(call: &Call<'_>, name: &RepositoryName, referen
 
 /// Answers with what is known of a manifest, without its bytes.
 pub(super) async fn head_manifest(call: &Call<'_>, name: &RepositoryName, reference: &Reference) -> Answer {
+    if let Some(cached) = &call.cached {
+        match cached.head_manifest(reference).await? {
+            Headed::Stored(outcome) => call.note(outcome),
+            Headed::Upstream { media_type, digest, size } => {
+                call.note(Outcome::of(Source::Miss));
+                return Ok(headed(call.headers(), &media_type, &digest, size));
+            }
+        }
+    }
     let manifests = call.repository(name).manifests();
     manifests.hold(reference).await?;
     let Some(manifest) = manifests.ask(reference)? else {
@@ -99,17 +112,35 @@ fn unknown(call: &Call<'_>, name: &RepositoryName) -> ApiError {
 /// The answer with a manifest, or that the client has it already.
 fn described(asked: &HeaderMap, manifest: &ManifestDescriptor, payload: Bytes) -> Response {
     let entity_tag = value(format!("\"{}\"", manifest.etag()));
+    let (media_type, size) = (&manifest.media_type, manifest.size);
+    with_headers(asked, Body::from(payload), entity_tag, media_type, &manifest.digest, size)
+}
+
+/// The answer with what an upstream has said of a manifest.
+fn headed(asked: &HeaderMap, media_type: &MediaType, digest: &Digest, size: u64) -> Response {
+    let entity_tag = value(format!("\"{digest}\""));
+    with_headers(asked, Body::empty(), entity_tag, media_type, digest, size)
+}
+
+fn with_headers(
+    asked: &HeaderMap,
+    body: Body,
+    entity_tag: HeaderValue,
+    media_type: &MediaType,
+    digest: &Digest,
+    size: u64,
+) -> Response {
     let mut response = if is_unchanged(asked, &entity_tag) {
         empty(StatusCode::NOT_MODIFIED)
     } else {
-        let mut response = Response::new(Body::from(payload));
-        response.headers_mut().insert(CONTENT_TYPE, value(manifest.media_type.as_str()));
+        let mut response = Response::new(body);
+        response.headers_mut().insert(CONTENT_TYPE, value(media_type.as_str()));
         response
     };
     let headers = response.headers_mut();
     // Also where there is no body: HTTP wants the length that the manifest has.
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(manifest.size));
-    headers.insert(CONTENT_DIGEST.clone(), value(manifest.digest.to_string()));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
+    headers.insert(CONTENT_DIGEST.clone(), value(digest.to_string()));
     headers.insert(ETAG, entity_tag);
     response
 }

@@ -10,7 +10,7 @@ mod signatures;
 mod tags;
 mod uploads;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -19,8 +19,10 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
 use crate::oci::RepositoryName;
+use crate::proxy::{CachedRepository, Outcome};
 use crate::registry::{Actor, Force, Repository};
 
+use super::cached::{describe, locate};
 use super::errors::ApiError;
 use super::headers::{API_VERSION, REGISTRY_2};
 use super::incoming::Incoming;
@@ -34,6 +36,10 @@ use super::service::App;
 struct Call<'a> {
     app: &'a App,
     parts: &'a Parts,
+    /// The upstream's repository that the request is about, if it isn't about one's own.
+    cached: Option<CachedRepository>,
+    /// What the cache says of the answer.
+    outcome: OnceLock<Outcome>,
 }
 
 impl<'a> Call<'a> {
@@ -43,6 +49,12 @@ impl<'a> Call<'a> {
             return repository;
         }
         repository.on_behalf_of(origin(self.app, self.parts, self.actor()))
+    }
+
+    /// Notes what the cache says of the answer.
+    fn note(&self, outcome: Outcome) {
+        // There is one answer, and one thing to say of it.
+        let _ = self.outcome.set(outcome);
     }
 
     fn headers(&self) -> &'a HeaderMap {
@@ -72,16 +84,28 @@ type Answer = Result<Response, ApiError>;
 pub(super) async fn dispatch(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let mut body = Incoming::new(&parts.headers, body);
-    let answer = match Route::parse(&parts.method, parts.uri.path()) {
+    let mut response = match Route::parse(&parts.method, parts.uri.path()) {
         Ok(route) => {
             set_route(&parts.extensions, route.operation().row().name);
-            answer(&Call { app: &app, parts: &parts }, route, &mut body).await
+            respond(&app, &parts, route, &mut body).await
         }
-        Err(error) => Err(error),
+        Err(error) => error.into_response(),
     };
     body.discard();
-    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
     response.headers_mut().insert(API_VERSION.clone(), REGISTRY_2);
+    response
+}
+
+async fn respond(app: &App, parts: &Parts, mut route: Route, body: &mut Incoming) -> Response {
+    let cached = match locate(app, parts, &mut route) {
+        Ok(cached) => cached,
+        Err(error) => return error.into_response(),
+    };
+    let call = Call { app, parts, cached, outcome: OnceLock::new() };
+    let mut response = answer(&call, route, body).await.unwrap_or_else(IntoResponse::into_response);
+    if let Some(cached) = &call.cached {
+        describe(parts, &mut response, cached, call.outcome.get());
+    }
     response
 }
 
@@ -103,14 +127,16 @@ async fn answer(call: &Call<'_>, route: Route, body: &mut Incoming) -> Answer {
         Route::DeleteManifest { name, reference } => {
             manifests::delete_manifest(call, &name, &reference).await
         }
-        Route::ListTags { name } => tags::list_tags(call, &name),
+        Route::ListTags { name } => tags::list_tags(call, &name).await,
         Route::DeleteRepository { name } => own::delete_repository(call, &name).await,
         Route::SetTag { name, tag } => own::set_tag(call, &name, &tag, body).await,
         Route::ListTagHistory { name, tag } => own::list_tag_history(call, &name, &tag),
         Route::ListManifests { name } => own::list_manifests(call, &name),
         Route::ListManifestTags { name, digest } => own::list_manifest_tags(call, &name, &digest),
         Route::ListSignatures { name, digest } => signatures::list_signatures(call, &name, &digest).await,
-        Route::ListReferrers { name, subject } => referrers::list_referrers(call, &name, subject.as_ref()),
+        Route::ListReferrers { name, subject } => {
+            referrers::list_referrers(call, &name, subject.as_ref()).await
+        }
     }
 }
 

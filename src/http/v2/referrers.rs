@@ -19,20 +19,30 @@ const CURSOR: &str = "after";
 
 /// Answers with an index of the manifests whose subject is `subject`, one page of it. What nobody refers to has an empty
 /// one, in repositories that don't exist too: a client that is answered 404 takes the end-point to be missing.
-pub(super) fn list_referrers(call: &Call<'_>, name: &RepositoryName, subject: Option<&Digest>) -> Answer {
+pub(super) async fn list_referrers(
+    call: &Call<'_>,
+    name: &RepositoryName,
+    subject: Option<&Digest>,
+) -> Answer {
     let query = call.query();
     let artifact_type = query.first("artifactType");
     let cursor = query.first(CURSOR);
     let nothing = ReferrerPage { descriptors: Vec::new(), next: None };
-    let page = match subject {
-        Some(subject) => {
+    let page = match (subject, &call.cached) {
+        (Some(subject), Some(cached)) => {
+            let (artifact_type, cursor) = (artifact_type.as_deref(), cursor.as_deref());
+            let (page, outcome) = cached.referrers(subject, artifact_type, cursor).await?;
+            call.note(outcome);
+            page
+        }
+        (Some(subject), None) => {
             match call.repository(name).referrers().list(subject, artifact_type.as_deref(), cursor.as_deref())
             {
                 Err(registry::Error::RepositoryUnknown) => nothing,
                 page => page?,
             }
         }
-        None => nothing,
+        (None, _) => nothing,
     };
 
     let body = index(&page.descriptors);

@@ -21,13 +21,19 @@ struct TagList<'a> {
 }
 
 /// Answers with a page of tags in lexical order, and where the next one is.
-pub(super) fn list_tags(call: &Call<'_>, name: &RepositoryName) -> Answer {
-    let repository = call.repository(name);
+pub(super) async fn list_tags(call: &Call<'_>, name: &RepositoryName) -> Answer {
     let page = Page::asked(call)?;
-    if !repository.exists()? {
-        return Err(registry::Error::RepositoryUnknown.into());
-    }
-    let tags = repository.tags().list(page.after.as_deref(), page.length)?;
+    let tags = if let Some(cached) = &call.cached {
+        let (tags, outcome) = cached.tags(page.after.as_deref(), page.length).await?;
+        call.note(outcome);
+        tags
+    } else {
+        let repository = call.repository(name);
+        if !repository.exists()? {
+            return Err(registry::Error::RepositoryUnknown.into());
+        }
+        repository.tags().list(page.after.as_deref(), page.length)?
+    };
     let next = tags.items.last().filter(|_| tags.more).map(Tag::as_str);
     page.answer(call, &format!("/v2/{name}/tags/list"), &TagList { name, tags: &tags.items }, next)
 }

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::blobs::UploadId;
 use crate::oci::{Digest, DigestAlgorithm, DigestError, ProvisionalDigest, RepositoryName};
+use crate::proxy::{Place, Purpose};
 use crate::registry::BlobWriter;
 
 use super::super::errors::{ApiError, ErrorCode, upload_unknown};
@@ -22,15 +23,14 @@ pub(super) async fn create_upload(call: &Call<'_>, name: &RepositoryName, body: 
     if let Some(mount) = query.first("mount")
         && let Some(digest) = mountable(&mount)?
     {
-        let from = query.first("from").map(|from| from.parse::<RepositoryName>());
         // A repository that can't exist has nothing to mount; like any other mount that fails, that starts an upload.
-        let from = match &from {
-            Some(Ok(from)) => Some(Some(from)),
+        let from = match query.first("from").map(|from| from.parse()) {
+            Some(Ok(from)) => source(call, from).map(Some),
             Some(Err(_)) => None,
             None => Some(None),
         };
         if let Some(from) = from
-            && blobs.mount(&digest, from, &call.actor()).await?.is_some()
+            && blobs.mount(&digest, from.as_ref(), &call.actor()).await?.is_some()
         {
             return Ok(created(call.app, name, &digest));
         }
@@ -99,6 +99,16 @@ pub(super) async fn cancel_upload(call: &Call<'_>, name: &RepositoryName, id: &U
         Ok(empty(StatusCode::NO_CONTENT))
     } else {
         Err(upload_unknown())
+    }
+}
+
+/// The repository that a mount takes from, by its name here; `None` where nobody may pull from it.
+fn source(call: &Call<'_>, from: RepositoryName) -> Option<RepositoryName> {
+    let Some(cache) = &call.app.cache else { return Some(from) };
+    match cache.locate(&from, None, Purpose::Pull) {
+        Ok(Place::Local) => Some(from),
+        Ok(Place::Cached(cached)) => Some(cached.name().clone()),
+        Err(_) => None,
     }
 }
 

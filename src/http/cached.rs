@@ -1,0 +1,143 @@
+//! Requests about what an upstream has.
+
+use std::time::Duration;
+
+use axum::response::Response;
+use http::header::{HOST, RETRY_AFTER, WARNING};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue};
+
+use crate::client::registry::Missing;
+use crate::proxy::{CachedRepository, Error, Outcome, Place, Purpose};
+use crate::registry;
+
+use super::errors::{ApiError, ErrorCode};
+use super::headers::value;
+use super::observe::set_cache;
+use super::query::Query;
+use super::routes::{Access, Operation, Route};
+use super::service::App;
+
+/// The upstream whose content an answer is.
+static NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
+
+/// The longest warning; clients bound all of them together to 4096 bytes.
+const WARNING_BYTES: usize = 500;
+
+/// Finds out whose the name in the route is. An upstream's gets the name that it has here.
+pub(super) fn locate(
+    app: &App,
+    parts: &Parts,
+    route: &mut Route,
+) -> Result<Option<CachedRepository>, ApiError> {
+    let Some(cache) = &app.cache else { return Ok(None) };
+    let operation = route.operation();
+    let purpose = match operation.row().access {
+        Access::Any | Access::List => return Ok(None),
+        Access::Pull => Purpose::Pull,
+        Access::Push => Purpose::Push,
+        Access::Delete => Purpose::Delete,
+    };
+    let Some(name) = route.name_mut() else { return Ok(None) };
+    let namespace = Query::of(&parts.uri).first("ns");
+    let namespace = namespace.as_deref().filter(|namespace| !is_own(app, parts, namespace));
+    let Place::Cached(cached) = cache.locate(name, namespace, purpose)? else { return Ok(None) };
+    // Whoever asks for a blob by HEAD is about to push it, unless it is there. A name that may be one of one's own is taken
+    // for that then.
+    let is_clear = matches!(
+        operation,
+        Operation::GetBlob
+            | Operation::GetManifest
+            | Operation::HeadManifest
+            | Operation::ListTags
+            | Operation::ListReferrers
+    );
+    if cached.is_by_default() && !is_clear {
+        return Ok(None);
+    }
+    name.clone_from(cached.name());
+    Ok(Some(cached))
+}
+
+/// Whether a namespace is this registry itself, as clients say that reach it by another host than images name.
+fn is_own(app: &App, parts: &Parts, namespace: &str) -> bool {
+    let external =
+        app.external_url().split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(rest));
+    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    [external, host].into_iter().flatten().any(|own| own.eq_ignore_ascii_case(namespace))
+}
+
+/// Says in an answer whose content it is, and what is to be known of it; in the log, too.
+pub(super) fn describe(
+    parts: &Parts,
+    response: &mut Response,
+    cached: &CachedRepository,
+    outcome: Option<&Outcome>,
+) {
+    let headers = response.headers_mut();
+    headers.insert(NAMESPACE.clone(), value(cached.host()));
+    if let Some(warning) = outcome.and_then(|outcome| outcome.warning.as_deref()) {
+        headers.insert(WARNING, warning_value(warning));
+    }
+    set_cache(&parts.extensions, cached.host(), outcome.map(|outcome| outcome.source.as_str()));
+}
+
+/// A warning as HTTP writes it: printable ASCII, with what would end the quotes left out.
+fn warning_value(text: &str) -> HeaderValue {
+    let plain = text.chars().filter(|c| (*c == ' ' || c.is_ascii_graphic()) && !matches!(c, '"' | '\\'));
+    value(format!("299 - \"{}\"", plain.take(WARNING_BYTES).collect::<String>()))
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> ApiError {
+        let message = error.to_string();
+        match error {
+            Error::HostUnknown { .. } => ApiError::new(ErrorCode::NameUnknown, message),
+            Error::NameTooLong { .. } => ApiError::new(ErrorCode::NameInvalid, message),
+            Error::NotFound { what, .. } => {
+                let code = match what {
+                    Missing::Manifest => ErrorCode::ManifestUnknown,
+                    Missing::Blob => ErrorCode::BlobUnknown,
+                    Missing::Repository | Missing::Referrers => ErrorCode::NameUnknown,
+                };
+                ApiError::new(code, message)
+            }
+            Error::Denied(_) | Error::Refused(_) => ApiError::new(ErrorCode::Denied, message),
+            Error::RateLimited { retry_after, .. } => {
+                come_back(ApiError::new(ErrorCode::TooManyRequests, message), retry_after)
+            }
+            Error::Unavailable { retry_after, .. } => {
+                come_back(ApiError::new(ErrorCode::Unavailable, message), retry_after)
+            }
+            Error::Invalid(_) => ApiError::new(ErrorCode::UpstreamInvalid, message),
+            Error::Registry(error) => match std::sync::Arc::try_unwrap(error) {
+                Ok(error) => error.into(),
+                Err(shared) => match *shared {
+                    registry::Error::DiskFull => ApiError::storage_full(),
+                    _ => ApiError::failure(shared),
+                },
+            },
+        }
+    }
+}
+
+fn come_back(error: ApiError, after: Duration) -> ApiError {
+    error.with_header(RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_one_quoted_text_whatever_it_says() {
+        let long = "x".repeat(5_000);
+        for (text, shown) in [
+            ("docker.io is away", "299 - \"docker.io is away\""),
+            ("it says: \"no\\\"\r\nSet-Cookie: a", "299 - \"it says: noSet-Cookie: a\""),
+            (&long, &format!("299 - \"{}\"", "x".repeat(WARNING_BYTES))),
+        ] {
+            assert_eq!(warning_value(text), shown);
+        }
+    }
+}

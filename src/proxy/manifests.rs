@@ -1,0 +1,306 @@
+//! Manifests of upstreams: what is here, what has to be asked for, and what is done when nobody answers.
+
+use std::time::Duration;
+
+use crate::client::registry::{Manifest, ManifestHead};
+use crate::clock::{Timestamp, monotonic};
+use crate::oci::{Digest, MediaType, Reference, Tag};
+use crate::registry::{self, Actor, ManifestPut};
+
+use super::{CachedRepository, Error, Outcome, Source};
+
+/// What an upstream may send. It is kept as it is, whatever it is, so a tag of many platforms has to come as its index.
+const ACCEPTED: [MediaType; 7] = [
+    MediaType::OCI_IMAGE_INDEX,
+    MediaType::DOCKER_MANIFEST_LIST,
+    MediaType::OCI_IMAGE_MANIFEST,
+    MediaType::DOCKER_MANIFEST,
+    MediaType::OCI_ARTIFACT_MANIFEST,
+    MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED,
+    MediaType::DOCKER_MANIFEST_SCHEMA1,
+];
+
+/// What is known of a manifest that somebody asked for by HEAD.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Headed {
+    /// The registry has it.
+    Stored(Outcome),
+    /// The upstream has it, and says its media type, digest and size.
+    Upstream {
+        /// Its media type.
+        media_type: MediaType,
+        /// Its digest.
+        digest: Digest,
+        /// Its size in bytes.
+        size: u64,
+    },
+}
+
+/// What a look at a tag has found.
+#[derive(Debug, Clone)]
+pub(super) enum Looked {
+    /// The tag here points to what the upstream's does.
+    Same,
+    /// The upstream's points to what isn't here.
+    Other(ManifestHead),
+}
+
+impl Headed {
+    /// What is said of a manifest, if it is all that a HEAD has to say.
+    fn of(head: &ManifestHead) -> Option<Headed> {
+        let (media_type, digest, size) = (head.media_type.clone()?, head.digest?, head.size?);
+        Some(Headed::Upstream { media_type, digest, size })
+    }
+}
+
+impl CachedRepository {
+    /// Sees to it that the registry has the manifest under the reference: the one that the upstream has, or for a tag the one
+    /// that it had, where the upstream can't be asked.
+    pub async fn manifest(&self, reference: &Reference) -> Result<Outcome, Error> {
+        match reference {
+            Reference::Digest(digest) if self.has(digest)? => Ok(Outcome::of(Source::Hit)),
+            Reference::Digest(digest) => {
+                self.fetch(*digest).await?;
+                Ok(Outcome::of(Source::Miss))
+            }
+            Reference::Tag(tag) => self.current(tag, self.refresh(tag)).await,
+        }
+    }
+
+    /// The same for somebody who doesn't want the manifest itself: what the registry doesn't have is not fetched.
+    pub async fn head_manifest(&self, reference: &Reference) -> Result<Headed, Error> {
+        match reference {
+            Reference::Digest(digest) if self.has(digest)? => Ok(Headed::Stored(Outcome::of(Source::Hit))),
+            Reference::Digest(digest) => {
+                if let Some(headed) = Headed::of(&self.ask_for_head(reference).await?) {
+                    return Ok(headed);
+                }
+                self.fetch(*digest).await?;
+                Ok(Headed::Stored(Outcome::of(Source::Miss)))
+            }
+            Reference::Tag(tag) => {
+                let mut headed = None;
+                let look = async {
+                    if let Looked::Other(head) = self.look(tag).await? {
+                        headed = Headed::of(&head);
+                        if headed.is_none() {
+                            return self.refresh(tag).await;
+                        }
+                    }
+                    Ok(Source::Revalidated)
+                };
+                let outcome = self.current(tag, look).await?;
+                Ok(headed.filter(|_| outcome.source != Source::Stale).unwrap_or(Headed::Stored(outcome)))
+            }
+        }
+    }
+
+    fn has(&self, digest: &Digest) -> Result<bool, Error> {
+        Ok(self.stored().manifests().exists(digest)?)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.upstream.settings.client.clock.now()
+    }
+
+    /// Believes a tag that was checked not long ago; of others hears what `ask` says, or does without where there is a tag and
+    /// the upstream has nothing to say.
+    async fn current(
+        &self,
+        tag: &Tag,
+        ask: impl Future<Output = Result<Source, Error>>,
+    ) -> Result<Outcome, Error> {
+        let settings = &self.upstream.settings;
+        let stored = self.stored();
+        if stored.manifests().stat(&Reference::Tag(tag.clone()))?.is_none() {
+            return ask.await.map(Outcome::of);
+        }
+        let checked_at = stored.cached().checked_at(tag)?;
+        let is_fresh = checked_at.is_some_and(|at| self.now().since(at) < settings.revalidate_after);
+        if is_fresh || settings.is_offline {
+            return Ok(Outcome::of(Source::Hit));
+        }
+        let reason = match tokio::time::timeout(settings.patience, ask).await {
+            Ok(Ok(source)) => return Ok(Outcome::of(source)),
+            Ok(Err(error)) if self.may_do_without(&error) => error.to_string(),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => format!("{} takes longer than {:?} to answer", settings.host, settings.patience),
+        };
+        let age = checked_at.map_or_else(String::new, |at| format!(" of {at}"));
+        let warning = Some(format!("this is the cached copy{age}, which may be out of date: {reason}"));
+        Ok(Outcome { source: Source::Stale, warning })
+    }
+
+    /// Whether a copy may be given where asking has failed so.
+    pub(super) fn may_do_without(&self, error: &Error) -> bool {
+        match error {
+            Error::RateLimited { .. }
+            | Error::Unavailable { .. }
+            | Error::Invalid(_)
+            | Error::Registry(_) => true,
+            // Whom the upstream refuses may not have the copy either, unless everybody may.
+            Error::Refused(_) => self.upstream.settings.is_public,
+            Error::NotFound { .. }
+            | Error::Denied(_)
+            | Error::HostUnknown { .. }
+            | Error::NameTooLong { .. } => false,
+        }
+    }
+
+    /// Brings the tag here to where the upstream's is; once for all who want it, and to its end.
+    async fn refresh(&self, tag: &Tag) -> Result<Source, Error> {
+        let (own, tag) = (self.clone(), tag.clone());
+        let key = (self.name.clone(), tag.clone());
+        let refreshed = self.cache.flights().tags.join(key, || async move { own.refresh_alone(&tag).await });
+        refreshed.await.unwrap_or_else(|| Err(panicked()))
+    }
+
+    async fn refresh_alone(&self, tag: &Tag) -> Result<Source, Error> {
+        let Looked::Other(head) = self.look(tag).await? else { return Ok(Source::Revalidated) };
+        let asked_at = self.now();
+        let digest = match head.digest {
+            Some(digest) => {
+                self.fetch(digest).await?;
+                digest
+            }
+            None => self.keep(self.ask_for(&Reference::Tag(tag.clone())).await?, Vec::new()).await?,
+        };
+        // Who fetched it for somebody else may not have known of the tag.
+        self.point(tag, &digest, asked_at).await?;
+        Ok(Source::Miss)
+    }
+
+    /// Finds out where the upstream's tag points; once for all who want to know.
+    async fn look(&self, tag: &Tag) -> Result<Looked, Error> {
+        let (own, tag) = (self.clone(), tag.clone());
+        let key = (self.name.clone(), tag.clone());
+        let looked = self.cache.flights().looks.join(key, || async move { own.look_alone(&tag).await });
+        looked.await.unwrap_or_else(|| Err(panicked()))
+    }
+
+    async fn look_alone(&self, tag: &Tag) -> Result<Looked, Error> {
+        let believed = self.upstream.settings.revalidate_after;
+        if let Some(head) = self.cache.heads().of(&self.name, tag, monotonic(), believed) {
+            return Ok(Looked::Other(head));
+        }
+        let asked_at = self.now();
+        let head = self.ask_for_head(&Reference::Tag(tag.clone())).await?;
+        let Some(digest) = head.digest else { return Ok(Looked::Other(head)) };
+        if self.has(&digest)? {
+            self.point(tag, &digest, asked_at).await?;
+            return Ok(Looked::Same);
+        }
+        self.cache.heads().remember(&self.name, tag, head.clone(), monotonic(), asked_at);
+        Ok(Looked::Other(head))
+    }
+
+    /// Points the tag to a manifest that is here, and notes when that was found to be right.
+    async fn point(&self, tag: &Tag, digest: &Digest, asked_at: Timestamp) -> Result<(), Error> {
+        let stored = self.stored();
+        let manifests = stored.manifests();
+        let canonical = |reference| Ok::<_, Error>(manifests.stat(&reference)?.map(|found| found.canonical));
+        if canonical(Reference::Tag(tag.clone()))? != canonical(Reference::Digest(*digest))? {
+            stored.tags().tag(digest, tag, &self.actor()).await?;
+        }
+        Ok(stored.cached().set_checked(tag, asked_at).await?)
+    }
+
+    /// Fetches a manifest that isn't here; once for all who want it, and to its end.
+    async fn fetch(&self, digest: Digest) -> Result<(), Error> {
+        let own = self.clone();
+        let key = (self.name.clone(), digest);
+        let fetched =
+            self.cache.flights().manifests.join(key, || async move { own.fetch_alone(digest).await });
+        fetched.await.unwrap_or_else(|| Err(panicked()))
+    }
+
+    async fn fetch_alone(&self, digest: Digest) -> Result<(), Error> {
+        if self.has(&digest)? {
+            return Ok(());
+        }
+        let manifest = self.ask_for(&Reference::Digest(digest)).await?;
+        let tags = self.cache.heads().take(&self.name, &digest, monotonic());
+        self.keep(manifest, tags).await.map(drop)
+    }
+
+    /// Puts a manifest into the registry, with the tags that are known to be its own.
+    async fn keep(&self, manifest: Manifest, tags: Vec<(Tag, Timestamp)>) -> Result<Digest, Error> {
+        self.mark().await?;
+        let Manifest { media_type, digest, bytes, .. } = manifest;
+        let digest = digest.unwrap_or_else(|| Digest::of(crate::oci::DigestAlgorithm::CANONICAL, &bytes));
+        let put = ManifestPut {
+            payload: bytes,
+            media_type,
+            reference: Reference::Digest(digest),
+            tags: tags.iter().map(|(tag, _)| tag.clone()).collect(),
+            actor: self.actor(),
+        };
+        let stored = self.stored();
+        stored.manifests().put(put).await.map_err(|error| self.not_kept(error))?;
+        for (tag, asked_at) in &tags {
+            stored.cached().set_checked(tag, *asked_at).await?;
+        }
+        Ok(digest)
+    }
+
+    /// Tells what is wrong with a manifest from what is wrong with the store.
+    fn not_kept(&self, error: registry::Error) -> Error {
+        match error {
+            registry::Error::ManifestInvalid(_)
+            | registry::Error::SignedManifest(_)
+            | registry::Error::DigestMismatch { .. }
+            | registry::Error::ManifestTooLarge { .. } => {
+                Error::Invalid(format!("{} has sent a manifest that can't be used: {error}", self.host()))
+            }
+            error => error.into(),
+        }
+    }
+
+    /// Remembers that the content comes with credentials, before it does.
+    pub(super) async fn mark(&self) -> Result<(), Error> {
+        let cached = self.stored().cached();
+        if self.upstream.settings.client.credentials.is_some() && !cached.came_privately()? {
+            cached.set_came_privately().await?;
+        }
+        Ok(())
+    }
+
+    async fn ask_for_head(&self, reference: &Reference) -> Result<ManifestHead, Error> {
+        let client = &self.upstream.client;
+        self.ask(&reference.to_string(), client.head_manifest(&self.path, reference, &ACCEPTED)).await
+    }
+
+    async fn ask_for(&self, reference: &Reference) -> Result<Manifest, Error> {
+        let limit = self.cache.registry().policy().max_manifest_bytes;
+        let question = self.upstream.client.get_manifest(&self.path, reference, &ACCEPTED, limit);
+        self.ask(&reference.to_string(), question).await
+    }
+
+    /// Asks the upstream for something of this repository, unless it said a moment ago that it hasn't got it.
+    pub(super) async fn ask<T>(
+        &self,
+        what: &str,
+        question: impl Future<Output = Result<T, crate::client::registry::Error>>,
+    ) -> Result<T, Error> {
+        let absent = &self.upstream.absent;
+        absent.require_unknown(&self.path, what, monotonic())?;
+        let answer = self.upstream.ask(question).await;
+        if let Err(error) = &answer
+            && !self.upstream.settings.is_offline
+        {
+            absent.note(&self.path, what, error, monotonic());
+        }
+        answer
+    }
+
+    /// Who brings what comes from the upstream.
+    pub(super) fn actor(&self) -> Actor {
+        Actor::new(format!("upstream {}", self.host()))
+    }
+}
+
+/// What those hear who waited for work that broke.
+pub(super) fn panicked() -> Error {
+    let reason = "the cache failed to do this; try again, and look for a panic in its log".to_owned();
+    Error::Unavailable { reason, retry_after: Duration::from_secs(1) }
+}
