@@ -48,7 +48,7 @@ const FENCED_CRATES: &[(&str, &[&str])] = &[
     ("hyper", &["http", "server"]),
     ("hyper_util", &["http", "server"]),
     ("regex", &["maintenance"]),
-    ("semver", &["maintenance"]),
+    ("semver", &["registry"]),
     ("toml", &["config"]),
     ("strsim", &["config"]),
     ("clap", &["cli", "main"]),

@@ -6,10 +6,8 @@ use std::time::Duration;
 use super::lists::{ListTable, TableError};
 use super::value::{at_most, duration, label, name_patterns, number, switch, tag_patterns};
 use super::{Config, Key};
-use crate::maintenance::retention::{
-    DeleteRules, DeleteTags, KeepRules, RetentionPolicy, TagRegexError, VersionRangeError,
-};
-use crate::registry::{NamePattern, NameScope, TagPattern, TagSelection};
+use crate::maintenance::retention::{DeleteRules, DeleteTags, KeepRules, RetentionPolicy, TagRegexError};
+use crate::registry::{NamePattern, NameScope, TagPattern, TagSelection, VersionRangeError};
 
 /// The largest number of tags that are kept by number; those of one repository are held in memory while a policy runs.
 const MAX_LAST: usize = 100_000;

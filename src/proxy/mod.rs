@@ -10,6 +10,7 @@ mod circuit;
 mod error;
 mod flights;
 mod heads;
+mod image;
 mod listings;
 mod manifests;
 mod place;
@@ -18,6 +19,7 @@ mod upstream;
 
 pub use cache::Cache;
 pub use error::Error;
+pub use image::{ImageSelection, ImageSelectionError, Platform, PlatformError, Platforms, Versions};
 pub use manifests::Headed;
 pub use place::{CachedRepository, Outcome, Place, Purpose, Source};
 pub use settings::{ImagePattern, Settings, UpstreamSettings};

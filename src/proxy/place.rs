@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::upstream::Upstream;
 use super::Cache;
+use super::upstream::Upstream;
 use crate::oci::RepositoryName;
 use crate::registry::Repository;
 

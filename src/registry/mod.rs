@@ -47,6 +47,7 @@ mod tag_pattern;
 mod tag_service;
 mod unlinked;
 mod verify;
+mod version_range;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -86,6 +87,7 @@ pub use status::StoreStatus;
 pub use tag_pattern::{TagPattern, TagPatternError, TagSelection};
 pub use tag_service::{TagRevision, TagService};
 pub use verify::{Depth, VerifyReport};
+pub use version_range::{VersionRange, VersionRangeError};
 
 pub use crate::metadata::events::{
     Action, EventRecord as Event, EventReference, EventRequest, EventTarget, TargetKind,

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{TagRegex, VersionRange};
-use crate::registry::TagPattern;
+use super::TagRegex;
+use crate::registry::{TagPattern, VersionRange};
 
 /// What becomes of a tag, or of a manifest without tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

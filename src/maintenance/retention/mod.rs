@@ -12,10 +12,8 @@ mod decision;
 mod policy;
 mod survey;
 mod tag_regex;
-mod version_range;
 
 pub use decision::{Decision, KeptBy, Rule, Ruling};
 pub use policy::{DeleteRules, DeleteTags, KeepRules, Retention, RetentionPolicy};
 pub use survey::{Conditions, Survey, TagFacts, UntaggedFacts, Verdicts};
 pub use tag_regex::{TagRegex, TagRegexError};
-pub use version_range::{VersionRange, VersionRangeError};

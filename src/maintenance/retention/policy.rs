@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use super::{Rule, TagRegex, VersionRange};
+use super::{Rule, TagRegex};
 use crate::oci::{RepositoryName, Tag};
-use crate::registry::{NameScope, TagPattern, TagSelection};
+use crate::registry::{NameScope, TagPattern, TagSelection, VersionRange};
 
 /// All the policies, in the operator's order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
