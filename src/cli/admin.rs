@@ -25,7 +25,7 @@ use crate::telemetry::start_logs;
 
 use super::config::ConfigArguments;
 use super::output::Output;
-use super::progress::ProgressBar;
+use super::progress::ProgressBars;
 
 /// How long a server that has locked the directory may take to listen on its socket.
 const START_PATIENCE: Duration = Duration::from_secs(2);
@@ -226,7 +226,7 @@ where
         let bytes = body.collect().await.context(WENT_AWAY)?.to_bytes();
         return serde_json::from_slice(&bytes).context("the answer is no JSON");
     }
-    let mut progress = ProgressBar::new();
+    let mut progress = ProgressBars::default();
     let mut waiting = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(piece) = frame.context(WENT_AWAY)?.into_data() else { continue };

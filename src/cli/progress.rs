@@ -2,12 +2,43 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressStyle};
 
 use crate::http::admin::{Progress, Unit};
 
 /// The pause between two looks of a bar that stands still.
 const TICK: Duration = Duration::from_millis(200);
+
+/// How many bars stand below each other.
+const BARS: usize = 10;
+
+/// Bars on standard error where that is a terminal, and nothing elsewhere: one for each of several things that come side by
+/// side. Those that are full make room for others, and all go when this is dropped.
+#[derive(Debug, Default)]
+pub(super) struct ProgressBars {
+    screen: MultiProgress,
+    bars: Vec<(String, ProgressBar)>,
+}
+
+impl ProgressBars {
+    pub(super) fn show(&mut self, progress: &Progress) {
+        let known = self.bars.iter().position(|(what, _)| *what == progress.what);
+        let at = match known {
+            Some(at) => at,
+            None if progress.total == Some(progress.done) => return,
+            None if self.bars.len() < BARS => {
+                let bar = self.screen.add(indicatif::ProgressBar::hidden());
+                self.bars.push((progress.what.clone(), ProgressBar { bar, shown: None }));
+                self.bars.len() - 1
+            }
+            None => return,
+        };
+        self.bars[at].1.show(progress);
+        if progress.total == Some(progress.done) {
+            self.bars.remove(at);
+        }
+    }
+}
 
 /// A bar on standard error where that is a terminal, and nothing elsewhere. It goes when it is dropped.
 #[derive(Debug)]
@@ -18,13 +49,7 @@ pub(super) struct ProgressBar {
 }
 
 impl ProgressBar {
-    /// A bar that isn't seen before there is something to show.
-    pub(super) fn new() -> Self {
-        let bar = indicatif::ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        Self { bar, shown: None }
-    }
-
-    pub(super) fn show(&mut self, progress: &Progress) {
+    fn show(&mut self, progress: &Progress) {
         if let Some(total) = progress.total {
             self.bar.set_length(total.max(progress.done));
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::client::registry::{Manifest, ManifestHead};
 use crate::clock::{Timestamp, monotonic};
-use crate::oci::{Digest, MediaType, Reference, Tag};
+use crate::oci::{Digest, ManifestKind, MediaType, Reference, Tag};
 use crate::registry::{self, Actor, ManifestPut};
 
 use super::{CachedRepository, Error, Outcome, Source};
@@ -225,8 +225,13 @@ impl CachedRepository {
 
     /// Puts a manifest into the registry, with the tags that are known to be its own.
     async fn keep(&self, manifest: Manifest, tags: Vec<(Tag, Timestamp)>) -> Result<Digest, Error> {
-        self.mark().await?;
         let Manifest { media_type, digest, bytes, .. } = manifest;
+        if digest.is_none() && ManifestKind::of(&media_type) == ManifestKind::Opaque {
+            // A page for people, of somebody between here and the upstream, is none either.
+            let reason = format!("{} has sent {media_type} for a manifest, without a digest", self.host());
+            return Err(Error::Invalid(reason));
+        }
+        self.mark().await?;
         let digest = digest.unwrap_or_else(|| Digest::of(crate::oci::DigestAlgorithm::CANONICAL, &bytes));
         let put = ManifestPut {
             payload: bytes,
