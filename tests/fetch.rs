@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orlop::oci::{Digest, DigestAlgorithm};
-use orlop::registry::{Actor, Depth, Error, GrowingReader, Options, Registry, Repository};
+use orlop::registry::{Actor, Depth, Error, GrowingReader, Options, Registry, Repository, UpstreamAccess};
 use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
 
 fn options(dir: &TempDir) -> Options {
     let mut options = Options::new(dir.path().join("data"));
-    options.policy.upstreams = ["upstream.example".to_owned()].into();
+    options.policy.upstreams = [("upstream.example".to_owned(), UpstreamAccess::Anonymous)].into();
     options
 }
 

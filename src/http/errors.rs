@@ -306,9 +306,10 @@ impl From<registry::Error> for ApiError {
             Error::NameUnserved { .. } | Error::RepositoryRenamed { .. } => {
                 Self::new(ErrorCode::NameUnknown, error.to_string())
             }
-            Error::NameRefused { .. } | Error::QuotaExceeded { .. } => {
-                Self::new(ErrorCode::Denied, error.to_string())
-            }
+            Error::NameRefused { .. }
+            | Error::NameCached(_)
+            | Error::NotCached(_)
+            | Error::QuotaExceeded { .. } => Self::new(ErrorCode::Denied, error.to_string()),
             Error::RepositoryUnknown => {
                 Self::new(ErrorCode::NameUnknown, "there is no such repository; a push creates it")
             }

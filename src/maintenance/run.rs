@@ -83,7 +83,7 @@ where
 {
     let mut report = RunReport::default();
     if let Some(name) = &options.repository {
-        let pass = Pass::new(registry, name, options.dry_run);
+        let pass = Pass::new(registry, name, options.dry_run)?;
         report.ended_early = pass.run(retention, &mut report, &mut tell).await?.is_break();
         return Ok(report);
     }
@@ -92,7 +92,7 @@ where
     loop {
         let page = namespace.repositories(after.as_ref().map(RepositoryName::as_str), PAGE)?;
         for name in &page.items {
-            let pass = Pass::new(registry, name, options.dry_run);
+            let pass = Pass::new(registry, name, options.dry_run)?;
             if pass.run(retention, &mut report, &mut tell).await?.is_break() {
                 report.ended_early = true;
                 return Ok(report);
@@ -111,6 +111,8 @@ struct Pass<'a> {
     expiry: ExpiryService,
     dry_run: bool,
     actor: Actor,
+    /// Whether it is a copy of an upstream's, which no policy is about.
+    is_cached: bool,
 }
 
 /// What a decision is about.
@@ -120,9 +122,10 @@ enum Subject {
 }
 
 impl<'a> Pass<'a> {
-    fn new(registry: &Registry, name: &'a RepositoryName, dry_run: bool) -> Pass<'a> {
-        let expiry = registry.namespace().repository(name).expiry();
-        Pass { name, expiry, dry_run, actor: Actor::new(ACTOR) }
+    fn new(registry: &Registry, name: &'a RepositoryName, dry_run: bool) -> Result<Pass<'a>, Error> {
+        let repository = registry.namespace().repository(name);
+        let (expiry, is_cached) = (repository.expiry(), repository.is_cached()?);
+        Ok(Pass { name, expiry, dry_run, actor: Actor::new(ACTOR), is_cached })
     }
 
     async fn run<T, F>(
@@ -136,7 +139,7 @@ impl<'a> Pass<'a> {
         F: Future<Output = ControlFlow<()>> + Send,
     {
         let policies = retention.of_repository(self.name);
-        if policies.is_empty() {
+        if policies.is_empty() || self.is_cached {
             return Ok(ControlFlow::Continue(()));
         }
         report.repositories += 1;

@@ -8,7 +8,7 @@ use super::candidates::{self, Candidate};
 use super::codec::{self, Record};
 use super::key::{Key, Parts};
 use super::links::{self, Link, Place};
-use super::repositories::RepositoryId;
+use super::repositories::{Cached, RepositoryId};
 use super::sizes::{self, Counted};
 use super::{Error, Read, Scan, Table, WriteTx, manifests};
 use crate::oci::tarsum::TarSum;
@@ -305,6 +305,11 @@ pub fn list_links(
 /// Up to `limit` repositories that have the blob, deletions included, in the order of their identifiers.
 pub fn repositories_of(tx: &impl Read, digest: &Digest, limit: usize) -> Result<Vec<RepositoryId>, Error> {
     links::repositories::<LinkRecord>(tx, digest, limit)
+}
+
+/// Some repository of these that has the blob.
+pub fn any_cached(tx: &impl Read, digest: &Digest, cached: Cached) -> Result<Option<RepositoryId>, Error> {
+    links::any_cached::<LinkRecord>(tx, digest, cached)
 }
 
 /// Some repository that has the blob.

@@ -34,7 +34,7 @@ const SIGNED_MANIFEST: usize = 8 + 1 + 32;
 /// How much is cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheOptions {
-    /// The most rows of each small table: names, tags, revisions, links, blobs, digests. 0 caches none.
+    /// The most rows of each small table: names, tags, revisions, links, blobs, digests, freshness. 0 caches none.
     pub descriptors: usize,
     /// The memory for manifests, in bytes. 0 caches none, and so does `descriptors` of 0.
     pub manifest_bytes: usize,
@@ -70,7 +70,8 @@ impl Caches {
             | Table::DigestAliases
             | Table::BlobLinks
             | Table::Manifests
-            | Table::Tags => Some(TableCache::new(SHARDS, descriptors, |_| 1)),
+            | Table::Tags
+            | Table::Freshness => Some(TableCache::new(SHARDS, descriptors, |_| 1)),
             Table::ManifestPayloads => (manifest_bytes > 0)
                 .then(|| TableCache::new(PAYLOAD_SHARDS, manifest_bytes, |row| row.len() + OVERHEAD)),
             Table::Meta
@@ -97,7 +98,6 @@ impl Caches {
             | Table::FormerNames
             | Table::HeldByHistory
             | Table::Damaged
-            | Table::Freshness
             | Table::Fetches => None,
         });
         Caches { tables, sequence: AtomicU64::new(0), is_on: AtomicBool::new(descriptors > 0), metrics }

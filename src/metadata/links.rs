@@ -6,7 +6,7 @@
 use super::blobs::{digest_of, repository_of};
 use super::codec::{self, Record};
 use super::key::{Key, Parts};
-use super::repositories::RepositoryId;
+use super::repositories::{Cached, RepositoryId};
 use super::{Error, Read, Scan, Table, WriteTx};
 use crate::oci::Digest;
 
@@ -164,6 +164,34 @@ pub(super) fn any_repository<L: Link>(
     digest: &Digest,
 ) -> Result<Option<RepositoryId>, Error> {
     Ok(repositories::<L>(tx, digest, 1)?.pop())
+}
+
+/// Some of these repositories that links the digest, by the index.
+pub(super) fn any_cached<L: Link>(
+    tx: &impl Read,
+    digest: &Digest,
+    cached: Cached,
+) -> Result<Option<RepositoryId>, Error> {
+    match L::BY_DIGEST {
+        Some(index) => any_cached_in(tx, index, digest, cached),
+        None => Ok(None),
+    }
+}
+
+/// Some of these repositories that an index from digests has under one.
+pub(super) fn any_cached_in(
+    tx: &impl Read,
+    index: Table,
+    digest: &Digest,
+    cached: Cached,
+) -> Result<Option<RepositoryId>, Error> {
+    let mut found = None;
+    let before = Key::new().number(cached.before().number());
+    tx.scan(index, Key::new().digest(digest).as_ref(), Some(before.as_ref()), |key, _| {
+        found = Some(repository_of(index, &mut Parts(key))?);
+        Ok(Scan::Stop)
+    })?;
+    Ok(found.filter(|found| cached.contains(*found)))
 }
 
 /// Up to `limit` repositories that link the digest, by the index, deletions last.

@@ -132,7 +132,7 @@ pub fn copy(tx: &WriteTx<'_>, from: RepositoryId, to: RepositoryId, digest: &Dig
 pub fn remove(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest) -> Result<(), Error> {
     let Some(record) = get(tx, repository, digest)? else { return Ok(()) };
     if record.due_at.is_some() {
-        tx.remove(Table::Untagged, key(repository, digest))?;
+        list_untagged(tx, repository, digest, None)?;
     }
     links::remove::<ManifestRecord>(tx, Place::of(repository, digest))?;
     usage::remove(tx, repository, digest)?;
@@ -156,7 +156,7 @@ pub fn repositories_of(tx: &impl Read, digest: &Digest, limit: usize) -> Result<
 }
 
 /// Brings a revision in line with who names it: one that a tag or a manifest names, or that follows a subject, has no
-/// due time, and any other has one, `due` if it had none, and is listed as untagged since `now`.
+/// due time, and any other has one, `due` if it had none, and is listed as untagged since `now`, unless it is cached.
 pub fn settle(
     tx: &WriteTx<'_>,
     repository: RepositoryId,
@@ -172,16 +172,11 @@ pub fn settle(
         || super::tags::any_of_manifest(tx, repository, digest)?
         || is_needed(tx, repository, digest)?;
     let due_at = match (is_named, record.due_at) {
-        (true, Some(_)) => {
-            tx.remove(Table::Untagged, key(repository, digest))?;
-            None
-        }
-        (false, None) => {
-            tx.insert(Table::Untagged, key(repository, digest), &codec::encode(&UntaggedSince(now)))?;
-            Some(due)
-        }
+        (true, Some(_)) => None,
+        (false, None) => Some(due),
         _ => return Ok(()),
     };
+    list_untagged(tx, repository, digest, due_at.map(|_| now))?;
     links::put(tx, Place::of(repository, digest), &ManifestRecord { due_at, ..record })
 }
 
@@ -197,10 +192,30 @@ pub fn mend_untagged(
     digest: &Digest,
     now: u64,
 ) -> Result<(), Error> {
-    if get(tx, repository, digest)?.is_some_and(|record| record.due_at.is_some()) {
-        tx.insert(Table::Untagged, key(repository, digest), &codec::encode(&UntaggedSince(now)))
+    let is_untagged = get(tx, repository, digest)?.is_some_and(|record| record.due_at.is_some());
+    if is_untagged && !repository.is_cached() {
+        list_untagged(tx, repository, digest, Some(now))
     } else {
         tx.remove(Table::Untagged, key(repository, digest)).map(drop)
+    }
+}
+
+/// Lists a revision as untagged since some time, or takes it out of the list. Cached ones are not listed: no policy is about
+/// them.
+fn list_untagged(
+    tx: &WriteTx<'_>,
+    repository: RepositoryId,
+    digest: &Digest,
+    since: Option<u64>,
+) -> Result<(), Error> {
+    if repository.is_cached() {
+        return Ok(());
+    }
+    match since {
+        Some(since) => {
+            tx.insert(Table::Untagged, key(repository, digest), &codec::encode(&UntaggedSince(since)))
+        }
+        None => tx.remove(Table::Untagged, key(repository, digest)).map(drop),
     }
 }
 

@@ -29,6 +29,7 @@ pub mod deletions;
 pub mod dismantle;
 pub mod events;
 pub mod fetches;
+pub mod freshness;
 pub mod manifests;
 pub mod repositories;
 pub mod signatures;

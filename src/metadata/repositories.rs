@@ -15,7 +15,69 @@ pub struct RepositoryId(u64);
 /// What the identifiers of deletions have and those of repositories don't, so that deletions come last in every order.
 const DELETION: u64 = 1 << 63;
 
+/// What the identifiers of cached repositories have and those of one's own don't, so that they come behind these.
+const CACHED: u64 = 1 << 62;
+
+/// Where the number of the upstream begins in the identifier of a cached repository. Below is the repository's own.
+const UPSTREAM_SHIFT: u32 = 40;
+
+/// The most upstreams that there can have been.
+const MAX_UPSTREAMS: u32 = (1 << 22) - 1;
+
+/// The number of an upstream's folder, given when its first repository comes, and never to another folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UpstreamNumber(u32);
+
+/// Cached repositories: of one upstream, or of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cached {
+    /// Of all upstreams.
+    All,
+    /// Of one.
+    Of(UpstreamNumber),
+}
+
+impl Cached {
+    /// The identifier before those of all these repositories, which none has. The counters of all of them together lie there.
+    pub(super) fn before(self) -> RepositoryId {
+        match self {
+            Cached::All => RepositoryId(CACHED),
+            Cached::Of(UpstreamNumber(number)) => RepositoryId(CACHED | u64::from(number) << UPSTREAM_SHIFT),
+        }
+    }
+
+    /// Whether the repository is one of these.
+    pub fn contains(self, repository: RepositoryId) -> bool {
+        match self {
+            Cached::All => repository.is_cached(),
+            Cached::Of(upstream) => repository.upstream() == Some(upstream),
+        }
+    }
+}
+
 impl RepositoryId {
+    /// Whether this is a cached repository's. One whose name was taken away keeps the identifier that it had.
+    pub fn is_cached(self) -> bool {
+        self.0 & (DELETION | CACHED) == CACHED
+    }
+
+    /// The upstream that the repository caches; `None` for one's own.
+    pub fn upstream(self) -> Option<UpstreamNumber> {
+        let number = (self.0 & !CACHED) >> UPSTREAM_SHIFT;
+        self.is_cached().then(|| UpstreamNumber(u32::try_from(number).expect("it has 22 bits")))
+    }
+
+    /// Of what the counters are that lie under this identifier, where it is no repository's.
+    pub(super) fn totals(self) -> Option<Cached> {
+        if !self.is_cached() || self.0 & ((1 << UPSTREAM_SHIFT) - 1) != 0 {
+            return None;
+        }
+        Some(match self.upstream() {
+            Some(UpstreamNumber(number)) if number > 0 => Cached::Of(UpstreamNumber(number)),
+            _ => Cached::All,
+        })
+    }
+
     /// The identifier of a deletion: of a repository without a name that holds what was deleted.
     pub(super) fn of_deletion(number: u64) -> RepositoryId {
         RepositoryId(DELETION | number)
@@ -58,7 +120,7 @@ pub struct RepositoryRecord {
     pub created_at: u64,
     /// Who brought it.
     pub actor: String,
-    /// The host of the upstream that it caches; `None` for a repository of one's own.
+    /// The folder of the upstream that it caches; `None` for a repository of one's own.
     pub upstream: Option<String>,
 }
 
@@ -96,8 +158,10 @@ pub fn ensure(
     if let Some(id) = id_of(tx, name)? {
         return Ok(id);
     }
-    let id = RepositoryId(tx.get(Table::Meta, NEXT_ID, codec::decode::<NextId>)?.map_or(1, |next| next.0));
-    tx.insert(Table::Meta, NEXT_ID, &codec::encode(&NextId(id.0 + 1)))?;
+    let id = match upstream {
+        Some(folder) => allocate_cached(tx, folder)?,
+        None => allocate(tx)?,
+    };
     tx.insert(Table::RepositoriesByName, name.as_str(), &codec::encode(&id))?;
     let record = RepositoryRecord {
         name: name.clone(),
@@ -107,6 +171,77 @@ pub fn ensure(
     };
     tx.insert(Table::RepositoriesById, Key::new().number(id.0), &codec::encode(&record))?;
     Ok(id)
+}
+
+fn allocate(tx: &WriteTx<'_>) -> Result<RepositoryId, Error> {
+    let id = RepositoryId(tx.get(Table::Meta, NEXT_ID, codec::decode::<NextId>)?.map_or(1, |next| next.0));
+    tx.insert(Table::Meta, NEXT_ID, &codec::encode(&NextId(id.0 + 1)))?;
+    Ok(id)
+}
+
+/// What is known of an upstream.
+#[derive(Debug, Clone, Copy, Encode, Decode)]
+struct UpstreamRecord {
+    number: u32,
+    /// The number that its next repository gets.
+    next: u64,
+}
+
+impl Record for UpstreamRecord {
+    const TABLE: Table = Table::Meta;
+    const VERSION: u8 = 1;
+}
+
+/// Where the [`UpstreamRecord`] of a folder lies.
+const UPSTREAM: &[u8] = b"upstream/";
+
+const NEXT_UPSTREAM: &[u8] = b"next_upstream";
+
+fn upstream_key(folder: &str) -> Key {
+    Key::new().bytes(UPSTREAM).text(folder)
+}
+
+fn allocate_cached(tx: &WriteTx<'_>, folder: &str) -> Result<RepositoryId, Error> {
+    let known = tx.get(Table::Meta, upstream_key(folder), codec::decode::<UpstreamRecord>)?;
+    let UpstreamRecord { number, next } = if let Some(known) = known {
+        known
+    } else {
+        let next = tx.get(Table::Meta, NEXT_UPSTREAM, codec::decode::<NextId>)?.map_or(1, |next| next.0);
+        let number = u32::try_from(next).ok().filter(|number| *number <= MAX_UPSTREAMS);
+        let number = number.ok_or_else(exhausted)?;
+        tx.insert(Table::Meta, NEXT_UPSTREAM, &codec::encode(&NextId(next + 1)))?;
+        UpstreamRecord { number, next: 1 }
+    };
+    if next >> UPSTREAM_SHIFT != 0 {
+        return Err(exhausted());
+    }
+    let record = UpstreamRecord { number, next: next + 1 };
+    tx.insert(Table::Meta, upstream_key(folder), &codec::encode(&record))?;
+    Ok(RepositoryId(Cached::Of(UpstreamNumber(number)).before().0 | next))
+}
+
+fn exhausted() -> Error {
+    Error::Damaged {
+        table: Table::Meta.name(),
+        reason: "there are no more numbers for cached repositories".into(),
+    }
+}
+
+/// The number of an upstream's folder; `None` where nothing of it was ever cached.
+pub fn upstream(tx: &impl Read, folder: &str) -> Result<Option<UpstreamNumber>, Error> {
+    let known = tx.get(Table::Meta, upstream_key(folder), codec::decode::<UpstreamRecord>)?;
+    Ok(known.map(|known| UpstreamNumber(known.number)))
+}
+
+/// Hands every upstream's folder to `row`, with its number.
+pub fn each_upstream(
+    tx: &impl Read,
+    mut row: impl FnMut(&str, UpstreamNumber) -> Result<Scan, Error>,
+) -> Result<(), Error> {
+    tx.scan(Table::Meta, UPSTREAM, None, |key, value| {
+        let folder = Parts(key).text().ok_or_else(|| super::blobs::damaged_key(Table::Meta, "folder"))?;
+        row(folder, UpstreamNumber(codec::decode::<UpstreamRecord>(value)?.number))
+    })
 }
 
 /// The name of a repository; `None` for a deletion, and for a repository that is deleted.

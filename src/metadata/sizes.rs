@@ -1,14 +1,16 @@
 //! Sizes: how much each repository holds, and the whole store, counted in the transactions that change it.
 //!
 //! A repository's bytes are those of the distinct blobs and manifests that it has. Its unique bytes are those of them that
-//! no other repository has. What a deletion keeps counts for the store alone.
+//! no other repository has. What a deletion keeps counts for the store alone. What cached repositories have is counted once
+//! more for their upstream, and for the whole cache, there each blob and each manifest once.
 
 use bincode::{Decode, Encode};
 
 use super::blobs::repository_of;
 use super::codec::{self, Record};
 use super::key::{Key, Parts};
-use super::repositories::RepositoryId;
+use super::links::any_cached_in;
+use super::repositories::{Cached, RepositoryId};
 use super::{Error, Read, Scan, Table, WriteTx};
 use crate::oci::Digest;
 
@@ -71,6 +73,11 @@ pub fn of_store(tx: &impl Read) -> Result<SizeRecord, Error> {
     read(tx, STORE)
 }
 
+/// How much cached repositories hold together: each blob and each manifest once.
+pub fn of_cached(tx: &impl Read, cached: Cached) -> Result<SizeRecord, Error> {
+    read(tx, cached.before().number())
+}
+
 /// Hands the sizes of every repository to `row`, the deleted ones that can come back included.
 pub fn each(
     tx: &impl Read,
@@ -78,8 +85,26 @@ pub fn each(
 ) -> Result<(), Error> {
     let after = Key::new().number(STORE);
     tx.scan(Table::RepositorySizes, b"", Some(after.as_ref()), |key, value| {
-        row(repository_of(Table::RepositorySizes, &mut Parts(key))?, codec::decode(value)?)
+        let repository = repository_of(Table::RepositorySizes, &mut Parts(key))?;
+        if repository.totals().is_some() {
+            return Ok(Scan::Continue);
+        }
+        row(repository, codec::decode(value)?)
     })
+}
+
+/// Hands the sizes of the cached repositories of each upstream, and of all together, to `row`.
+pub fn each_cached(
+    tx: &impl Read,
+    mut row: impl FnMut(Cached, SizeRecord) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut known = Vec::new();
+    super::repositories::each_upstream(tx, |_, upstream| {
+        known.push(Cached::Of(upstream));
+        Ok(Scan::Continue)
+    })?;
+    known.push(Cached::All);
+    known.into_iter().try_for_each(|cached| row(cached, of_cached(tx, cached)?))
 }
 
 /// Up to two repositories, deletions aside, that an index has under a digest.
@@ -160,12 +185,22 @@ fn count_in(
     if let [other] = others[..] {
         change(tx, other.number(), |sizes| way.back().count(&mut sizes.unique_bytes, size))?;
     }
+    for cached in totals_of(repository) {
+        if any_cached_in(tx, index, digest, cached)?.is_none() {
+            change(tx, cached.before().number(), |sizes| sizes.count(what, size, way))?;
+        }
+    }
     change(tx, repository.number(), |sizes| {
         sizes.count(what, size, way);
         if others.is_empty() {
             way.count(&mut sizes.unique_bytes, size);
         }
     })
+}
+
+/// What else the content of a repository counts for.
+fn totals_of(repository: RepositoryId) -> impl Iterator<Item = Cached> {
+    repository.upstream().into_iter().flat_map(|upstream| [Cached::Of(upstream), Cached::All])
 }
 
 /// Counts content that the store has for the first time.
@@ -184,6 +219,9 @@ pub(super) fn tagged(tx: &WriteTx<'_>, repository: RepositoryId, is_there: bool)
         return Ok(());
     }
     let way = if is_there { Way::Up } else { Way::Down };
+    for cached in totals_of(repository) {
+        change(tx, cached.before().number(), |sizes| way.count(&mut sizes.tags, 1))?;
+    }
     change(tx, repository.number(), |sizes| way.count(&mut sizes.tags, 1))
 }
 
@@ -197,9 +235,24 @@ pub(super) fn forget(tx: &WriteTx<'_>, repository: RepositoryId) -> Result<(), E
     }
 }
 
-/// Replaces the counters of a repository, or of the store where none is named, by what a count has found.
-pub fn repair(tx: &WriteTx<'_>, repository: Option<RepositoryId>, sizes: &SizeRecord) -> Result<(), Error> {
-    let row = repository.map_or(STORE, RepositoryId::number);
+/// Whose counters there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counters {
+    /// The store's.
+    Store,
+    /// A repository's.
+    Of(RepositoryId),
+    /// Those of cached repositories together.
+    OfCached(Cached),
+}
+
+/// Replaces counters by what a count has found.
+pub fn repair(tx: &WriteTx<'_>, counters: Counters, sizes: &SizeRecord) -> Result<(), Error> {
+    let row = match counters {
+        Counters::Store => STORE,
+        Counters::Of(repository) => repository.number(),
+        Counters::OfCached(cached) => cached.before().number(),
+    };
     tx.insert(Table::RepositorySizes, Key::new().number(row), &codec::encode(sizes))
 }
 

@@ -7,7 +7,7 @@ use super::codec::{self, Record};
 use super::key::{Key, Parts};
 use super::repositories::RepositoryId;
 use super::sizes;
-use super::{Error, Read, Scan, Table, WriteTx, usage};
+use super::{Error, Read, Scan, Table, WriteTx, freshness, usage};
 use crate::oci::{Digest, Tag};
 
 /// What a tag points to, or pointed to.
@@ -125,6 +125,9 @@ pub fn remove(tx: &WriteTx<'_>, repository: RepositoryId, tag: &Tag) -> Result<O
     tx.remove(Table::TagsByManifest, by_manifest(repository, &record.digest, tag))?;
     tx.remove(Table::Tags, key(repository, tag))?;
     usage::remove_tag(tx, repository, &record.digest, tag)?;
+    if repository.is_cached() {
+        freshness::remove(tx, repository, tag)?;
+    }
     sizes::tagged(tx, repository, false)?;
     Ok(Some(record))
 }

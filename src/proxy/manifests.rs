@@ -202,7 +202,8 @@ impl CachedRepository {
         if canonical(Reference::Tag(tag.clone()))? != canonical(Reference::Digest(*digest))? {
             stored.tags().tag(digest, tag, &self.actor()).await?;
         }
-        Ok(stored.cached().set_checked(tag, asked_at).await?)
+        stored.cached().set_checked(tag, asked_at).await?;
+        Ok(())
     }
 
     /// Fetches a manifest that isn't here; once for all who want it, and to its end.
@@ -259,15 +260,6 @@ impl CachedRepository {
             }
             error => error.into(),
         }
-    }
-
-    /// Remembers that the content comes with credentials, before it does.
-    pub(super) async fn mark(&self) -> Result<(), Error> {
-        let cached = self.stored().cached();
-        if self.upstream.settings.client.credentials.is_some() && !cached.came_privately()? {
-            cached.set_came_privately().await?;
-        }
-        Ok(())
     }
 
     async fn ask_for_head(&self, reference: &Reference) -> Result<ManifestHead, Error> {

@@ -100,8 +100,9 @@ impl CachedRepository {
         self.is_by_default
     }
 
-    /// What the registry has of it.
+    /// What the registry has of it, and notes to have come with credentials where there are some.
     pub(super) fn stored(&self) -> Repository {
-        self.cache.registry().namespace().repository(&self.name)
+        let stored = self.cache.registry().namespace().repository(&self.name);
+        if self.upstream.settings.client.credentials.is_some() { stored.with_credentials() } else { stored }
     }
 }

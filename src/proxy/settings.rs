@@ -1,9 +1,10 @@
 //! How the cache is run.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::client::registry;
-use crate::registry::{NamePattern, NameScope, TagPattern};
+use crate::registry::{NamePattern, NameScope, TagPattern, UpstreamAccess};
 
 /// What is cached, of whom, and how much of it.
 #[derive(Debug, Clone)]
@@ -67,6 +68,13 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// What the registry's policy has to know of the upstreams.
+    pub fn access(&self) -> BTreeMap<String, UpstreamAccess> {
+        self.upstreams.iter().map(|upstream| (upstream.folder(), upstream.access())).collect()
+    }
+}
+
 impl UpstreamSettings {
     /// An upstream that is asked anonymously, with the usual limits.
     pub fn new(host: impl Into<String>, client: registry::Options) -> UpstreamSettings {
@@ -88,8 +96,17 @@ impl UpstreamSettings {
         self.host.replace(':', "_")
     }
 
+    /// Who may read what comes from it.
+    pub fn access(&self) -> UpstreamAccess {
+        match self.client.credentials {
+            _ if self.is_public => UpstreamAccess::Public,
+            None => UpstreamAccess::Anonymous,
+            Some(_) => UpstreamAccess::Private,
+        }
+    }
+
     /// Whether what comes from it is for nobody but those whom a rule allows.
     pub fn is_private(&self) -> bool {
-        self.client.credentials.is_some() && !self.is_public
+        self.access() == UpstreamAccess::Private
     }
 }

@@ -11,6 +11,7 @@ use crate::blobs::UploadId;
 use crate::clock::Timestamp;
 use crate::metadata::blobs::{self, Alias, LinkRecord};
 use crate::metadata::events::{Action, EventTarget, TargetKind};
+use crate::metadata::repositories::RepositoryId;
 use crate::metadata::{self, Read, manifests, repositories};
 use crate::oci::{Digest, DigestAlgorithm, ProvisionalDigest, RepositoryName};
 
@@ -19,6 +20,14 @@ const HOLDING: usize = 3;
 
 /// How many of the repositories that have a blob a mount from any of them looks at.
 const HOLDERS: usize = 1_000;
+
+/// A blob that was looked for.
+struct Found {
+    id: RepositoryId,
+    blob: BlobDescriptor,
+    /// From when on it may go.
+    due: Option<u64>,
+}
 
 /// The blob service of one repository.
 #[derive(Debug, Clone)]
@@ -38,7 +47,7 @@ impl BlobService {
     /// The blob that the repository has under any of its digests. One that no manifest of the repository needs may be
     /// collected any moment: [`stat_held`](BlobService::stat_held) keeps it.
     pub fn stat(&self, digest: impl Into<ProvisionalDigest>) -> Result<Option<BlobDescriptor>, Error> {
-        Ok(self.find(&digest.into())?.map(|(blob, _)| blob))
+        Ok(self.find(&digest.into())?.map(|found| found.blob))
     }
 
     /// The same; what is returned stays for at least the lease of [`Collection`](super::Collection), so that a manifest can
@@ -51,12 +60,12 @@ impl BlobService {
         let inner = &self.scope.inner;
         for _ in 0..HOLDING {
             // It may have gone before the commit, or the commit may have taken longer than its slack.
-            let Some((blob, due)) = self.find(&digest)? else { return Ok(None) };
+            let Some(Found { id, blob, due }) = self.find(&digest)? else { return Ok(None) };
             let now = inner.clock.now();
-            if due.is_none_or(|due| due >= now.saturating_add(inner.policy.collection.lease).millis()) {
+            if due.is_none_or(|due| due >= now.saturating_add(inner.lease_of(id)).millis()) {
                 return Ok(Some(blob));
             }
-            let (scope, canonical, until) = (self.scope.clone(), blob.digest, inner.lease_end(now));
+            let (scope, canonical, until) = (self.scope.clone(), blob.digest, inner.lease_end(id, now));
             self.scope
                 .write(move |tx| match repositories::id_of(tx, &scope.name)? {
                     Some(id) => Ok(blobs::postpone_link(tx, id, &canonical, until)?),
@@ -67,8 +76,7 @@ impl BlobService {
         self.stat(digest)
     }
 
-    /// The blob, and from when on it may go.
-    fn find(&self, digest: &ProvisionalDigest) -> Result<Option<(BlobDescriptor, Option<u64>)>, Error> {
+    fn find(&self, digest: &ProvisionalDigest) -> Result<Option<Found>, Error> {
         let found = self.scope.look_up(|tx, id| {
             let Some(canonical) = blobs::resolve(tx, id, digest)? else { return Ok(None) };
             let Some(link) = blobs::link(tx, id, &canonical)? else { return Ok(None) };
@@ -80,7 +88,7 @@ impl BlobService {
                 media_type: link.media_type,
                 created_at: Timestamp::from_millis(blob.created_at),
             };
-            Ok(Some((blob, due)))
+            Ok(Some(Found { id, blob, due }))
         })?;
         Ok(found.flatten())
     }
@@ -164,15 +172,15 @@ impl BlobService {
                     known,
                     Addition { to_repository, to_store: 0 },
                 )?;
-                let id = repositories::ensure(tx, &scope.name, now, actor.as_str(), scope.upstream())?;
-                let due_at = Some(scope.inner.lease_end(now));
+                let id = scope.ensure(tx, known, now, actor.as_str())?;
+                let due_at = Some(scope.inner.lease_end(id, now));
                 let link =
                     LinkRecord { created_at: now.millis(), actor: actor.as_str().into(), due_at, ..link };
                 blobs::insert_link(tx, id, &canonical, &link)?;
                 blobs::insert_alias(tx, Alias::of(named, id), &canonical)?;
                 let named = *named.digest().unwrap_or(&canonical);
                 let target = events::blob(&scope.name, named, &link.media_type, blob.size);
-                scope.tell(tx, now, Action::Mount, EventTarget { from, ..target })?;
+                scope.tell(tx, id, now, Action::Mount, EventTarget { from, ..target })?;
                 Ok(Some(BlobDescriptor {
                     digest: canonical,
                     size: blob.size,
@@ -239,7 +247,7 @@ impl BlobService {
                 }
                 blobs::remove_link(tx, id, &canonical)?;
                 let target = events::gone(TargetKind::Blob, &scope.name, Some(named), None);
-                scope.tell(tx, now, Action::Delete, target)?;
+                scope.tell(tx, id, now, Action::Delete, target)?;
                 Ok(true)
             })
             .await
@@ -273,7 +281,7 @@ impl BlobService {
                     None => blobs::insert_alias(tx, Alias::of(alias, id), &canonical)?,
                 }
                 // A manifest may have named it by the alias all the time.
-                let due = scope.inner.lease_end(now);
+                let due = scope.inner.lease_end(id, now);
                 blobs::settle_link(tx, id, &canonical, due)?;
                 manifests::settle(tx, id, &canonical, now.millis(), due)?;
                 Ok(canonical)
@@ -283,7 +291,7 @@ impl BlobService {
 }
 
 /// A repository that a blob can be mounted from, the blob and its link there: `from`, or the first that has it where none is
-/// named. What is deleted, or isn't served, can't be had by a mount either.
+/// named. What is deleted, isn't served or is private can't be had by a mount either.
 fn mountable(
     tx: &impl Read,
     scope: &Scope,
@@ -303,6 +311,7 @@ fn mountable(
         let Some(canonical) = blobs::resolve(tx, holder, named)? else { continue };
         if let Some(link) = blobs::link(tx, holder, &canonical)?
             && scope.inner.policy.scope.contains(&name)
+            && !scope.inner.is_private(tx, &name, holder)?
         {
             return Ok(Some((name, canonical, link)));
         }

@@ -1,25 +1,146 @@
-//! Cached repositories: the freshness of tags is not kept yet, so that every one is asked for.
-use super::Error;
+//! Cached repositories: copies of what an upstream has, which come and go without anybody's word.
+
+use std::time::Duration;
+
+use super::repository::Scope;
+use super::{Actor, BlobDescriptor, Error, Inner};
 use crate::clock::Timestamp;
-use crate::oci::Tag;
-/// See the storage of cached repositories, which is about to come.
-#[derive(Debug)]
-pub struct CachedService;
+use crate::metadata::blobs::LinkRecord;
+use crate::metadata::repositories::{self, Cached, RepositoryId};
+use crate::metadata::{self, Read, blobs, freshness, tags};
+use crate::oci::{Digest, RepositoryName, Tag};
+
+/// How long what nothing names stays in a cached repository.
+pub(super) const LEASE: Duration = Duration::from_secs(5 * 60);
+
+/// Who may read what is cached of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamAccess {
+    /// Everybody, with whatever credentials it came.
+    Public,
+    /// Everybody: the upstream is asked without credentials. What came with some before is kept back.
+    Anonymous,
+    /// Nobody whom no rule allows: the upstream is asked with credentials.
+    Private,
+}
+
+impl Inner {
+    /// Whether what a repository has is for nobody but those whom a rule allows.
+    pub(super) fn is_private(
+        &self,
+        tx: &impl Read,
+        name: &RepositoryName,
+        id: RepositoryId,
+    ) -> Result<bool, metadata::Error> {
+        if !id.is_cached() {
+            return Ok(false);
+        }
+        let access = self.policy.upstream_of(name).and_then(|folder| self.policy.upstreams.get(folder));
+        match access {
+            Some(UpstreamAccess::Public) => Ok(false),
+            Some(UpstreamAccess::Private) => Ok(true),
+            Some(UpstreamAccess::Anonymous) | None => Ok(freshness::private_since(tx, id)?.is_some()),
+        }
+    }
+}
+
+/// What there is to know of a repository as a copy of an upstream's. A repository that was local before its upstream was
+/// configured is none: see [`Repository::is_cached`](super::Repository::is_cached).
+#[derive(Debug, Clone)]
+pub struct CachedService {
+    scope: Scope,
+}
+
 impl CachedService {
-    /// See the storage of cached repositories, which is about to come.
-    pub fn checked_at(&self, _tag: &Tag) -> Result<Option<Timestamp>, Error> {
-        Ok(None)
+    pub(super) fn new(scope: Scope) -> CachedService {
+        CachedService { scope }
     }
-    /// See the storage of cached repositories, which is about to come.
-    pub async fn set_checked(&self, _tag: &Tag, _at: Timestamp) -> Result<(), Error> {
-        Ok(())
+
+    /// When the upstream was asked last what a tag points to that is cached; `None` where it wasn't, or the tag isn't there.
+    pub fn checked_at(&self, tag: &Tag) -> Result<Option<Timestamp>, Error> {
+        Ok(self.scope.look_up(|tx, id| freshness::checked_at(tx, id, tag))?.flatten())
     }
-    /// See the storage of cached repositories, which is about to come.
+
+    /// Records when the upstream was asked what the tag points to; says whether the tag is there. Goes with the tag.
+    pub async fn set_checked(&self, tag: &Tag, at: Timestamp) -> Result<bool, Error> {
+        let (scope, tag) = (self.scope.clone(), tag.clone());
+        self.scope
+            .write(move |tx| {
+                let id = scope.cached_id(tx)?;
+                if tags::get(tx, id, &tag)?.is_none() {
+                    return Ok(false);
+                }
+                freshness::set_checked(tx, id, &tag, at)?;
+                Ok(true)
+            })
+            .await
+    }
+
+    /// Whether what the repository has is for nobody but those whom a rule allows: its upstream is asked with credentials, or
+    /// was, and isn't public. One that doesn't exist is private where its upstream is.
+    pub fn is_private(&self) -> Result<bool, Error> {
+        let (inner, name) = (&self.scope.inner, &self.scope.name);
+        let access = self.scope.upstream().and_then(|folder| inner.policy.upstreams.get(folder));
+        let found = self.scope.look_up(|tx, id| match access {
+            Some(UpstreamAccess::Public) => Ok(false),
+            _ => inner.is_private(tx, name, id),
+        })?;
+        Ok(found.unwrap_or(access == Some(&UpstreamAccess::Private)))
+    }
+
+    /// Whether something of the repository came with credentials, whatever the configuration says now.
     pub fn came_privately(&self) -> Result<bool, Error> {
-        Ok(false)
+        Ok(self.scope.look_up(freshness::private_since)?.flatten().is_some())
     }
-    /// See the storage of cached repositories, which is about to come.
-    pub async fn set_came_privately(&self) -> Result<(), Error> {
-        Ok(())
+
+    /// Links a blob into the repository that another one of the same upstream has; `None` where none has it. The caller knows
+    /// that the upstream has it in this one too.
+    pub async fn link(&self, digest: &Digest, actor: &Actor) -> Result<Option<BlobDescriptor>, Error> {
+        let (scope, digest, actor) = (self.scope.clone(), *digest, actor.clone());
+        let now = scope.inner.clock.now();
+        self.scope
+            .write(move |tx| {
+                let known = repositories::id_of(tx, &scope.name)?;
+                scope.require_cached(known)?;
+                let Some(canonical) = blobs::canonical(tx, &digest)? else { return Ok(None) };
+                let upstream = match (known, scope.upstream()) {
+                    (Some(id), _) => id.upstream(),
+                    (None, Some(folder)) => repositories::upstream(tx, folder)?,
+                    (None, None) => None,
+                };
+                let Some(upstream) = upstream else { return Ok(None) };
+                let Some(holder) = blobs::any_cached(tx, &canonical, Cached::Of(upstream))? else {
+                    return Ok(None);
+                };
+                let Some(blob) = blobs::get(tx, &canonical)? else { return Ok(None) };
+                let Some(link) = blobs::link(tx, holder, &canonical)? else { return Ok(None) };
+                let id = scope.ensure(tx, known, now, actor.as_str())?;
+                let due_at = Some(scope.inner.lease_end(id, now));
+                let link =
+                    LinkRecord { created_at: now.millis(), actor: actor.as_str().into(), due_at, ..link };
+                blobs::insert_link(tx, id, &canonical, &link)?;
+                Ok(Some(BlobDescriptor {
+                    digest: canonical,
+                    size: blob.size,
+                    media_type: link.media_type,
+                    created_at: Timestamp::from_millis(blob.created_at),
+                }))
+            })
+            .await
+    }
+}
+
+impl Scope {
+    /// Refuses what only a cached repository can be asked.
+    fn require_cached(&self, id: Option<RepositoryId>) -> Result<(), Error> {
+        if self.is_cached(id) && self.upstream().is_some() {
+            return Ok(());
+        }
+        Err(Error::NotCached(self.name.clone()))
+    }
+
+    fn cached_id(&self, tx: &impl Read) -> Result<RepositoryId, Error> {
+        let id = self.id(tx)?;
+        if id.is_cached() { Ok(id) } else { Err(Error::NotCached(self.name.clone())) }
     }
 }

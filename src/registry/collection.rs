@@ -254,13 +254,14 @@ async fn collect_named(
         .write(move |tx| {
             let mut gone = Collected::default();
             let pushing = by_id(tx, &pushing)?;
-            let until = worker.lease_end(now).max(now.millis() + 1);
             for (due, candidate) in &due {
                 let Some(since) = candidates::since(tx, *due, candidate)? else { continue };
                 match candidate {
                     Candidate::Link { repository, digest } => {
                         let link = blobs::link(tx, *repository, digest)?;
-                        let began = pushing.get(repository);
+                        // What is fetched into a cached repository was named before.
+                        let began = pushing.get(repository).filter(|_| !repository.is_cached());
+                        let until = worker.lease_end(*repository, now).max(now.millis() + 1);
                         if link.is_none_or(|link| link.due_at != Some(*due)) {
                             candidates::remove(tx, *due, candidate)?;
                         } else if began.is_some_and(|began| *began <= since) {

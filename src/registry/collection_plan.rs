@@ -121,7 +121,7 @@ impl<T: Read> Look<'_, T> {
         };
         let candidate = Candidate::Link { repository, digest: *digest };
         let since = candidates::since(self.tx, due, &candidate)?.unwrap_or(due);
-        Ok(self.pushing.get(&repository).is_none_or(|began| *began > since))
+        Ok(repository.is_cached() || self.pushing.get(&repository).is_none_or(|began| *began > since))
     }
 
     /// Whether this is a deletion, or a deleted repository, that can't come back.

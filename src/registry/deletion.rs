@@ -49,7 +49,7 @@ pub(super) fn begin(
     deleted: Deleted,
     reason: Option<&str>,
 ) -> Result<Option<RepositoryId>, metadata::Error> {
-    let undo = scope.inner.policy.collection.undo;
+    let undo = scope.inner.undo_of(repository);
     if undo.is_zero() {
         return Ok(None);
     }
@@ -115,8 +115,8 @@ pub(super) fn copy_image(
             if let Some(canonical) = canonical {
                 copy_link(tx, inner, now, from, to, &canonical)?;
                 // It may be there without having been in the deletion.
-                blobs::settle_link(tx, to, &canonical, inner.lease_end(now))?;
-                manifests::settle(tx, to, &canonical, now.millis(), inner.lease_end(now))?;
+                blobs::settle_link(tx, to, &canonical, inner.lease_end(to, now))?;
+                manifests::settle(tx, to, &canonical, now.millis(), inner.lease_end(to, now))?;
                 waiting.push(canonical);
             }
         }
@@ -138,7 +138,7 @@ fn copy_link(
     digest: &Digest,
 ) -> Result<(), metadata::Error> {
     let Some(link) = blobs::link(tx, from, digest)? else { return Ok(()) };
-    let due_at = (!to.is_deletion()).then(|| inner.lease_end(now));
+    let due_at = (!to.is_deletion()).then(|| inner.lease_end(to, now));
     blobs::insert_link(tx, to, digest, &LinkRecord { due_at, ..link })
 }
 
@@ -163,7 +163,7 @@ pub(super) fn let_former_followers_go(
     since: Timestamp,
 ) -> Result<(), metadata::Error> {
     let followers = Candidate::Followers { repository, digest: *digest };
-    candidates::insert_since(tx, inner.lease_end(now), &followers, since.millis())
+    candidates::insert_since(tx, inner.lease_end(repository, now), &followers, since.millis())
 }
 
 /// Refuses a push to a name that no repository has any more since it was renamed after `begun`.
@@ -314,20 +314,21 @@ impl DeletionService {
                     tag: None,
                     digest: None,
                     deleted_at: now.millis(),
-                    expires_at: now.saturating_add(scope.inner.policy.collection.undo).millis(),
+                    expires_at: now.saturating_add(scope.inner.undo_of(id)).millis(),
                     actor: scope.origin.actor.as_str().to_owned(),
                     reason: None,
                 };
                 deletions::set(tx, id, &record)?;
                 let target = events::gone(TargetKind::Repository, &scope.name, None, None);
-                scope.tell(tx, now, Action::Delete, target)?;
+                scope.tell(tx, id, now, Action::Delete, target)?;
                 Ok(true)
             })
             .await
     }
 
     /// Calls the repository `to` from now on; nothing is copied. Fails with [`Error::NameTaken`] where another repository
-    /// has that name. Pushes under way to the old name fail with [`Error::RepositoryRenamed`].
+    /// has that name, and with [`Error::NameCached`] where one of the names is for what is cached of an upstream. Pushes under
+    /// way to the old name fail with [`Error::RepositoryRenamed`].
     pub async fn rename(&self, to: &RepositoryName) -> Result<(), Error> {
         let (scope, to) = (self.scope.clone(), to.clone());
         let now = scope.inner.clock.now();
@@ -335,6 +336,12 @@ impl DeletionService {
         self.scope
             .write(move |tx| {
                 let id = scope.id(tx)?;
+                if id.is_cached() {
+                    return Err(Error::NameCached(scope.name.clone()));
+                }
+                if scope.inner.policy.upstream_of(&to).is_some() {
+                    return Err(Error::NameCached(to.clone()));
+                }
                 if repositories::id_of(tx, &to)?.is_some() {
                     return Err(Error::NameTaken(to.to_string()));
                 }
@@ -493,7 +500,7 @@ fn name_again(tx: &WriteTx<'_>, scope: &Scope, id: RepositoryId, now: Timestamp)
     deletions::remove(tx, id)?;
     repositories::give_name(tx, id, &scope.name)?;
     let target = events::gone(TargetKind::Repository, &scope.name, None, None);
-    Ok(scope.tell(tx, now, Action::Push, target)?)
+    Ok(scope.tell(tx, id, now, Action::Push, target)?)
 }
 
 /// Moves what a deletion holds back to its repository.
@@ -505,7 +512,7 @@ fn bring_back(
     now: Timestamp,
 ) -> Result<(), Error> {
     let id = record.repository;
-    let due = scope.inner.lease_end(now);
+    let due = scope.inner.lease_end(id, now);
     let tags = tags::list_records(tx, deletion, None, usize::MAX)?;
     for (tag, record) in &tags {
         if tags::get(tx, id, tag)?.is_some_and(|present| present.digest != record.digest) {
@@ -569,7 +576,7 @@ fn tell_of_return(
         Vec::new()
     };
     for target in targets {
-        scope.tell(tx, now, Action::Push, target)?;
+        scope.tell(tx, id, now, Action::Push, target)?;
     }
     Ok(())
 }

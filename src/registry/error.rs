@@ -121,6 +121,16 @@ pub enum Error {
     /// Something else has the name that a deleted thing, or a repository, was to get.
     #[error("the name {0} is taken; delete or rename what has it first")]
     NameTaken(String),
+    /// The name is for what is cached of an upstream.
+    #[error(
+        "{0} is a name for what is cached of an upstream, which can be neither renamed nor pushed to; choose another name"
+    )]
+    NameCached(RepositoryName),
+    /// The repository is no copy of an upstream's.
+    #[error(
+        "{0} is a repository of this registry and no copy of an upstream's; delete or rename it to cache that"
+    )]
+    NotCached(RepositoryName),
     /// Nothing of that name was deleted lately enough to come back.
     #[error(
         "nothing of that name can come back: it was never deleted, or its time to be undeleted has passed"

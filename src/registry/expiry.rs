@@ -71,7 +71,7 @@ impl ExpiryService {
             records.iter().map(|(tag, record)| (id, record.digest, Some(tag.clone()))).collect();
         let usages = pulls.usages(metadata, &named)?;
         let state = |((tag, record), usage): ((Tag, tags::TagRecord), Usage)| TagState {
-            is_immutable: policy.immutable.contains(&self.scope.name, &tag),
+            is_immutable: !id.is_cached() && policy.immutable.contains(&self.scope.name, &tag),
             tag,
             digest: record.digest,
             pushed_at: Timestamp::from_millis(record.updated_at),
@@ -117,7 +117,10 @@ impl ExpiryService {
                 let id = scope.id(tx)?;
                 let Some(record) = tags::get(tx, id, &state.tag)? else { return Ok(false) };
                 let is_same = record.digest == state.digest && record.updated_at == state.pushed_at.millis();
-                if !is_same || scope.inner.policy.immutable.contains(&scope.name, &state.tag) {
+                if !is_same
+                    || id.is_cached()
+                    || scope.inner.policy.immutable.contains(&scope.name, &state.tag)
+                {
                     return Ok(false);
                 }
                 untag(tx, &scope, id, now, &state.tag, &record, Some(&reason))?;

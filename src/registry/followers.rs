@@ -38,7 +38,7 @@ pub(super) fn remove_followers(
     if let Some(until) = can_come_back(tx, now, id, subject)? {
         return Ok(Some(until));
     }
-    let due = inner.lease_end(now);
+    let due = inner.lease_end(id, now);
     let mut names = blobs::aliases(tx, subject)?;
     names.push(*subject);
     let mut followers = Vec::new();

@@ -81,16 +81,17 @@ impl ManifestService {
         }
         let found = self.scope.look_up(|tx, id| match blobs::canonical(tx, named)? {
             Some(canonical) => {
-                Ok(manifests::get(tx, id, &canonical)?.map(|record| (canonical, record.due_at)))
+                let record = manifests::get(tx, id, &canonical)?.filter(|_| !id.is_cached());
+                Ok(record.map(|record| (canonical, id, record.due_at)))
             }
             None => Ok(None),
         })?;
-        let Some((canonical, Some(due))) = found.flatten() else { return Ok(()) };
+        let Some((canonical, id, Some(due))) = found.flatten() else { return Ok(()) };
         let now = inner.clock.now();
         if due >= now.saturating_add(inner.untagged_stay()).millis() {
             return Ok(());
         }
-        let (scope, until) = (self.scope.clone(), inner.untagged_end(now));
+        let (scope, until) = (self.scope.clone(), inner.untagged_end(id, now));
         self.scope
             .write(move |tx| match repositories::id_of(tx, &scope.name)? {
                 Some(id) => Ok(manifests::postpone(tx, id, &canonical, until)?),
@@ -268,12 +269,7 @@ impl ManifestService {
                     return Ok(None);
                 }
                 for tag in tags::of_manifest(tx, id, &canonical)? {
-                    scope.inner.policy.immutable.require_mutable(
-                        &scope.name,
-                        &tag,
-                        Some(&canonical),
-                        None,
-                    )?;
+                    scope.require_mutable(Some(id), &tag, Some(&canonical), None)?;
                 }
                 release(tx, id, &named, &canonical, force)?;
                 delete(tx, &scope, id, now, &named, &canonical, None).map(Some)

@@ -49,7 +49,7 @@ mod unlinked;
 mod verify;
 mod version_range;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -63,6 +63,7 @@ pub use blob_descriptor::{BlobDescriptor, ProvisionalDescriptor};
 pub use blob_reader::BlobReader;
 pub use blob_service::BlobService;
 pub use blob_writer::BlobWriter;
+pub use cached::{CachedService, UpstreamAccess};
 pub use collection::{Collected, CollectionHold, CollectionPlan, Root};
 pub use deletion::{DeletedKind, DeletedName, Deletion, DeletionService, Force};
 pub use error::{Error, OpenError};
@@ -97,6 +98,7 @@ pub use crate::metadata::{CompactError, CompactProgress, CompactReport};
 use crate::blobs::BlobStore;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::fsio::{DirectoryLock, Disk, RealDisk};
+use crate::metadata::repositories::RepositoryId;
 use crate::metadata::{self, Metadata};
 use crate::oci::RepositoryName;
 use crate::oci::schema1::TrustRoots;
@@ -153,8 +155,9 @@ pub struct Policy {
     pub max_manifest_bytes: usize,
     /// What may be deleted.
     pub delete: DeletePolicy,
-    /// The hosts of upstreams: a repository whose name begins with one of them caches that upstream's.
-    pub upstreams: BTreeSet<String>,
+    /// The folders of upstreams, and who may read what comes from there: a repository whose name begins with one of them
+    /// caches that upstream's, unless it was local before.
+    pub upstreams: BTreeMap<String, UpstreamAccess>,
     /// How long what was deleted, or is not named, stays.
     pub collection: Collection,
     /// An upload without any activity for so long is removed.
@@ -220,10 +223,10 @@ impl Default for Collection {
 }
 
 impl Policy {
-    /// The host of the upstream that a repository of this name caches; `None` for one's own.
-    pub fn upstream_of(&self, name: &RepositoryName) -> Option<&str> {
-        let (host, _) = name.as_str().split_once('/')?;
-        self.upstreams.get(host).map(String::as_str)
+    /// The folder of the upstream that a new repository of this name caches; `None` for one's own.
+    pub fn upstream_of<'n>(&self, name: &'n RepositoryName) -> Option<&'n str> {
+        let (folder, _) = name.as_str().split_once('/')?;
+        self.upstreams.contains_key(folder).then_some(folder)
     }
 }
 
@@ -235,7 +238,7 @@ impl Default for Policy {
             max_manifest_bytes: 8 << 20,
             delete: DeletePolicy { tags: true, manifests: true, blobs: true, repositories: true },
             collection: Collection::default(),
-            upstreams: BTreeSet::new(),
+            upstreams: BTreeMap::new(),
             upload_expiry: Duration::from_secs(24 * 60 * 60),
             max_uploads: 10_000,
             free_floor_bytes: 64 << 20,
@@ -380,6 +383,12 @@ impl Registry {
         deletion::purge_all(&self.0).await
     }
 
+    /// How much the repositories of an upstream hold that is cached here, or those of all upstreams where none is named: each
+    /// blob and manifest once.
+    pub fn cached_sizes(&self, upstream: Option<&str>) -> Result<Sizes, Error> {
+        sizes::of_cached(&self.0, upstream)
+    }
+
     /// How much the store holds: each blob and manifest once, what can be undeleted included.
     pub fn sizes(&self) -> Result<Sizes, Error> {
         sizes::of_store(&self.0)
@@ -457,17 +466,31 @@ impl Registry {
 }
 
 impl Inner {
-    /// Until when what is promised at `now` stays: a little longer than the lease, so that many looks write once.
-    fn lease_end(&self, now: Timestamp) -> u64 {
-        let lease = self.policy.collection.lease;
+    /// How long what is deleted from a repository can come back.
+    fn undo_of(&self, repository: RepositoryId) -> Duration {
+        if repository.is_cached() { Duration::ZERO } else { self.policy.collection.undo }
+    }
+
+    /// How long what nothing names stays in a repository.
+    fn lease_of(&self, repository: RepositoryId) -> Duration {
+        if repository.is_cached() { cached::LEASE } else { self.policy.collection.lease }
+    }
+
+    /// Until when what a repository has and is promised at `now` stays: a little longer than the lease, so that many looks
+    /// write once.
+    fn lease_end(&self, repository: RepositoryId, now: Timestamp) -> u64 {
+        let lease = self.lease_of(repository);
         now.saturating_add(lease).saturating_add(lease / 4).millis()
     }
 
     /// Until when a manifest that nothing names stays whose digest somebody was told of at `now`: for the grace of untagged
     /// ones, and for the lease at least.
-    fn untagged_end(&self, now: Timestamp) -> u64 {
+    fn untagged_end(&self, repository: RepositoryId, now: Timestamp) -> u64 {
+        if repository.is_cached() {
+            return self.lease_end(repository, now);
+        }
         let stay = self.untagged_stay();
-        now.saturating_add(stay).saturating_add(stay / 8).millis().max(self.lease_end(now))
+        now.saturating_add(stay).saturating_add(stay / 8).millis().max(self.lease_end(repository, now))
     }
 
     fn untagged_stay(&self) -> Duration {

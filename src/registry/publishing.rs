@@ -111,8 +111,8 @@ impl Published {
         let (inner, teller) = (&scope.inner, scope.clone());
         let now = inner.clock.now();
         let (id, name, actor) = (*session.id.as_bytes(), session.repository.clone(), session.actor.clone());
-        let due_at = Some(inner.lease_end(now));
-        let link = LinkRecord { media_type: media_type.clone(), created_at: now.millis(), actor, due_at };
+        let link =
+            LinkRecord { media_type: media_type.clone(), created_at: now.millis(), actor, due_at: None };
         let started_at = session.started_at;
         let linked = scope
             .write(move |tx| {
@@ -127,7 +127,9 @@ impl Published {
                     to_store: if blobs::size_of(tx, &canonical)?.is_some() { 0 } else { size },
                 };
                 quota::require(tx, &teller.inner, &name, known, addition)?;
-                let repository = repositories::ensure(tx, &name, now, &link.actor, teller.upstream())?;
+                let repository = teller.ensure(tx, known, now, &link.actor)?;
+                let due_at = Some(teller.inner.lease_end(repository, now));
+                let link = LinkRecord { due_at, ..link.clone() };
                 let blob = if let Some(blob) = blobs::get(tx, &canonical)? {
                     blob
                 } else {
@@ -142,7 +144,7 @@ impl Published {
                 }
                 let named = *named.digest().unwrap_or(&canonical);
                 let target = events::blob(&name, named, &link.media_type, blob.size);
-                teller.tell(tx, now, Action::Push, target)?;
+                teller.tell(tx, repository, now, Action::Push, target)?;
                 Ok(blob)
             })
             .await;

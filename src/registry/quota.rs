@@ -10,7 +10,7 @@ use crate::oci::RepositoryName;
 pub struct Quotas {
     /// What all repositories together may hold, in bytes, each blob counted once.
     pub store_bytes: Option<u64>,
-    /// What single repositories may hold. The first that is about a repository counts.
+    /// What single repositories of one's own may hold. The first that is about a repository counts.
     pub repositories: Vec<Quota>,
 }
 
@@ -56,7 +56,8 @@ pub(super) fn require(
     addition: Addition,
 ) -> Result<(), Error> {
     let quotas = &inner.policy.quotas;
-    if let Some(quota) = quotas.of_repository(name).filter(|_| addition.to_repository > 0) {
+    let is_cached = id.map_or(inner.policy.upstream_of(name).is_some(), RepositoryId::is_cached);
+    if let Some(quota) = quotas.of_repository(name).filter(|_| addition.to_repository > 0 && !is_cached) {
         let used = match id {
             Some(id) => sizes::of(tx, id)?.bytes(),
             None => 0,

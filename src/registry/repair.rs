@@ -12,8 +12,8 @@ use crate::metadata::blobs::Alias;
 use crate::metadata::candidates::Candidate;
 use crate::metadata::manifests::Reference;
 use crate::metadata::repositories::RepositoryId;
-use crate::metadata::sizes::SizeRecord;
-use crate::metadata::{self, Read, WriteTx, blobs, manifests, sizes, tags};
+use crate::metadata::sizes::{Counters, SizeRecord};
+use crate::metadata::{self, Read, WriteTx, blobs, freshness, manifests, sizes, tags};
 use crate::oci::{ChildRole, Digest, Manifest, ManifestKind, Tag};
 
 /// How often the rows are checked again. Mending references may change due times, and these candidates.
@@ -42,8 +42,10 @@ pub(super) enum Fix {
     Untagged(RepositoryId, Digest),
     /// `candidates`.
     Candidate(u64, Candidate),
-    /// `repository_sizes`, of a repository or of the store.
-    Sizes(Option<RepositoryId>, SizeRecord),
+    /// `repository_sizes`.
+    Sizes(Counters, SizeRecord),
+    /// `freshness`: repository, tag.
+    Freshness(RepositoryId, Option<Tag>),
 }
 
 /// Mends what can be derived; returns what was wrong. Blocks.
@@ -94,13 +96,16 @@ fn apply(tx: &WriteTx<'_>, inner: &Inner, now: Timestamp, fix: &Fix) -> Result<(
                 None => manifests::remove_referrer(tx, *repository, subject, referrer),
             }
         }
-        Fix::Link(repository, digest) => blobs::settle_link(tx, *repository, digest, inner.lease_end(now)),
+        Fix::Link(repository, digest) => {
+            blobs::settle_link(tx, *repository, digest, inner.lease_end(*repository, now))
+        }
         Fix::Manifest(repository, digest) => {
-            manifests::settle(tx, *repository, digest, now.millis(), inner.lease_end(now))
+            manifests::settle(tx, *repository, digest, now.millis(), inner.lease_end(*repository, now))
         }
         Fix::Untagged(repository, digest) => manifests::mend_untagged(tx, *repository, digest, now.millis()),
         Fix::Candidate(due, candidate) => blobs::mend_candidate(tx, *due, candidate),
-        Fix::Sizes(repository, sizes) => sizes::repair(tx, *repository, sizes),
+        Fix::Sizes(counters, sizes) => sizes::repair(tx, *counters, sizes),
+        Fix::Freshness(repository, tag) => freshness::mend(tx, *repository, tag.as_ref()),
     }
 }
 

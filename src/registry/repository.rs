@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{
-    Actor, BlobService, DeletionService, Error, ExpiryService, Inner, ManifestService, Origin,
+    Actor, BlobService, CachedService, DeletionService, Error, ExpiryService, Inner, ManifestService, Origin,
     ReferrerService, SignatureService, Sizes, TagService, sizes,
 };
 use crate::clock::Timestamp;
 use crate::metadata::events::{Action, EventTarget};
 use crate::metadata::repositories::{self, RepositoryId};
-use crate::metadata::{self, Read, WriteTx, deletions};
-use crate::oci::{RepositoryName, Tag};
+use crate::metadata::{self, Read, WriteTx, deletions, freshness};
+use crate::oci::{Digest, RepositoryName, Tag};
 
 /// A page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,21 +46,38 @@ impl Namespace {
     /// it fails, with [`Error::NameUnserved`] or [`Error::NameRefused`].
     pub fn repository(&self, name: &RepositoryName) -> Repository {
         Repository {
-            scope: Scope { inner: self.inner.clone(), name: name.clone(), origin: Origin::default() },
+            scope: Scope {
+                inner: self.inner.clone(),
+                name: name.clone(),
+                origin: Origin::default(),
+                has_credentials: false,
+            },
         }
     }
 
-    /// Up to `limit` names of repositories in the scope that have had content, in byte order, behind `after`.
+    /// Up to `limit` names of repositories in the scope that have had content, in byte order, behind `after`; private ones
+    /// aside.
     pub fn repositories(&self, after: Option<&str>, limit: usize) -> Result<Page<RepositoryName>, Error> {
         let scope = &self.inner.policy.scope;
         let wanted = limit.saturating_add(1);
         let mut after = after.map(str::to_owned);
         let mut found = Vec::new();
         loop {
-            let names = self.inner.metadata.read(|tx| repositories::list(tx, after.as_deref(), wanted))?;
+            let names = self.inner.metadata.read(|tx| {
+                let mut names = Vec::new();
+                for name in repositories::list(tx, after.as_deref(), wanted)? {
+                    let is_private = match repositories::id_of(tx, &name)? {
+                        Some(id) => self.inner.is_private(tx, &name, id)?,
+                        None => false,
+                    };
+                    names.push((name, is_private));
+                }
+                Ok(names)
+            })?;
             let is_last = names.len() < wanted;
-            after = names.last().map(|name| name.as_str().to_owned());
-            found.extend(names.into_iter().filter(|name| scope.contains(name)));
+            after = names.last().map(|(name, _)| name.as_str().to_owned());
+            let is_listed = |(name, is_private): &(RepositoryName, bool)| !is_private && scope.contains(name);
+            found.extend(names.into_iter().filter(is_listed).map(|(name, _)| name));
             if is_last || found.len() >= wanted {
                 return Ok(Page::of(found, limit));
             }
@@ -82,6 +99,8 @@ pub(super) struct Scope {
     pub(super) name: RepositoryName,
     /// Whose work it is, as events tell.
     pub(super) origin: Origin,
+    /// Whether what comes was asked for with credentials.
+    pub(super) has_credentials: bool,
 }
 
 impl Scope {
@@ -91,9 +110,56 @@ impl Scope {
         Scope { origin, ..self.clone() }
     }
 
-    /// The host of the upstream that the repository caches, by its name; `None` for one's own.
+    /// The folder of the upstream that the repository caches, by its name; `None` for one's own.
     pub(super) fn upstream(&self) -> Option<&str> {
         self.inner.policy.upstream_of(&self.name)
+    }
+
+    /// Whether the repository is a cached one, with the identifier that it has, or by its name where it doesn't exist yet.
+    pub(super) fn is_cached(&self, id: Option<RepositoryId>) -> bool {
+        id.map_or(self.upstream().is_some(), RepositoryId::is_cached)
+    }
+
+    /// Refuses content of one's own for a repository that has what was cached of an upstream: it would go like that.
+    pub(super) fn require_own(&self, id: Option<RepositoryId>) -> Result<(), Error> {
+        if self.is_cached(id) && self.upstream().is_none() {
+            return Err(Error::NameCached(self.name.clone()));
+        }
+        Ok(())
+    }
+
+    /// The repository's identifier for content that is about to come, where it may; it comes into being where it doesn't
+    /// exist.
+    pub(super) fn ensure(
+        &self,
+        tx: &WriteTx<'_>,
+        known: Option<RepositoryId>,
+        now: Timestamp,
+        actor: &str,
+    ) -> Result<RepositoryId, Error> {
+        self.require_own(known)?;
+        let id = match known {
+            Some(id) => id,
+            None => repositories::ensure(tx, &self.name, now, actor, self.upstream())?,
+        };
+        if self.has_credentials && id.is_cached() && freshness::private_since(tx, id)?.is_none() {
+            freshness::set_private(tx, id, now)?;
+        }
+        Ok(id)
+    }
+
+    /// Refuses to move a tag that the configuration says stays; cached ones follow their upstream.
+    pub(super) fn require_mutable(
+        &self,
+        id: Option<RepositoryId>,
+        tag: &Tag,
+        former: Option<&Digest>,
+        new: Option<&Digest>,
+    ) -> Result<(), Error> {
+        if self.is_cached(id) {
+            return Ok(());
+        }
+        self.inner.policy.immutable.require_mutable(&self.name, tag, former, new)
     }
 
     /// Refuses to change a repository that isn't served.
@@ -126,14 +192,18 @@ impl Scope {
         written
     }
 
-    /// Writes an event in the transaction of what it tells of.
+    /// Writes an event in the transaction of what it tells of. What comes from an upstream, and goes, is no news.
     pub(super) fn tell(
         &self,
         tx: &WriteTx<'_>,
+        id: RepositoryId,
         now: Timestamp,
         action: Action,
         target: EventTarget,
     ) -> Result<(), metadata::Error> {
+        if id.is_cached() {
+            return Ok(());
+        }
         self.inner.events.write(tx, now, action, target, &self.origin)
     }
 
@@ -187,6 +257,13 @@ impl Repository {
         Repository { scope: Scope { origin, ..self.scope } }
     }
 
+    /// The same repository, for content of an upstream that was asked for with credentials: the commit that brings it records
+    /// that, for as long as the repository has anything.
+    #[must_use]
+    pub fn with_credentials(self) -> Repository {
+        Repository { scope: Scope { has_credentials: true, ..self.scope } }
+    }
+
     /// Its name.
     pub fn name(&self) -> &RepositoryName {
         &self.scope.name
@@ -209,6 +286,13 @@ impl Repository {
         })?)
     }
 
+    /// Whether it is a copy of an upstream's: by the name where it doesn't exist. One that was local before its upstream was
+    /// configured stays that.
+    pub fn is_cached(&self) -> Result<bool, Error> {
+        let id = self.scope.look_up(|_, id| Ok(id))?;
+        Ok(self.scope.is_cached(id))
+    }
+
     /// Its blobs and uploads.
     pub fn blobs(&self) -> BlobService {
         BlobService::new(self.scope.clone())
@@ -217,11 +301,6 @@ impl Repository {
     /// Its manifests, by digest or tag.
     pub fn manifests(&self) -> ManifestService {
         ManifestService::new(self.scope.clone())
-    }
-
-    /// What there is to know of it as a copy of an upstream.
-    pub fn cached(&self) -> super::cached::CachedService {
-        super::cached::CachedService
     }
     /// Its tags.
     pub fn tags(&self) -> TagService {
@@ -246,6 +325,11 @@ impl Repository {
     /// How much the image under a tag is made of.
     pub fn sizes_of_tag(&self, tag: &Tag) -> Result<Option<Sizes>, Error> {
         sizes::of_tag(&self.scope, tag)
+    }
+
+    /// What there is to know of it as a copy of an upstream's.
+    pub fn cached(&self) -> CachedService {
+        CachedService::new(self.scope.clone())
     }
 
     /// What policies take away.

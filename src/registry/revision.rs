@@ -42,8 +42,7 @@ impl Push {
         let known = repositories::id_of(tx, &scope.name)?;
         for tag in &self.tags {
             let former = known.map(|id| tags::get(tx, id, tag)).transpose()?.flatten().map(|tag| tag.digest);
-            let immutable = &scope.inner.policy.immutable;
-            immutable.require_mutable(&scope.name, tag, former.as_ref(), Some(&self.canonical))?;
+            scope.require_mutable(known, tag, former.as_ref(), Some(&self.canonical))?;
         }
         let former = match known {
             Some(id) => manifests::get(tx, id, &self.canonical)?,
@@ -55,11 +54,12 @@ impl Push {
         let limit = scope.inner.policy.max_manifest_bytes;
         let signed = MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED;
         let has_signatures = former.as_ref().is_some_and(|former| former.media_type == signed);
-        let known = known.filter(|_| has_signatures);
-        let merge = signatures::merge(tx, known, &self.canonical, &self.payload, &self.signatures, limit)?;
+        let signed_in = known.filter(|_| has_signatures);
+        let merge =
+            signatures::merge(tx, signed_in, &self.canonical, &self.payload, &self.signatures, limit)?;
         // Everything is checked; from here on rows are written.
         let now = Timestamp::from_millis(self.record.pushed_at);
-        let id = repositories::ensure(tx, &scope.name, now, &self.record.actor, scope.upstream())?;
+        let id = scope.ensure(tx, known, now, &self.record.actor)?;
         let mut record = self.record.clone();
         let mut unnamed = Vec::new();
         let was_untagged = former.as_ref().is_some_and(|former| former.due_at.is_some());
@@ -80,7 +80,7 @@ impl Push {
         for (child, kind) in &children {
             manifests::insert_reference(tx, id, child, &self.canonical, *kind)?;
         }
-        let due = scope.inner.lease_end(now);
+        let due = scope.inner.lease_end(id, now);
         for child in children.iter().map(|(child, _)| child).chain(&unnamed) {
             if let Some(child) = blobs::canonical(tx, child)? {
                 blobs::settle_link(tx, id, &child, due)?;
@@ -103,15 +103,21 @@ impl Push {
         if self.tags.is_empty() {
             manifests::settle(tx, id, &self.canonical, now.millis(), due)?;
             // Its grace began when it lost its last name.
-            let due = if was_untagged { scope.inner.untagged_end(now) } else { due };
+            let due = if was_untagged { scope.inner.untagged_end(id, now) } else { due };
             manifests::postpone(tx, id, &self.canonical, due)?;
         }
-        self.tell(tx, scope, now)?;
+        self.tell(tx, scope, id, now)?;
         Ok(())
     }
 
     /// Tells of the push: once for each tag, and once without where there is none.
-    fn tell(&self, tx: &WriteTx<'_>, scope: &Scope, now: Timestamp) -> Result<(), metadata::Error> {
+    fn tell(
+        &self,
+        tx: &WriteTx<'_>,
+        scope: &Scope,
+        id: RepositoryId,
+        now: Timestamp,
+    ) -> Result<(), metadata::Error> {
         let tags = if self.tags.is_empty() { vec![None] } else { self.tags.iter().map(Some).collect() };
         for tag in tags {
             let record = &self.record;
@@ -121,7 +127,7 @@ impl Push {
             } else {
                 Vec::new()
             };
-            scope.tell(tx, now, Action::Push, EventTarget { references, ..target })?;
+            scope.tell(tx, id, now, Action::Push, EventTarget { references, ..target })?;
         }
         Ok(())
     }
@@ -160,7 +166,7 @@ impl Push {
             };
             let may_miss = match child.role {
                 // What a cached manifest names is fetched when it is asked for.
-                _ if scope.upstream().is_some() => true,
+                _ if scope.is_cached(repository) => true,
                 ChildRole::Config | ChildRole::Layer => !child.is_distributable(),
                 ChildRole::Manifest => kind == Named::Lists || scope.inner.policy.allow_sparse_indexes,
             };
@@ -214,11 +220,11 @@ pub(super) fn delete(
     for tag in &tags {
         tags::remove(tx, id, tag)?;
         let target = events::gone(TargetKind::Tag, &scope.name, None, Some(tag));
-        scope.tell(tx, now, Action::Delete, target)?;
+        scope.tell(tx, id, now, Action::Delete, target)?;
     }
     remove(tx, &scope.inner, now, id, canonical)?;
     let target = events::gone(TargetKind::Manifest, &scope.name, Some(*named), None);
-    scope.tell(tx, now, Action::Delete, target)?;
+    scope.tell(tx, id, now, Action::Delete, target)?;
     Ok(tags)
 }
 
@@ -235,7 +241,7 @@ pub(super) fn remove(
     let children = forget_references(tx, id, canonical, &record)?;
     crate::metadata::signatures::remove_all(tx, id, canonical)?;
     manifests::remove(tx, id, canonical)?;
-    let due = inner.lease_end(now);
+    let due = inner.lease_end(id, now);
     for child in &children {
         blobs::settle_link(tx, id, child, due)?;
         manifests::settle(tx, id, child, now.millis(), due)?;
@@ -303,7 +309,7 @@ pub(super) fn require_listed(
         return Err(Error::ManifestReferencesUnknown(missing));
     }
     let now = scope.inner.clock.now();
-    let due = scope.inner.lease_end(now);
+    let due = scope.inner.lease_end(id, now);
     for (name, child) in &listed {
         manifests::insert_reference(tx, id, name, canonical, Named::Needs)?;
         blobs::settle_link(tx, id, child, due)?;

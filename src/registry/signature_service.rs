@@ -126,7 +126,7 @@ impl SignatureService {
                     manifests::insert(tx, id, &canonical, &record, &payload)?;
                 }
                 merge.write(tx, id, &canonical, now.millis(), actor.as_str())?;
-                scope.tell(tx, now, Action::Push, target.clone())?;
+                scope.tell(tx, id, now, Action::Push, target.clone())?;
                 Ok::<_, Error>(merge.report)
             })
             .await

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::manifest_service::missing_payload;
 use super::repository::Scope;
 use super::{Error, Inner, Page};
-use crate::metadata::repositories::{self, RepositoryId};
+use crate::metadata::repositories::{self, Cached, RepositoryId};
 use crate::metadata::sizes::{self, SizeRecord};
 use crate::metadata::{self, Read, Scan, blobs, manifests, tags};
 use crate::oci::{Digest, Manifest, RepositoryName, Tag};
@@ -47,6 +47,19 @@ impl From<SizeRecord> for Sizes {
 /// The store: each blob and manifest once, what can be undeleted included, all of it unique.
 pub(super) fn of_store(inner: &Inner) -> Result<Sizes, Error> {
     let record = inner.metadata.read(sizes::of_store)?;
+    Ok(Sizes { unique: record.bytes(), ..record.into() })
+}
+
+/// What is cached of an upstream, or of all: each blob and manifest once, all of it unique.
+pub(super) fn of_cached(inner: &Inner, upstream: Option<&str>) -> Result<Sizes, Error> {
+    let record = inner.metadata.read(|tx| {
+        let cached = match upstream {
+            Some(folder) => repositories::upstream(tx, folder)?.map(Cached::Of),
+            None => Some(Cached::All),
+        };
+        cached.map(|cached| sizes::of_cached(tx, cached)).transpose()
+    })?;
+    let record = record.unwrap_or_default();
     Ok(Sizes { unique: record.bytes(), ..record.into() })
 }
 

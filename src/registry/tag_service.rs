@@ -95,14 +95,13 @@ impl TagService {
                     require_listed(tx, &scope, id, &digest)?;
                 }
                 let former = tags::get(tx, id, &tag)?.map(|former| former.digest);
-                let immutable = &scope.inner.policy.immutable;
-                immutable.require_mutable(&scope.name, &tag, former.as_ref(), Some(&digest))?;
+                scope.require_mutable(Some(id), &tag, former.as_ref(), Some(&digest))?;
                 let record =
                     tags::TagRecord { digest, named, updated_at: now.millis(), actor: actor.as_str().into() };
                 point(tx, &scope, id, &tag, &record)?;
                 let target =
                     events::manifest(&scope.name, named, &manifest.media_type, manifest.size, Some(&tag));
-                Ok(scope.tell(tx, now, Action::Push, target)?)
+                Ok(scope.tell(tx, id, now, Action::Push, target)?)
             })
             .await
     }
@@ -140,12 +139,7 @@ impl TagService {
             .write(move |tx| {
                 let id = scope.id(tx)?;
                 let Some(record) = tags::get(tx, id, &tag)? else { return Ok(false) };
-                scope.inner.policy.immutable.require_mutable(
-                    &scope.name,
-                    &tag,
-                    Some(&record.digest),
-                    None,
-                )?;
+                scope.require_mutable(Some(id), &tag, Some(&record.digest), None)?;
                 untag(tx, &scope, id, now, &tag, &record, None)?;
                 Ok(true)
             })
@@ -169,9 +163,9 @@ pub(super) fn untag(
         tags::keep(tx, deletion, tag, record)?;
     }
     tags::remove(tx, id, tag)?;
-    manifests::settle(tx, id, &record.digest, now.millis(), scope.inner.lease_end(now))?;
+    manifests::settle(tx, id, &record.digest, now.millis(), scope.inner.lease_end(id, now))?;
     let target = events::gone(TargetKind::Tag, &scope.name, None, Some(tag));
-    Ok(scope.tell(tx, now, Action::Delete, target)?)
+    Ok(scope.tell(tx, id, now, Action::Delete, target)?)
 }
 
 /// Points a tag to a manifest, and brings the manifests that it points to now and that it pointed to before in line.
@@ -182,9 +176,9 @@ pub(super) fn point(
     tag: &Tag,
     record: &tags::TagRecord,
 ) -> Result<(), Error> {
-    let due = scope.inner.lease_end(Timestamp::from_millis(record.updated_at));
+    let due = scope.inner.lease_end(id, Timestamp::from_millis(record.updated_at));
     if let Some(former) = tags::set(tx, id, tag, record)? {
-        if scope.inner.policy.collection.keep_history > 0 {
+        if scope.inner.policy.collection.keep_history > 0 && !id.is_cached() {
             tags::hold(tx, id, &former, tag)?;
         }
         manifests::settle(tx, id, &former, record.updated_at, due)?;

@@ -1,6 +1,6 @@
 //! One server, from start to end.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -127,7 +127,7 @@ pub fn registry_options(config: &Config) -> registry::Options {
         DescriptorCache::None => CacheOptions { descriptors: 0, manifest_bytes: 0 },
     };
     options.policy = Policy {
-        upstreams: BTreeSet::new(),
+        upstreams: BTreeMap::new(),
         scope: config.scope.clone(),
         allow_sparse_indexes: config.manifests.sparse_indexes,
         max_manifest_bytes: config.manifests.max_size,

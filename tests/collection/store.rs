@@ -9,7 +9,8 @@ use orlop::clock::{ManualClock, Timestamp};
 use orlop::fsio::SimulatedDisk;
 use orlop::oci::{Digest, DigestAlgorithm, MediaType, Reference, Tag};
 use orlop::registry::{
-    Actor, Collected, Collection, Depth, Error, ManifestPut, OpenError, Options, Policy, Registry, Repository,
+    Actor, Collected, Collection, Depth, Error, EventOptions, ManifestPut, OpenError, Options, Policy,
+    Registry, Repository,
 };
 
 pub(crate) const BEGIN: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -45,6 +46,14 @@ impl Store {
         Store::open(SimulatedDisk::new(), Arc::new(ManualClock::new(BEGIN)), policy)
     }
 
+    /// Somebody hears of events.
+    pub(crate) fn listening(policy: Policy, events: EventOptions) -> Store {
+        let (disk, clock) = (SimulatedDisk::new(), Arc::new(ManualClock::new(BEGIN)));
+        let policy = Policy { free_floor_bytes: 0, ..policy };
+        let registry = Registry::open(Options { events, ..Store::options(&disk, &clock, &policy) }).unwrap();
+        Store { registry, clock, disk, policy }
+    }
+
     fn open(disk: SimulatedDisk, clock: Arc<ManualClock>, policy: Policy) -> Store {
         let registry = Registry::open(Store::options(&disk, &clock, &policy)).unwrap();
         Store { registry, clock, disk, policy }
@@ -60,7 +69,14 @@ impl Store {
 
     /// Ends the process and begins another one.
     pub(crate) async fn restart(self) -> Store {
-        let Store { registry, clock, disk, policy } = self;
+        let policy = self.policy.clone();
+        self.restart_with(policy).await
+    }
+
+    /// The same with another configuration.
+    pub(crate) async fn restart_with(self, policy: Policy) -> Store {
+        let policy = Policy { free_floor_bytes: 0, ..policy };
+        let Store { registry, clock, disk, .. } = self;
         registry.close().await;
         drop(registry);
         loop {

@@ -7,8 +7,8 @@ use super::{Tables, VerifyReport};
 use crate::metadata::blobs::Alias;
 use crate::metadata::candidates::Candidate;
 use crate::metadata::manifests::Reference;
-use crate::metadata::repositories::RepositoryId;
-use crate::metadata::sizes::SizeRecord;
+use crate::metadata::repositories::{Cached, RepositoryId};
+use crate::metadata::sizes::{Counters, SizeRecord};
 use crate::oci::Digest;
 
 pub(super) fn check(tables: &Tables, report: &mut VerifyReport) {
@@ -98,7 +98,7 @@ fn check_manifests(tables: &Tables, needed: &BTreeSet<(RepositoryId, Digest)>, r
             let fix = Fix::Manifest(*repository, *digest);
             report.fixable(fix, format!("the manifest {digest} of {name} has the wrong due time"));
         }
-        if due.is_some() != tables.untagged.contains(&key) {
+        if (due.is_some() && !repository.is_cached()) != tables.untagged.contains(&key) {
             let fix = Fix::Untagged(*repository, *digest);
             let problem =
                 format!("that the manifest {digest} of {name} is untagged, and its index, disagree");
@@ -151,7 +151,7 @@ fn check_sizes(tables: &Tables, report: &mut VerifyReport) {
         if expected != found {
             let name = tables.name(repository);
             let problem = format!("the counters of {name} are {found:?}, and should be {expected:?}");
-            report.fixable(Fix::Sizes(Some(repository), expected), problem);
+            report.fixable(Fix::Sizes(Counters::Of(repository), expected), problem);
         }
     }
     let expected = SizeRecord {
@@ -163,6 +163,50 @@ fn check_sizes(tables: &Tables, report: &mut VerifyReport) {
     };
     if tables.store != expected {
         let problem = format!("the counters of the store are {:?}, and should be {expected:?}", tables.store);
-        report.fixable(Fix::Sizes(None, expected), problem);
+        report.fixable(Fix::Sizes(Counters::Store, expected), problem);
+    }
+    check_cached_sizes(tables, &payloads, report);
+}
+
+/// Counts what cached repositories have, once for each upstream, and once for all together.
+fn check_cached_sizes(tables: &Tables, payloads: &BTreeMap<Digest, u64>, report: &mut VerifyReport) {
+    let totals = |repository: &RepositoryId| {
+        let upstream = repository.upstream();
+        upstream.into_iter().flat_map(|upstream| [Cached::Of(upstream), Cached::All])
+    };
+    let mut counted = BTreeMap::<Cached, SizeRecord>::new();
+    let mut seen = BTreeSet::new();
+    for (repository, digest) in &tables.links {
+        for cached in totals(repository).filter(|cached| seen.insert((*cached, true, *digest))) {
+            let sizes = counted.entry(cached).or_default();
+            let size = tables.blobs.get(digest).or_else(|| tables.damaged.get(digest)).copied();
+            sizes.blobs += 1;
+            sizes.blob_bytes += size.unwrap_or_default();
+        }
+    }
+    for (repository, digest) in tables.manifests.keys() {
+        for cached in totals(repository).filter(|cached| seen.insert((*cached, false, *digest))) {
+            let sizes = counted.entry(cached).or_default();
+            sizes.manifests += 1;
+            sizes.manifest_bytes += payloads.get(digest).copied().unwrap_or_default();
+        }
+    }
+    for (repository, _) in tables.tags.keys() {
+        for cached in totals(repository) {
+            counted.entry(cached).or_default().tags += 1;
+        }
+    }
+    let all: BTreeSet<_> = counted.keys().chain(tables.cached_sizes.keys()).copied().collect();
+    for cached in all {
+        let expected = counted.get(&cached).copied().unwrap_or_default();
+        let found = tables.cached_sizes.get(&cached).copied().unwrap_or_default();
+        if expected != found {
+            let of = match cached {
+                Cached::All => "the whole cache",
+                Cached::Of(upstream) => tables.upstreams.get(&upstream).map_or("an upstream", String::as_str),
+            };
+            let problem = format!("the counters of {of} are {found:?}, and should be {expected:?}");
+            report.fixable(Fix::Sizes(Counters::OfCached(cached), expected), problem);
+        }
     }
 }

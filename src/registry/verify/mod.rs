@@ -12,10 +12,11 @@ use super::scrub::{self, Treatment, VerifyOptions, VerifyProgress};
 use super::{Error, Inner, Policy};
 use crate::metadata::candidates::Candidate;
 use crate::metadata::manifests::ManifestRecord;
-use crate::metadata::repositories::RepositoryId;
+use crate::metadata::repositories::{Cached, RepositoryId, UpstreamNumber};
 use crate::metadata::sizes::SizeRecord;
 use crate::metadata::{
-    self, Read, Scan, blobs, candidates, deletions, events, manifests, repositories, signatures, sizes, tags,
+    self, Read, Scan, blobs, candidates, deletions, events, freshness, manifests, repositories, signatures,
+    sizes, tags,
 };
 use crate::oci::schema1::SignedManifest;
 use crate::oci::{Digest, DigestAlgorithm, Manifest, MediaType};
@@ -128,8 +129,11 @@ struct Tables {
     sizes: BTreeMap<RepositoryId, SizeRecord>,
     store: SizeRecord,
     damaged: BTreeMap<Digest, u64>,
-    /// The repositories that cache an upstream, and what was deleted from them.
-    cached: BTreeSet<RepositoryId>,
+    /// The folders of upstreams, and what is counted for each and for all.
+    upstreams: BTreeMap<UpstreamNumber, String>,
+    cached_sizes: BTreeMap<Cached, SizeRecord>,
+    /// What is known of the freshness of tags, and of whole repositories.
+    freshness: BTreeSet<(RepositoryId, String)>,
     names: BTreeMap<RepositoryId, String>,
     blobs: BTreeMap<Digest, u64>,
     links: BTreeSet<(RepositoryId, Digest)>,
@@ -213,6 +217,7 @@ pub(super) fn check_rows(
     check_manifests(tx, policy, &tables, &mut report)?;
     check_signatures(tx, &tables, depth, &mut report)?;
     check_tags(&tables, &mut report);
+    check_cached(tx, &tables, &mut report)?;
     check_events(tx, &mut report)?;
     Ok(report)
 }
@@ -236,16 +241,15 @@ fn check_events(tx: &impl Read, report: &mut VerifyReport) -> Result<(), Error> 
 
 fn read_tables(tx: &impl Read, now: u64) -> Result<Tables, Error> {
     let mut tables = Tables { store: sizes::of_store(tx)?, ..Tables::default() };
-    repositories::each(tx, |id, record| {
-        if record.upstream.is_some() {
-            tables.cached.insert(id);
-        }
+    repositories::each_upstream(tx, |folder, upstream| {
+        tables.upstreams.insert(upstream, folder.to_owned());
         Ok(Scan::Continue)
     })?;
+    freshness::each(tx, |repository, tag| {
+        tables.freshness.insert((repository, tag.to_owned()));
+        Ok(())
+    })?;
     deletions::each(tx, None, |id, record| {
-        if tables.cached.contains(&record.repository) {
-            tables.cached.insert(id);
-        }
         tables.deletions.insert(id, record.expires_at > now);
         Ok(Scan::Continue)
     })?;
@@ -260,6 +264,10 @@ fn read_tables(tx: &impl Read, now: u64) -> Result<Tables, Error> {
     sizes::each(tx, |repository, sizes| {
         tables.sizes.insert(repository, sizes);
         Ok(Scan::Continue)
+    })?;
+    sizes::each_cached(tx, |cached, sizes| {
+        tables.cached_sizes.insert(cached, sizes);
+        Ok(())
     })?;
     blobs::each_damaged(tx, |digest, record| {
         tables.damaged.insert(digest, record.size);
@@ -448,7 +456,7 @@ fn check_manifests(
                 }
             }
             let may_miss = !child.is_distributable()
-                || tables.cached.contains(repository)
+                || repository.is_cached()
                 || policy.allow_sparse_indexes
                 || matches!(kind, Some(manifests::Reference::Lists | manifests::Reference::Misses));
             if !present && !may_miss {
@@ -503,6 +511,31 @@ fn check_tags(tables: &Tables, report: &mut VerifyReport) {
             report.tag(*repository, digest, tag, problem);
         }
     }
+}
+
+/// Checks that identifiers say what is cached of whom, and that freshness is known of what is there.
+fn check_cached(tx: &impl Read, tables: &Tables, report: &mut VerifyReport) -> Result<(), Error> {
+    repositories::each(tx, |id, record| {
+        let folder = id.upstream().map(|upstream| tables.upstreams.get(&upstream).map(String::as_str));
+        if folder != record.upstream.as_deref().map(Some) {
+            let (name, upstream) = (&record.name, record.upstream.as_deref().unwrap_or("nobody"));
+            report.problem(format!("the repository {name} caches {upstream}, and its number says otherwise"));
+        }
+        Ok(Scan::Continue)
+    })?;
+    for (repository, tag) in &tables.freshness {
+        let has_tag = tag.is_empty() || tables.tags.contains_key(&(*repository, tag.clone()));
+        if (has_tag && repository.is_cached()) || tables.is_ending(*repository) {
+            continue;
+        }
+        let name = tables.name(*repository);
+        let problem = format!("when the upstream of {name}:{tag} was asked is known without reason");
+        match tag.parse().map(Some).or(if tag.is_empty() { Ok(None) } else { Err(()) }) {
+            Ok(tag) => report.fixable(Fix::Freshness(*repository, tag), problem),
+            Err(()) => report.problem(problem),
+        }
+    }
+    Ok(())
 }
 
 impl Tables {
