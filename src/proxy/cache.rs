@@ -85,7 +85,8 @@ impl Cache {
     ///
     /// A name under a configured host is that upstream's, and so is any name with its `ns`. Other names are local where a
     /// repository is called so, or was until its deletion can't be undone any more, or the settings say so. The rest is
-    /// the default upstream's for those who pull, unless the name begins with what could be another host.
+    /// the default upstream's for those who pull, unless the name begins with what could be another host. Docker Hub's
+    /// `busybox` is its `library/busybox`.
     pub fn locate(
         &self,
         name: &RepositoryName,
@@ -119,12 +120,7 @@ impl Cache {
             return Err(Error::HostUnknown { host: host.to_owned() });
         }
         let Some(upstream) = &inner.default else { return Ok(Place::Local) };
-        let is_hub = upstream.settings.host == HUB;
-        let path = match format!("library/{name}").parse() {
-            Ok(path) if is_hub && first.is_none() => path,
-            _ => name.clone(),
-        };
-        self.cached(upstream, path, purpose, true).map(Place::Cached)
+        self.cached(upstream, name.clone(), purpose, true).map(Place::Cached)
     }
 
     fn is_local(&self, name: &RepositoryName) -> Result<bool, Error> {
@@ -143,6 +139,10 @@ impl Cache {
         is_by_default: bool,
     ) -> Result<CachedRepository, Error> {
         let host = &upstream.settings.host;
+        let path = match format!("library/{path}").parse() {
+            Ok(official) if host == HUB && !path.as_str().contains('/') => official,
+            _ => path,
+        };
         let name = upstream.name_of(&path)?;
         match purpose {
             Purpose::Push => {

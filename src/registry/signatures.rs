@@ -50,9 +50,12 @@ pub(super) async fn take_apart(
         Reference::Tag(tag) => Some(tag),
         Reference::Digest(_) => None,
     };
-    manifest.matches(name, own)?;
-    for tag in &put.tags {
-        manifest.matches(name, Some(tag))?;
+    // An upstream has its own word on what its names are.
+    if inner.policy.upstream_of(name).is_none() {
+        manifest.matches(name, own)?;
+        for tag in &put.tags {
+            manifest.matches(name, Some(tag))?;
+        }
     }
     if manifest.layers.iter().any(|layer| matches!(layer, ProvisionalDigest::TarSum(_))) {
         let reason = "it names a layer by its tarsum; name it by its sha256";
