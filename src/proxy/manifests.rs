@@ -232,7 +232,6 @@ impl CachedRepository {
             let reason = format!("{} has sent {media_type} for a manifest, without a digest", self.host());
             return Err(Error::Invalid(reason));
         }
-        self.mark().await?;
         let digest = digest.unwrap_or_else(|| Digest::of(crate::oci::DigestAlgorithm::CANONICAL, &bytes));
         let put = ManifestPut {
             payload: bytes,
