@@ -1,6 +1,8 @@
 //! The program as people and service managers meet it: help, messages, signals, logs and health.
 #![expect(clippy::unwrap_used, reason = "in a test, whatever is not as it should be is a failure")]
 
+#[path = "cli/cache.rs"]
+mod cache;
 #[path = "cli/commands.rs"]
 mod commands;
 #[path = "cli/running.rs"]

@@ -1,6 +1,9 @@
 //! The configuration: its sources, their order, its messages, and its page in the documentation.
 #![expect(clippy::unwrap_used, reason = "in a test, whatever is not as it should be is a failure")]
 
+#[path = "config/cache.rs"]
+mod cache;
+
 use std::ffi::OsString;
 use std::fs;
 use std::net::SocketAddr;
@@ -61,6 +64,8 @@ fn the_example_as_it_is_and_with_every_key_uncommented_means_the_defaults() {
     assert_eq!(loaded.config, Config::default());
     let loaded = with_file(directory.path(), &uncommented).load().unwrap();
     let small = r#"
+        [[upstream]]
+        host = "docker.io"
         [[notifications.endpoint]]
         name = "hook"
         url = "https://hooks.example.org/orlop"
@@ -465,18 +470,24 @@ fn the_page_about_the_configuration_has_the_table_of_keys() {
 #[test]
 fn a_key_under_its_old_name_is_understood_with_a_warning() {
     let (old, empty) = (directory(), directory());
-    let file = with_file(old.path(), "[cache]\nlayerinfo = \"none\"\n");
-    let environment = vec![variable("ORLOP_CACHE_LAYERINFO", "none")];
-    let environment = Input { environment, ..with_file(empty.path(), "") };
-    let assignment =
-        Input { assignments: vec!["cache.layerinfo=none".to_owned()], ..with_file(empty.path(), "") };
-    for input in [file, environment, assignment] {
-        let loaded = input.load().unwrap();
-        assert_eq!(loaded.config.cache.blobdescriptor, DescriptorCache::None);
-        assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
-        assert!(loaded.warnings[0].contains("cache.layerinfo is now called cache.blobdescriptor"));
+    for name in ["layerinfo", "blobdescriptor"] {
+        let file = with_file(old.path(), &format!("[cache]\n{name} = \"none\"\n"));
+        let environment = vec![variable(&format!("ORLOP_CACHE_{}", name.to_uppercase()), "none")];
+        let environment = Input { environment, ..with_file(empty.path(), "") };
+        let assignments = vec![format!("cache.{name}=none")];
+        let assignment = Input { assignments, ..with_file(empty.path(), "") };
+        for input in [file, environment, assignment] {
+            let loaded = input.load().unwrap();
+            assert_eq!(loaded.config.storage.cache.blobdescriptor, DescriptorCache::None);
+            assert_eq!(loaded.warnings.len(), 1, "{:?}", loaded.warnings);
+            let warning = format!("cache.{name} is now called storage.cache.blobdescriptor");
+            assert!(loaded.warnings[0].contains(&warning), "{:?}", loaded.warnings);
+        }
     }
-    let present = with_file(old.path(), "[cache]\nblobdescriptor = \"inmemory\"\n");
+    let sizes = with_file(old.path(), "[cache]\ndescriptors = 7\nmanifests = \"1 MiB\"\n").load().unwrap();
+    assert_eq!((sizes.config.storage.cache.descriptors, sizes.config.storage.cache.manifests), (7, 1 << 20));
+    assert_eq!(sizes.warnings.len(), 2);
+    let present = with_file(old.path(), "[storage.cache]\nblobdescriptor = \"inmemory\"\n");
     assert!(present.load().unwrap().warnings.is_empty());
     let wrong = with_file(old.path(), "[cache]\nlayerinfo = \"redis\"\n");
     assert!(mistake(&wrong).contains("write one of inmemory, none"), "{}", mistake(&wrong));

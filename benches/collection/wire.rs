@@ -16,8 +16,12 @@ pub(crate) async fn serve(registry: Registry) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     let metrics = Metrics::new(&StorageMetrics::default());
-    let service =
-        TowerToHyperService::new(router(Service { registry, settings: Settings::default(), metrics }));
+    let service = TowerToHyperService::new(router(Service {
+        registry,
+        cache: None,
+        settings: Settings::default(),
+        metrics,
+    }));
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.expect("a client connects");

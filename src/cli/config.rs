@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use crate::config::{Input, Loaded, Source, example};
+use crate::server::cache_settings;
 
 use super::output::Output;
 
@@ -30,6 +31,9 @@ pub(super) struct ConfigArguments {
     /// Log as text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
+    /// Cache images of this registry, for example docker.io; can be repeated
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    cache: Vec<String>,
     /// Set any other key, for example --set uploads.expire_after=1h; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -38,9 +42,11 @@ pub(super) struct ConfigArguments {
 impl ConfigArguments {
     /// Reads the configuration from the flags, the process's environment and the file.
     pub(super) fn load(&self) -> anyhow::Result<Loaded> {
+        let cache = (!self.cache.is_empty()).then(|| self.cache.join(","));
         let flags = [
             ("--listen", "listen", &self.listen),
             ("--data", "data", &self.data),
+            ("--cache", "cache.upstreams", &cache),
             ("--log-level", "log.level", &self.log_level),
             ("--log-format", "log.format", &self.log_format),
         ];
@@ -127,6 +133,10 @@ fn check(arguments: &ConfigArguments, output: &mut Output) -> anyhow::Result<()>
         };
         output.line(format!("{name:names$} = {value:values$}{origin}").trim_end())?;
     }
+    for upstream in &loaded.config.upstreams {
+        output.line(format!("[[upstream]] {} -> {}", upstream.host, upstream.address()))?;
+    }
+    cache_settings(&loaded.config)?;
     for endpoint in &loaded.config.notifications.endpoints {
         output.line(format!("[[notifications.endpoint]] {} -> {}", endpoint.listener.name, endpoint.url))?;
     }

@@ -20,6 +20,7 @@ Examples:
   orlop serve --listen 0.0.0.0:5000 --data /var/lib/orlop --log-format json
   orlop serve --config /etc/orlop.toml --set delete.blobs=false
   orlop serve --listen 127.0.0.1:0                any free port; the first lines say which
+  orlop serve --cache docker.io --cache ghcr.io   a mirror of these beside your own images
 
 Push an image to it:
   docker tag busybox 127.0.0.1:5000/busybox

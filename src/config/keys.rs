@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::value::{
-    address, at_least, choice, duration, name_patterns, number, positive_duration, size, small_size, switch,
-    url, words,
+    address, at_least, choice, duration, host, hosts, image_patterns, name_patterns, number,
+    positive_duration, size, small_size, switch, url, words,
 };
 use crate::registry::NameScope;
 
@@ -342,6 +342,70 @@ pub const KEYS: &[Key] = &[
          counted too; pushes of more are refused. 0 sets no limit.",
     ),
     Key::text(
+        "storage.cache.blobdescriptor",
+        "inmemory",
+        |config, value| choice(value).map(|kind| config.storage.cache.blobdescriptor = kind),
+        "Where descriptors of blobs and manifests, and what tags point to, are cached: inmemory, or none. The cache never \
+         differs from the database.",
+    ),
+    Key::bare(
+        "storage.cache.descriptors",
+        "10000",
+        |config, value| {
+            number(value).and_then(|n| at_least(n, 1)).map(|count| config.storage.cache.descriptors = count)
+        },
+        "The number of descriptors of each kind that are cached, of some 200 bytes each.",
+    ),
+    Key::text(
+        "storage.cache.manifests",
+        "8 MiB",
+        |config, value| small_size(value).map(|bytes| config.storage.cache.manifests = bytes),
+        "The memory for manifests that are pulled often. 0 caches none, and so does storage.cache.blobdescriptor = \"none\".",
+    ),
+    Key::words(
+        "cache.upstreams",
+        "",
+        |config, value| hosts(value).map(|hosts| config.cache.hosts = hosts),
+        "The registries whose images are cached, by host, for example [\"docker.io\", \"ghcr.io\"]: each is asked for what \
+         isn't here under <host>/…. `cache = [\"docker.io\"]` at the top of the file is short for it. A table [[upstream]] \
+         says more of one of them, and is enough by itself.",
+    ),
+    Key::text(
+        "cache.default",
+        "docker.io",
+        |config, value| {
+            config.cache.default = if value.is_empty() { None } else { Some(host(value)?) };
+            Ok(())
+        },
+        "The upstream that is asked for names that are nobody's: that begin with no upstream's host and are not local. Docker's \
+         registry-mirrors ask so. Empty: none; and none where docker.io stands here and isn't cached.",
+    ),
+    Key::words(
+        "cache.local",
+        "",
+        |config, value| name_patterns(value).map(|patterns| config.cache.local = NameScope::new(patterns)),
+        "Patterns of names, like those of `scope`, that are local whether or not there is anything under them: the default \
+         upstream is never asked for them. Names with content of one's own are local anyway.",
+    ),
+    Key::text(
+        "cache.max_size",
+        "0",
+        |config, value| size(value).map(|bytes| config.cache.max_size = (bytes != 0).then_some(bytes)),
+        "What all cached content together may take. Images that nobody has pulled for longest go first. 0 sets no limit.",
+    ),
+    Key::words(
+        "cache.pinned",
+        "",
+        |config, value| image_patterns(value).map(|patterns| config.cache.pinned = patterns),
+        "Patterns of images that are never evicted, for example [\"docker.io/library/*\", \"ghcr.io/team/app:1.*\"].",
+    ),
+    Key::text(
+        "cache.keep_superseded",
+        "1d",
+        |config, value| duration(value).map(|time| config.cache.keep_superseded = time),
+        "The time after its last pull for which a cached manifest stays that no tag names any more.",
+    ),
+    Key::text(
         "retention.every",
         "24h",
         |config, value| duration(value).map(|time| config.retention.every = time),
@@ -394,31 +458,18 @@ pub const KEYS: &[Key] = &[
         "Whether the database can be opened at once after a crash. When false, a commit costs one sync less, and a start \
          after a crash reads the whole database.",
     ),
-    Key::text(
-        "cache.blobdescriptor",
-        "inmemory",
-        |config, value| choice(value).map(|kind| config.cache.blobdescriptor = kind),
-        "Where descriptors of blobs and manifests, and what tags point to, are cached: inmemory, or none. The cache never \
-         differs from the database.",
-    ),
-    Key::bare(
-        "cache.descriptors",
-        "10000",
-        |config, value| {
-            number(value).and_then(|n| at_least(n, 1)).map(|count| config.cache.descriptors = count)
-        },
-        "The number of descriptors of each kind that are cached, of some 200 bytes each.",
-    ),
-    Key::text(
-        "cache.manifests",
-        "8 MiB",
-        |config, value| small_size(value).map(|bytes| config.cache.manifests = bytes),
-        "The memory for manifests that are pulled often. 0 caches none, and so does cache.blobdescriptor = \"none\".",
-    ),
 ];
 
 /// Keys that had another name once: the old name, still understood with a warning, and the present one.
-pub const RENAMED: &[(&str, &str)] = &[("cache.layerinfo", "cache.blobdescriptor")];
+pub const RENAMED: &[(&str, &str)] = &[
+    ("cache.layerinfo", "storage.cache.blobdescriptor"),
+    ("cache.blobdescriptor", "storage.cache.blobdescriptor"),
+    ("cache.descriptors", "storage.cache.descriptors"),
+    ("cache.manifests", "storage.cache.manifests"),
+];
+
+/// Keys that have a short name too, and that one.
+pub const SHORT: &[(&str, &str)] = &[("cache", "cache.upstreams")];
 
 #[cfg(test)]
 mod tests {

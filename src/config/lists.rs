@@ -8,6 +8,7 @@ use super::immutable::ImmutableTable;
 use super::keys::Form;
 use super::quota::QuotaTable;
 use super::retention::RetentionTable;
+use super::upstream::UpstreamTable;
 use super::{Config, ConfigError, Key, Source};
 
 /// One list of tables.
@@ -42,6 +43,10 @@ pub struct Row {
 
 /// Every list there is, in the order of the example.
 pub const LISTS: &[List] = &[
+    List::of::<UpstreamTable>(
+        "A registry whose images are cached; one such table for each of which more is to be said than its host.",
+        "the first has",
+    ),
     List::of::<EndpointTable>(
         "An endpoint that is told of what happens; one such table for each. There is none by default.",
         "the first two have",
@@ -235,6 +240,10 @@ mod tests {
             if !key.default.is_empty() {
                 assert_eq!(key.apply(&mut T::new(), key.default), Ok(()), "{}", key.name);
             }
+            if ["upstream.username", "upstream.password_file", "upstream.ca"].contains(&key.name) {
+                // Almost any text is a name of a user, and any a path.
+                continue;
+            }
             let message = key.apply(&mut T::new(), "non sense(").expect_err(key.name);
             assert!(message.contains("write"), "{}: {message}", key.name);
         }
@@ -246,6 +255,7 @@ mod tests {
         check_keys::<RetentionTable>();
         check_keys::<ImmutableTable>();
         check_keys::<QuotaTable>();
+        check_keys::<UpstreamTable>();
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::file::{self, Value};
 use super::keys::Form;
 use super::lists::advice;
-use super::{Config, ConfigError, ConfigErrors, KEYS, Key, List, RENAMED, Source};
+use super::{Config, ConfigError, ConfigErrors, KEYS, Key, List, RENAMED, SHORT, Source, Upstream};
 
 /// What the name of every environment variable begins with.
 pub const VARIABLE_PREFIX: &str = "ORLOP_";
@@ -80,6 +80,7 @@ impl Input {
                 None => reading.errors.push(ConfigError::Assignment { given: given.clone() }),
             }
         }
+        reading.complete();
         let Reading { config, effective, errors, warnings } = reading;
         if errors.is_empty() {
             Ok(Loaded { config, file, effective, warnings })
@@ -100,7 +101,7 @@ impl Input {
 
 /// The name that a key has now.
 fn present_name(name: &str) -> &str {
-    RENAMED.iter().find(|(old, _)| *old == name).map_or(name, |(_, present)| present)
+    RENAMED.iter().chain(SHORT).find(|(other, _)| *other == name).map_or(name, |(_, present)| present)
 }
 
 struct Reading {
@@ -158,6 +159,29 @@ impl Reading {
         }
     }
 
+    /// Brings together what several keys and lists say of one thing.
+    fn complete(&mut self) {
+        for host in &self.config.cache.hosts {
+            let upstreams = &mut self.config.upstreams;
+            if upstreams.iter().all(|upstream| upstream.host != *host) {
+                upstreams.push(Upstream::new(host));
+            }
+        }
+        let upstreams = &self.config.upstreams;
+        let (key, default) = ("cache.default", self.config.cache.default.as_ref());
+        let set = self.effective.iter().find(|effective| effective.key.name == key);
+        let set = set.filter(|effective| effective.origin != Source::Default);
+        if let (Some(host), Some(set)) = (default, set)
+            && !upstreams.is_empty()
+            && upstreams.iter().all(|upstream| upstream.host != *host)
+        {
+            let advice = "write an upstream's host, or \"\" for none; cache.upstreams doesn't have this one"
+                .to_owned();
+            let (origin, value) = (set.origin.clone(), set.value.clone());
+            self.errors.push(ConfigError::Value { key, origin, value, advice });
+        }
+    }
+
     fn unknown(&mut self, name: &str, origin: Source) {
         self.errors.push(match List::meant_by(name) {
             Some(list) => ConfigError::List { origin, list: list.name },
@@ -167,11 +191,12 @@ impl Reading {
 
     fn variable(&mut self, name: &OsString, value: &OsString) {
         let Some(name) = name.to_str().filter(|name| name.starts_with(VARIABLE_PREFIX)) else { return };
-        if name == FILE_VARIABLE {
+        if name == FILE_VARIABLE || self.config.upstreams.iter().any(|upstream| upstream.reads_variable(name))
+        {
             return;
         }
         let origin = Source::Environment(name.to_owned());
-        let renamed = RENAMED.iter().find(|(old, _)| super::keys::variable(old) == name);
+        let renamed = RENAMED.iter().chain(SHORT).find(|(other, _)| super::keys::variable(other) == name);
         if let (Some((old, _)), Some(value)) = (renamed, value.to_str()) {
             return self.assign(old, value, origin);
         }
@@ -192,7 +217,7 @@ impl Reading {
 
     fn assign(&mut self, name: &str, value: &str, origin: Source) {
         let present = present_name(name);
-        if present != name {
+        if RENAMED.iter().any(|(old, _)| *old == name) {
             self.warnings.push(format!("{origin}: {name} is now called {present}; the old name will go"));
         }
         let Some(at) = KEYS.iter().position(|key| key.name == present) else {

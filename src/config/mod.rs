@@ -16,15 +16,17 @@ mod quota;
 mod retention;
 mod settings;
 mod template;
+mod upstream;
 mod value;
 
 pub use error::{ConfigError, ConfigErrors, Source};
-pub use keys::{KEYS, Key, RENAMED};
+pub use keys::{KEYS, Key, RENAMED, SHORT};
 pub use lists::{LISTS, List, Row};
 pub use load::{DEFAULT_FILE, Effective, FILE_VARIABLE, Input, Loaded, VARIABLE_PREFIX};
 pub use settings::{
     Cache, Collection, Config, Database, Delete, DescriptorCache, Limits, Log, Manifests, Notifications,
-    RetentionSettings, Signatures, Storage, Uploads,
+    RetentionSettings, RowCache, Signatures, Storage, Uploads,
 };
 pub use template::{example, reference};
+pub use upstream::{Password, Upstream};
 pub use value::size as parse_size;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use crate::client;
 use crate::maintenance::retention::Retention;
 use crate::notifications::Endpoint;
+use crate::proxy::ImagePattern;
 use crate::registry::{ImmutableTags, NameScope, Quota};
 use crate::telemetry::{LogFormat, LogLevel};
 
-use super::KEYS;
+use super::{KEYS, Upstream};
 
 /// Every setting, checked; [`Default`] is what an empty configuration means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub struct Config {
     pub database: Database,
     /// `cache.*`.
     pub cache: Cache,
+    /// `[[upstream]]`, and an upstream like any other for each host that only `cache.upstreams` names.
+    pub upstreams: Vec<Upstream>,
 }
 
 /// The log.
@@ -142,6 +145,8 @@ pub struct Storage {
     pub free_floor: u64,
     /// `storage.max_size`: what all repositories together may hold, in bytes.
     pub max_size: Option<u64>,
+    /// `storage.cache.*`.
+    pub cache: RowCache,
 }
 
 /// What stays and what goes, and when that is looked at.
@@ -177,13 +182,30 @@ pub struct Database {
 
 /// What pulls are answered from without the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cache {
-    /// `cache.blobdescriptor`: where descriptors are cached.
+pub struct RowCache {
+    /// `storage.cache.blobdescriptor`: where descriptors are cached.
     pub blobdescriptor: DescriptorCache,
-    /// `cache.descriptors`: how many of each kind.
+    /// `storage.cache.descriptors`: how many of each kind.
     pub descriptors: usize,
-    /// `cache.manifests`: the memory for manifests, in bytes.
+    /// `storage.cache.manifests`: the memory for manifests, in bytes.
     pub manifests: usize,
+}
+
+/// The content of other registries that is kept here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// `cache.upstreams`: the hosts of registries of which nothing else may be said.
+    pub(super) hosts: Vec<String>,
+    /// `cache.default`: the host that is asked for names that are nobody's, where it is among the upstreams.
+    pub default: Option<String>,
+    /// `cache.local`: names that the default upstream is never asked for.
+    pub local: NameScope,
+    /// `cache.max_size`: what all of it may take, in bytes.
+    pub max_size: Option<u64>,
+    /// `cache.pinned`: what is never evicted.
+    pub pinned: Vec<ImagePattern>,
+    /// `cache.keep_superseded`: how long a manifest stays that no tag names any more.
+    pub keep_superseded: Duration,
 }
 
 /// Where descriptors are cached.
@@ -246,7 +268,11 @@ impl Config {
                 drain_timeout: Duration::ZERO,
                 buffers: 0,
             },
-            storage: Storage { free_floor: 0, max_size: None },
+            storage: Storage {
+                free_floor: 0,
+                max_size: None,
+                cache: RowCache { blobdescriptor: DescriptorCache::None, descriptors: 0, manifests: 0 },
+            },
             retention: RetentionSettings { every: Duration::ZERO, policies: Retention::default() },
             immutable: ImmutableTags::default(),
             quotas: Vec::new(),
@@ -258,7 +284,15 @@ impl Config {
             },
             client: client::Options::default(),
             database: Database { cache: 0, quick_repair: false },
-            cache: Cache { blobdescriptor: DescriptorCache::None, descriptors: 0, manifests: 0 },
+            cache: Cache {
+                hosts: Vec::new(),
+                default: None,
+                local: NameScope::new(Vec::new()),
+                max_size: None,
+                pinned: Vec::new(),
+                keep_superseded: Duration::ZERO,
+            },
+            upstreams: Vec::new(),
         }
     }
 }

@@ -26,7 +26,8 @@ fn heading(table: &str) -> &'static str {
         "notifications" => "Who is told of pushes, pulls, mounts and deletions: webhooks.",
         "client" => "Requests that the registry itself sends to others.",
         "database" => "The metadata database.",
-        "cache" => "What pulls are answered from without the database.",
+        "storage.cache" => "What pulls are answered from without the database.",
+        "cache" => "The pull-through cache: other registries' images, kept beside one's own.",
         _ => "",
     }
 }

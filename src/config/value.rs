@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::settings::DescriptorCache;
+use crate::proxy::{self, ImagePattern};
 use crate::registry::{NamePattern, TagPattern};
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -70,6 +71,30 @@ pub(super) fn label(text: &str) -> Result<String, String> {
 pub(super) fn name_patterns(text: &str) -> Result<Vec<NamePattern>, String> {
     words(text).map(str::parse).collect::<Result<_, _>>().map_err(|_| {
         "write patterns of repository names, for example [\"team/**\", \"library/*\"]".to_owned()
+    })
+}
+
+/// A registry's host, as images call it.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    proxy::parse_host(text).map_err(|error| error.to_string())
+}
+
+/// Several of them, each once.
+pub(super) fn hosts(text: &str) -> Result<Vec<String>, String> {
+    let mut hosts = Vec::new();
+    for word in words(text) {
+        let host = host(word)?;
+        if hosts.contains(&host) {
+            return Err(format!("write {host} once; it stands there twice"));
+        }
+        hosts.push(host);
+    }
+    Ok(hosts)
+}
+
+pub(super) fn image_patterns(text: &str) -> Result<Vec<ImagePattern>, String> {
+    words(text).map(str::parse).collect::<Result<_, _>>().map_err(|_| {
+        "write patterns of images with their hosts, for example [\"docker.io/library/*\", \"ghcr.io/team/app:1.*\"]".to_owned()
     })
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::flights::Flights;
 use super::heads::Heads;
+use super::host::{HUB, canonical};
 use super::listings::{ReferrerLists, Referrers};
 use super::manifests::Looked;
 use super::place::{CachedRepository, Place, Purpose, Source};
@@ -99,7 +100,7 @@ impl Cache {
             let upstream = upstream.ok_or_else(|| Error::HostUnknown { host: namespace.to_owned() })?;
             let path = match name.as_str().split_once('/') {
                 // Both ways at once name the same.
-                Some((first, rest)) if first == upstream.folder => {
+                Some((first, rest)) if canonical(first) == upstream.folder => {
                     rest.parse().unwrap_or_else(|_| name.clone())
                 }
                 _ => name.clone(),
@@ -107,7 +108,8 @@ impl Cache {
             return self.cached(&upstream, path, purpose, false).map(Place::Cached);
         }
         if let Some((first, rest)) = name.as_str().split_once('/')
-            && let Some(upstream) = inner.upstreams.iter().find(|upstream| upstream.folder == first)
+            && let Some(upstream) =
+                inner.upstreams.iter().find(|upstream| upstream.folder == canonical(first))
             && let Ok(path) = rest.parse::<RepositoryName>()
         {
             return self.cached(upstream, path, purpose, false).map(Place::Cached);
@@ -177,9 +179,7 @@ impl Cache {
     }
 }
 
-/// The upstream whose images with one word for a name lie under `library/`.
-const HUB: &str = "docker.io";
-
 fn by_host(upstreams: &[Arc<Upstream>], host: &str) -> Option<Arc<Upstream>> {
-    upstreams.iter().find(|upstream| upstream.settings.host.eq_ignore_ascii_case(host)).cloned()
+    let host = canonical(host);
+    upstreams.iter().find(|upstream| upstream.settings.host == host).cloned()
 }

@@ -10,6 +10,7 @@ mod circuit;
 mod error;
 mod flights;
 mod heads;
+mod host;
 mod image;
 mod listings;
 mod manifests;
@@ -19,7 +20,8 @@ mod upstream;
 
 pub use cache::Cache;
 pub use error::Error;
+pub use host::{HostError, folder, parse_host};
 pub use image::{ImageSelection, ImageSelectionError, Platform, PlatformError, Platforms, Versions};
 pub use manifests::Headed;
 pub use place::{CachedRepository, Outcome, Place, Purpose, Source};
-pub use settings::{ImagePattern, Settings, UpstreamSettings};
+pub use settings::{ImagePattern, ImagePatternError, Settings, UpstreamSettings};

@@ -1,8 +1,10 @@
 //! How the cache is run.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::time::Duration;
 
+use super::host::{canonical, folder};
 use crate::client::registry;
 use crate::registry::{NamePattern, NameScope, TagPattern, UpstreamAccess};
 
@@ -26,7 +28,8 @@ pub struct Settings {
 /// One upstream.
 #[derive(Debug, Clone)]
 pub struct UpstreamSettings {
-    /// What images call it: `docker.io`, `registry.example.org:5000`; in lower case.
+    /// What images call it: `docker.io`, `registry.example.org:5000`; in lower case, and as [`parse_host`](super::parse_host) has
+    /// it.
     pub host: String,
     /// Where it is and how it is asked.
     pub client: registry::Options,
@@ -55,6 +58,29 @@ pub struct ImagePattern {
     pub tag: Option<TagPattern>,
 }
 
+/// A text that is no pattern of images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a pattern of images is one of repositories with their hosts, and one of tags: docker.io/library/*:1.*"
+)]
+pub struct ImagePatternError;
+
+impl FromStr for ImagePattern {
+    type Err = ImagePatternError;
+
+    fn from_str(text: &str) -> Result<ImagePattern, ImagePatternError> {
+        let (repository, tag) = match text.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
+            _ => (text, None),
+        };
+        let (host, path) = repository.split_once('/').ok_or(ImagePatternError)?;
+        let repository =
+            format!("{}/{path}", folder(&canonical(host))).parse().map_err(|_| ImagePatternError)?;
+        let tag = tag.map(str::parse).transpose().map_err(|_| ImagePatternError)?;
+        Ok(ImagePattern { repository, tag })
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
@@ -79,7 +105,7 @@ impl UpstreamSettings {
     /// An upstream that is asked anonymously, with the usual limits.
     pub fn new(host: impl Into<String>, client: registry::Options) -> UpstreamSettings {
         UpstreamSettings {
-            host: host.into().to_ascii_lowercase(),
+            host: canonical(&host.into()),
             client,
             is_public: false,
             revalidate_after: Duration::from_secs(15 * 60),
@@ -93,7 +119,7 @@ impl UpstreamSettings {
 
     /// The first component of the names of its repositories here: the host, with `_` for the colon before a port.
     pub fn folder(&self) -> String {
-        self.host.replace(':', "_")
+        folder(&self.host)
     }
 
     /// Who may read what comes from it.
@@ -108,5 +134,30 @@ impl UpstreamSettings {
     /// Whether what comes from it is for nobody but those whom a rule allows.
     pub fn is_private(&self) -> bool {
         self.access() == UpstreamAccess::Private
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_meant_by_repository_and_tag() {
+        for (text, repository, tag) in [
+            ("docker.io/library/*", "docker.io/library/*", None),
+            ("index.docker.io/library/busybox:1.*", "docker.io/library/busybox", Some("1.*")),
+            ("registry.example.org:5000/team/**", "registry.example.org_5000/team/**", None),
+            ("registry.example.org:5000/team/**:v*", "registry.example.org_5000/team/**", Some("v*")),
+            ("**/app", "**/app", None),
+        ] {
+            let pattern: ImagePattern = text.parse().unwrap();
+            assert_eq!(pattern.repository.to_string(), repository, "{text}");
+            assert_eq!(pattern.tag.map(|tag| tag.to_string()).as_deref(), tag, "{text}");
+        }
+        for text in
+            ["", "busybox", "docker.io/library/*:", "docker.io/A", "docker.io/a:v/*", "docker.io/a@sha256:1"]
+        {
+            assert_eq!(text.parse::<ImagePattern>(), Err(ImagePatternError), "{text}");
+        }
     }
 }

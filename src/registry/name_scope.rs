@@ -15,6 +15,16 @@ impl NameScope {
         NameScope(patterns)
     }
 
+    /// The same scope, and every name in these folders.
+    #[must_use]
+    pub fn with_folders(mut self, folders: impl IntoIterator<Item = String>) -> NameScope {
+        if !self.is_everything() {
+            let folders = folders.into_iter().map(Component::One);
+            self.0.extend(folders.map(|folder| NamePattern(vec![folder, Component::Many])));
+        }
+        self
+    }
+
     /// Every name.
     pub fn everything() -> NameScope {
         NameScope(vec![NamePattern(vec![Component::Many])])
@@ -170,6 +180,17 @@ mod tests {
         assert!(!contains(&[], "a"));
         assert!(NameScope::everything().is_everything());
         assert!(!NameScope::new(vec!["team/**".parse().unwrap()]).is_everything());
+    }
+
+    #[test]
+    fn folders_are_added_where_not_every_name_is_in_the_scope() {
+        let team = NameScope::new(vec!["team/**".parse().unwrap()]);
+        let scope = team.with_folders(["docker.io".to_owned(), "a.b_5000".to_owned()]);
+        assert_eq!(scope.to_string(), "team/**, docker.io/**, a.b_5000/**");
+        assert!(scope.contains(&"docker.io/library/busybox".parse().unwrap()));
+        assert!(!scope.contains(&"quay.io/a".parse().unwrap()));
+        let everything = NameScope::everything().with_folders(["docker.io".to_owned()]);
+        assert_eq!(everything, NameScope::everything());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod accept;
 mod admin_client;
 mod admin_socket;
+mod cache;
 mod descriptors;
 mod run;
 mod signals;
@@ -15,6 +16,7 @@ mod stall;
 pub use accept::{Drained, Listen, serve};
 pub use admin_client::AdminClient;
 pub use admin_socket::{ADMIN_SOCKET, AdminSocket};
+pub use cache::{PasswordError, cache_settings};
 pub use descriptors::raise_descriptor_limit;
 pub use run::{Server, StartError, registry_options};
 pub use signals::{Signal, Signals};

@@ -1,6 +1,5 @@
 //! One server, from start to end.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,19 +11,21 @@ use tokio::sync::oneshot;
 
 use crate::client::{self, Client};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, DescriptorCache, Limits, RetentionSettings};
+use crate::config::{Config, DescriptorCache, Limits, RetentionSettings, Upstream};
 use crate::http;
 use crate::http::admin::{Admin, Running};
 use crate::maintenance::run_on_schedule;
 use crate::metadata::{self, CacheOptions};
 use crate::notifications::{self, Notifications, Source};
 use crate::oci::schema1::TrustRoots;
+use crate::proxy::Cache;
 use crate::registry::{
     self, Collected, Collection, DeletePolicy, EventOptions, OpenError, Policy, Quotas, Registry,
 };
 use crate::telemetry::{Metrics, StorageMetrics};
 
-use super::{AdminSocket, Drained, serve};
+use super::cache::warnings;
+use super::{AdminSocket, Drained, PasswordError, cache_settings, serve};
 
 /// The number of commands that are served at once. They have connections of their own, so that a registry that is busy
 /// can still be administrated.
@@ -51,6 +52,15 @@ pub enum StartError {
     Client {
         /// Why.
         #[from]
+        source: client::Error,
+    },
+    /// An upstream's password can't be used.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// No upstream can be asked.
+    #[error("{source}. Upstreams of the cache can't be asked without it: mend it, or remove them")]
+    Cache {
+        /// Why.
         source: client::Error,
     },
     /// A file of certificate authorities can't be used.
@@ -120,15 +130,16 @@ pub fn registry_options(config: &Config) -> registry::Options {
     let mut options = registry::Options::new(&config.data);
     options.database.cache_bytes = config.database.cache;
     options.database.quick_repair = config.database.quick_repair;
-    options.database.cache = match config.cache.blobdescriptor {
+    options.database.cache = match config.storage.cache.blobdescriptor {
         DescriptorCache::InMemory => {
-            CacheOptions { descriptors: config.cache.descriptors, manifest_bytes: config.cache.manifests }
+            let storage = &config.storage.cache;
+            CacheOptions { descriptors: storage.descriptors, manifest_bytes: storage.manifests }
         }
         DescriptorCache::None => CacheOptions { descriptors: 0, manifest_bytes: 0 },
     };
     options.policy = Policy {
-        upstreams: BTreeMap::new(),
-        scope: config.scope.clone(),
+        upstreams: config.upstreams.iter().map(|upstream| (upstream.folder(), upstream.access())).collect(),
+        scope: config.scope.clone().with_folders(config.upstreams.iter().map(Upstream::folder)),
         allow_sparse_indexes: config.manifests.sparse_indexes,
         max_manifest_bytes: config.manifests.max_size,
         delete: DeletePolicy {
@@ -204,13 +215,19 @@ impl Server {
         let endpoints = config.notifications.endpoints.clone();
         // Reads the system's certificates, which is not for nothing.
         let client = if endpoints.is_empty() { None } else { Some(Client::new(&config.client)?) };
+        let cache = cache_settings(config)?;
+        for warning in cache.iter().flat_map(|cache| warnings(cache, address)) {
+            tracing::warn!("{warning}");
+        }
         let mut options = registry_options(config);
         options.trust_roots = read_trust_roots(&config.signatures.trust_roots)?;
         let metrics = Metrics::new(&options.metrics);
         let registry = Registry::open(options)?;
+        let cache = cache.map(|settings| Cache::open(settings, registry.clone())).transpose();
+        let cache = cache.map_err(|source| StartError::Cache { source })?;
         let router = http::router(http::Service {
             registry: registry.clone(),
-            cache: None,
+            cache,
             settings: http::Settings {
                 external_url: config.external_url.clone(),
                 chunk_min_length: config.uploads.chunk_min_length,

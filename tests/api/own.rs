@@ -218,7 +218,11 @@ fn hits_and_misses_of_the_cache_are_metrics_and_it_can_be_switched_off() {
         off.get("/v2/a/manifests/v1").send().expect(200);
     }
     assert_eq!(counted(&off, "orlop_descriptor_cache_hits_total"), 0);
-    assert!(off.log().contains("cache.layerinfo is now called cache.blobdescriptor"), "{}", off.log());
+    assert!(
+        off.log().contains("cache.layerinfo is now called storage.cache.blobdescriptor"),
+        "{}",
+        off.log()
+    );
 }
 
 #[test]

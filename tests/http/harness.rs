@@ -244,5 +244,5 @@ impl Drop for Registry {
 
 fn serve(registry: &registry::Registry, settings: Settings) -> axum::Router {
     let metrics = Metrics::new(&StorageMetrics::default());
-    router(Service { registry: registry.clone(), settings, metrics })
+    router(Service { registry: registry.clone(), cache: None, settings, metrics })
 }
