@@ -119,7 +119,8 @@ async fn an_interrupted_fetch_goes_on_also_after_a_restart() {
     let mut fetch = blobs.fetch(&digest, bytes.len() as u64, &Actor::anonymous()).await.unwrap();
     let reader = tokio::spawn(read(fetch.blob().reader(), 0, bytes.len()));
     fetch.write(bytes.slice(..4 * MIB)).await.unwrap();
-    fetch.fail("it went away");
+    assert!(blobs.was_interrupted(&digest).unwrap());
+    fetch.interrupt("it went away").await.unwrap();
     reader.await.unwrap().unwrap_err();
 
     let mut fetch = blobs.fetch(&digest, bytes.len() as u64, &Actor::anonymous()).await.unwrap();
@@ -138,6 +139,7 @@ async fn an_interrupted_fetch_goes_on_also_after_a_restart() {
     fetch.finish().await.unwrap();
     assert_eq!(blobs.get(digest).await.unwrap().unwrap(), bytes);
     // Nothing is left of it.
+    assert!(!blobs.was_interrupted(&digest).unwrap());
     let fetch = blobs.fetch(&digest, bytes.len() as u64, &Actor::anonymous()).await.unwrap();
     assert_eq!(fetch.size(), 0);
     fetch.discard("not needed").await.unwrap();

@@ -38,6 +38,8 @@ pub(super) struct Running {
     pub(super) looks: Flights<(RepositoryName, Tag), Result<Looked, Error>>,
     /// Manifests that are fetched.
     pub(super) manifests: Flights<(RepositoryName, Digest), Result<(), Error>>,
+    /// Sizes of blobs that nobody fetches.
+    pub(super) blob_sizes: Flights<(RepositoryName, Digest), Result<u64, Error>>,
     /// Lists of referrers that are fetched.
     pub(super) referrers: Flights<(RepositoryName, Digest), Result<Referrers, Error>>,
 }
@@ -75,6 +77,13 @@ impl Cache {
 
     pub(super) fn referrer_lists(&self) -> &ReferrerLists {
         &self.0.referrers
+    }
+
+    /// Interrupts what is being fetched, so that it can be gone on with after a restart. Nothing is fetched any more.
+    pub async fn close(&self) {
+        for upstream in &self.0.upstreams {
+            upstream.fetches.stop().await;
+        }
     }
 
     /// How the cache is run.

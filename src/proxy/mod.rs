@@ -5,9 +5,11 @@
 //! need be: once for all who wait, and never for what a digest names and the registry has.
 
 mod absent;
+mod blobs;
 mod cache;
 mod circuit;
 mod error;
+mod fetching;
 mod flights;
 mod heads;
 mod host;
@@ -16,12 +18,16 @@ mod listings;
 mod manifests;
 mod place;
 mod settings;
+mod streamed;
+mod transfer;
 mod upstream;
 
+pub use blobs::BlobSource;
 pub use cache::Cache;
 pub use error::Error;
 pub use host::{HostError, folder, parse_host};
 pub use image::{ImageSelection, ImageSelectionError, Platform, PlatformError, Platforms, Versions};
 pub use manifests::Headed;
 pub use place::{CachedRepository, Outcome, Place, Purpose, Source};
-pub use settings::{ImagePattern, ImagePatternError, Settings, UpstreamSettings};
+pub use settings::{FetchLimits, ImagePattern, ImagePatternError, Settings, UpstreamSettings};
+pub use streamed::{StreamedBlob, StreamedReader};

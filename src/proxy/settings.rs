@@ -47,6 +47,44 @@ pub struct UpstreamSettings {
     pub deny: NameScope,
     /// Whether it is never asked.
     pub is_offline: bool,
+    /// How its blobs are fetched.
+    pub fetching: FetchLimits,
+}
+
+/// How blobs are fetched of one upstream, so that neither clients nor the upstream can make it cost without bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchLimits {
+    /// How many are fetched at once; others wait.
+    pub at_once: usize,
+    /// How often a blob is asked for that breaks off before it has brought [`slowest_bytes`](FetchLimits::slowest_bytes).
+    pub attempts: u32,
+    /// The pause before it is asked for again; it doubles each time.
+    pub first_pause: Duration,
+    /// The longest pause; an upstream that asks for a longer one ends the transfer.
+    pub longest_pause: Duration,
+    /// A transfer that brings less than this in [`slowest_time`](FetchLimits::slowest_time) has broken off.
+    pub slowest_bytes: u64,
+    /// Counted is the time spent waiting for the upstream.
+    pub slowest_time: Duration,
+    /// How long a fetch goes on that nobody reads.
+    pub unread_time: Duration,
+    /// How much may be missing yet of a blob that nobody reads, for its fetch to go on.
+    pub unread_bytes: u64,
+}
+
+impl Default for FetchLimits {
+    fn default() -> FetchLimits {
+        FetchLimits {
+            at_once: 16,
+            attempts: 6,
+            first_pause: Duration::from_millis(500),
+            longest_pause: Duration::from_secs(60),
+            slowest_bytes: 64 << 10,
+            slowest_time: Duration::from_secs(60),
+            unread_time: Duration::from_secs(10 * 60),
+            unread_bytes: 8 << 30,
+        }
+    }
 }
 
 /// Images by repository, the upstream's host included, and tag: `docker.io/library/*:1.*`.
@@ -114,6 +152,7 @@ impl UpstreamSettings {
             allow: NameScope::everything(),
             deny: NameScope::new(Vec::new()),
             is_offline: false,
+            fetching: FetchLimits::default(),
         }
     }
 

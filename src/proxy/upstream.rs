@@ -2,6 +2,7 @@
 
 use super::absent::Absent;
 use super::circuit::Circuit;
+use super::fetching::Fetches;
 use super::{Error, UpstreamSettings};
 use crate::client;
 use crate::client::registry::{self, Missing, Upstream as Client};
@@ -16,6 +17,8 @@ pub(super) struct Upstream {
     circuit: Circuit,
     /// What it hasn't got.
     pub(super) absent: Absent,
+    /// The blobs that are on their way.
+    pub(super) fetches: Fetches,
     /// The first component of the names of its repositories here.
     pub(super) folder: String,
 }
@@ -25,7 +28,8 @@ impl Upstream {
     pub(super) fn new(settings: UpstreamSettings) -> Result<Upstream, client::Error> {
         let (client, folder) = (Client::new(settings.client.clone())?, settings.folder());
         let (circuit, absent) = (Circuit::default(), Absent::default());
-        Ok(Upstream { settings, client, circuit, absent, folder })
+        let fetches = Fetches::new(settings.fetching.at_once);
+        Ok(Upstream { settings, client, circuit, absent, fetches, folder })
     }
 
     /// The repository's name here.

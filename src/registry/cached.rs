@@ -93,6 +93,15 @@ impl CachedService {
         Ok(self.scope.look_up(freshness::private_since)?.flatten().is_some())
     }
 
+    /// Whether another repository of the same upstream has the blob, so that [`link`](CachedService::link) needs no bytes.
+    pub fn is_linkable(&self, digest: &Digest) -> Result<bool, Error> {
+        let scope = &self.scope;
+        Ok(scope.inner.metadata.read(|tx| {
+            let known = repositories::id_of(tx, &scope.name)?;
+            Ok(scope.holder(tx, known, digest)?.is_some())
+        })?)
+    }
+
     /// Links a blob into the repository that another one of the same upstream has; `None` where none has it. The caller knows
     /// that the upstream has it in this one too.
     pub async fn link(&self, digest: &Digest, actor: &Actor) -> Result<Option<BlobDescriptor>, Error> {
@@ -102,16 +111,7 @@ impl CachedService {
             .write(move |tx| {
                 let known = repositories::id_of(tx, &scope.name)?;
                 scope.require_cached(known)?;
-                let Some(canonical) = blobs::canonical(tx, &digest)? else { return Ok(None) };
-                let upstream = match (known, scope.upstream()) {
-                    (Some(id), _) => id.upstream(),
-                    (None, Some(folder)) => repositories::upstream(tx, folder)?,
-                    (None, None) => None,
-                };
-                let Some(upstream) = upstream else { return Ok(None) };
-                let Some(holder) = blobs::any_cached(tx, &canonical, Cached::Of(upstream))? else {
-                    return Ok(None);
-                };
+                let Some((holder, canonical)) = scope.holder(tx, known, &digest)? else { return Ok(None) };
                 let Some(blob) = blobs::get(tx, &canonical)? else { return Ok(None) };
                 let Some(link) = blobs::link(tx, holder, &canonical)? else { return Ok(None) };
                 let id = scope.ensure(tx, known, now, actor.as_str())?;
@@ -137,6 +137,24 @@ impl Scope {
             return Ok(());
         }
         Err(Error::NotCached(self.name.clone()))
+    }
+
+    /// A repository of the upstream that this one, known by its identifier, is of, which has the blob; and the blob's canonical
+    /// digest.
+    fn holder(
+        &self,
+        tx: &impl Read,
+        known: Option<RepositoryId>,
+        digest: &Digest,
+    ) -> Result<Option<(RepositoryId, Digest)>, metadata::Error> {
+        let Some(canonical) = blobs::canonical(tx, digest)? else { return Ok(None) };
+        let upstream = match (known, self.upstream()) {
+            (Some(id), _) => id.upstream(),
+            (None, Some(folder)) => repositories::upstream(tx, folder)?,
+            (None, None) => None,
+        };
+        let Some(upstream) = upstream else { return Ok(None) };
+        Ok(blobs::any_cached(tx, &canonical, Cached::Of(upstream))?.map(|holder| (holder, canonical)))
     }
 
     fn cached_id(&self, tx: &impl Read) -> Result<RepositoryId, Error> {

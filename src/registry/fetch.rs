@@ -8,17 +8,19 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::blob_writer::BlobWriter;
 use super::repository::Scope;
-use super::{Actor, BlobDescriptor, BlobService, Error};
+use super::{Actor, BlobDescriptor, BlobService, Error, events};
 use crate::blobs::{BlobFile, UploadId};
+use crate::clock::monotonic;
 use crate::fsio::ReadNow;
 use crate::metadata::fetches;
-use crate::oci::Digest;
+use crate::oci::{Digest, MediaType};
 
 /// Readers are told of new bytes in steps of this size.
 const STEP: u64 = 1 << 20;
@@ -28,6 +30,10 @@ const HELD_BACK: u64 = 64 << 10;
 
 /// Fetches of blobs of this size and more go on after a restart.
 const REMEMBERED: u64 = 8 << 20;
+
+/// What has come of them is made durable whenever so much time has passed and so much is new.
+const RECORDED_EVERY: Duration = Duration::from_secs(5);
+const RECORDED_BYTES: u64 = 8 << 20;
 
 /// How far a fetch has come.
 #[derive(Debug, Clone)]
@@ -59,6 +65,8 @@ pub struct BlobFetch {
     progress: watch::Sender<Progress>,
     /// What readers know of.
     told: u64,
+    /// How much was durable, and since when.
+    recorded: (u64, Instant),
 }
 
 /// A blob that is being fetched, for its readers. Clones read on their own.
@@ -105,11 +113,23 @@ impl BlobService {
         };
         let shared = Arc::new(Shared { digest: *digest, size, file: OnceLock::new() });
         let progress = watch::Sender::new(Progress::Growing(0));
-        let mut fetch = BlobFetch { scope: scope.clone(), writer, shared, progress, told: 0 };
+        let recorded = (writer.size(), monotonic());
+        let mut fetch = BlobFetch { scope: scope.clone(), writer, shared, progress, told: 0, recorded };
         if fetch.writer.size() > 0 {
             fetch.tell().await?;
         }
         Ok(fetch)
+    }
+
+    /// Whether a fetch of the blob was interrupted that [`fetch`](BlobService::fetch) may go on with.
+    pub fn was_interrupted(&self, digest: &Digest) -> Result<bool, Error> {
+        Ok(self.scope().inner.metadata.read(|tx| fetches::get(tx, digest))?.is_some())
+    }
+
+    /// Notes that somebody pulls a blob that isn't here yet.
+    pub fn note_pull(&self, digest: &Digest, size: u64) {
+        let scope = self.scope();
+        scope.tell_of_pull(|| events::blob(&scope.name, *digest, &MediaType::OCTET_STREAM, size));
     }
 
     async fn interrupted_fetch(&self, digest: &Digest) -> Result<Option<BlobWriter>, Error> {
@@ -153,9 +173,21 @@ impl BlobFetch {
         if self.writer.size() >= self.told + STEP { self.tell().await } else { Ok(()) }
     }
 
-    /// Lets readers have what has come.
+    /// Lets readers have what has come, as [`write`](BlobFetch::write) does only once there is a certain amount: for an
+    /// upstream that pauses.
+    pub async fn show(&mut self) -> Result<(), Error> {
+        if self.writer.size() > self.told { self.tell().await } else { Ok(()) }
+    }
+
+    /// Lets readers have what has come, and makes it durable from time to time.
     async fn tell(&mut self) -> Result<(), Error> {
         let written = self.writer.flush().await?;
+        let (recorded, since) = self.recorded;
+        let is_due = written >= recorded + RECORDED_BYTES && since.elapsed() >= RECORDED_EVERY;
+        if is_due && self.is_remembered() {
+            self.writer.checkpoint().await?;
+            self.recorded = (written, monotonic());
+        }
         if self.shared.file.get().is_none()
             && let Some(file) = self.scope.inner.blobs.open_staged(*self.writer.id())?
         {
@@ -203,9 +235,18 @@ impl BlobFetch {
         Ok(blob)
     }
 
-    /// Gives up: readers get an error. What has come stays for a later fetch.
-    pub fn fail(self, reason: &str) {
+    fn is_remembered(&self) -> bool {
+        self.shared.size >= REMEMBERED
+    }
+
+    /// Stops for now: readers get an error. What has come of a large blob stays for a later fetch, also after a crash.
+    pub async fn interrupt(mut self, reason: &str) -> Result<(), Error> {
         self.progress.send_replace(Progress::Failed(reason.into()));
+        if self.is_remembered() {
+            self.writer.checkpoint().await.map(drop)
+        } else {
+            self.writer.cancel().await
+        }
     }
 
     /// Gives up what has come: it is not the blob's beginning.

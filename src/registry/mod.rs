@@ -16,6 +16,7 @@ mod cached;
 mod collection;
 mod collection_plan;
 mod deletion;
+mod described;
 mod error;
 mod events;
 mod expiry;

@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     Redirect(String),
     /// Ignores `Range`.
     WholeBlob,
+    /// Doesn't say how long the body is, and closes the connection at its end.
+    NoLength,
     /// Answers a range with a `Content-Range` that says something else.
     WrongRange,
     /// Adds a header to the answer.
@@ -163,6 +165,11 @@ impl FaultyUpstream {
         let digest = sha256(bytes);
         self.shared.state().blobs.insert(digest.clone(), bytes.to_vec());
         digest
+    }
+
+    /// Holds a blob under this digest, whatever its bytes.
+    pub(crate) fn put_blob_as(&self, digest: &str, bytes: &[u8]) {
+        self.shared.state().blobs.insert(digest.to_owned(), bytes.to_vec());
     }
 
     /// Holds a manifest under a tag and its digest, which is returned.
@@ -301,7 +308,11 @@ impl Shared {
         let Answer { status, headers, mut body } = answer;
         let lines: String =
             headers.iter().map(|(name, value)| [name, ": ", value, "\r\n"].concat()).collect();
-        let head = format!("HTTP/1.1 {status} Reason\r\ncontent-length: {}\r\n{lines}", body.len());
+        let length = match fault {
+            Some(Fault::NoLength) => "connection: close".to_owned(),
+            _ => format!("content-length: {}", body.len()),
+        };
+        let head = format!("HTTP/1.1 {status} Reason\r\n{length}\r\n{lines}");
         if matches!(fault, Some(Fault::EndlessHead)) {
             let more = format!("x-more: {}\r\n", "x".repeat(1000));
             while stream.write_all(more.as_bytes()).is_ok() {}
@@ -311,7 +322,7 @@ impl Shared {
             return false;
         }
         if received.method == "HEAD" {
-            return true;
+            return !matches!(fault, Some(Fault::NoLength));
         }
         let (step, pause, end) = match fault {
             Some(Fault::CutAfter(end) | Fault::StallAfter(end)) => ((*end).max(1), None, *end),
@@ -335,7 +346,7 @@ impl Shared {
         if matches!(fault, Some(Fault::StallAfter(_))) {
             self.wait_for_the_end();
         }
-        !matches!(fault, Some(Fault::CutAfter(_) | Fault::StallAfter(_)))
+        !matches!(fault, Some(Fault::CutAfter(_) | Fault::StallAfter(_) | Fault::NoLength))
     }
 
     fn wait_for_the_end(&self) {

@@ -113,8 +113,14 @@ async fn answer(call: &Call<'_>, route: Route, body: &mut Incoming) -> Answer {
     match route {
         Route::GetBase => Ok(base::get_base()),
         Route::ListRepositories => catalog::list_repositories(call),
-        Route::GetBlob { name, digest } => blobs::get_blob(call, &name, &digest),
-        Route::HeadBlob { name, digest } => blobs::head_blob(call, &name, &digest).await,
+        Route::GetBlob { name, digest } => match &call.cached {
+            Some(cached) => blobs::get_cached_blob(call, cached, &name, &digest).await,
+            None => blobs::get_blob(call, &name, &digest),
+        },
+        Route::HeadBlob { name, digest } => match &call.cached {
+            Some(cached) => blobs::head_cached_blob(call, cached, &digest).await,
+            None => blobs::head_blob(call, &name, &digest).await,
+        },
         Route::DeleteBlob { name, digest } => blobs::delete_blob(call, &name, &digest).await,
         Route::CreateUpload { name } => uploads::create_upload(call, &name, body).await,
         Route::GetUpload { name, id } => uploads::get_upload(call, &name, &id).await,

@@ -1,0 +1,337 @@
+//! Fetches of blobs: one for all who want a blob, which goes on when they have left.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::transfer::Transfer;
+use super::{CachedRepository, Error, Source};
+use crate::clock::monotonic;
+use crate::oci::{Digest, RepositoryName};
+use crate::registry::{self, Actor, BlobFetch, GrowingBlob};
+
+/// An upstream that pauses for so long makes what has come readable.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The fetches of one upstream.
+#[derive(Debug)]
+pub(super) struct Fetches {
+    running: Mutex<BTreeMap<Key, Arc<Running>>>,
+    /// Held by those that take bytes from the upstream.
+    slots: Arc<Semaphore>,
+    is_stopping: watch::Sender<bool>,
+}
+
+/// The blob, and the repository that it is fetched for.
+type Key = (Digest, RepositoryName);
+
+/// A fetch, for those who want its blob.
+#[derive(Debug)]
+struct Running {
+    stage: watch::Sender<Stage>,
+    /// Whether it follows a fetch for another repository.
+    follows: bool,
+}
+
+/// How far a fetch has come.
+#[derive(Debug, Clone)]
+pub(super) enum Stage {
+    /// There is nothing to read yet.
+    Asking,
+    /// It can be read while it comes.
+    Growing(GrowingBlob),
+    /// It is in the repository.
+    Stored(Source),
+    /// There is no room for it; its size, where the upstream has said it.
+    NotKept(Option<u64>),
+    /// It can't be had.
+    Failed(Error),
+}
+
+/// Why a fetch ended before the blob did.
+enum End {
+    /// It can be gone on with.
+    Interrupted(Error),
+    /// What has come isn't the blob.
+    Wrong(Error),
+    /// The store took no more of it.
+    Lost(Error),
+}
+
+impl Fetches {
+    pub(super) fn new(at_once: usize) -> Fetches {
+        let slots = Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)));
+        Fetches { running: Mutex::default(), slots, is_stopping: watch::Sender::new(false) }
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Running>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Interrupts all of them, so that they can be gone on with after a restart, and waits for that.
+    pub(super) async fn stop(&self) {
+        self.is_stopping.send_replace(true);
+        loop {
+            let Some(mut stage) = self.running().values().next().map(|running| running.stage.subscribe())
+            else {
+                return;
+            };
+            while stage.changed().await.is_ok() {}
+        }
+    }
+
+    async fn stopping(&self) {
+        // The sender is here.
+        let _ = self.is_stopping.subscribe().wait_for(|is_stopping| *is_stopping).await;
+    }
+}
+
+/// Takes a fetch off the list when it has ended, or panicked.
+struct Landing {
+    repository: CachedRepository,
+    key: Key,
+    running: Arc<Running>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        let mut all = self.repository.upstream.fetches.running();
+        if all.get(&self.key).is_some_and(|running| Arc::ptr_eq(running, &self.running)) {
+            all.remove(&self.key);
+        }
+    }
+}
+
+impl CachedRepository {
+    /// Waits until the blob can be read, or can't be had. Begins to fetch it where nobody does.
+    pub(super) async fn fetched(&self, digest: &Digest) -> Stage {
+        let mut stages = self.join(digest);
+        let stage = stages.wait_for(|stage| !matches!(stage, Stage::Asking)).await;
+        stage.map_or_else(|_| Stage::Failed(self.stopped()), |stage| stage.clone())
+    }
+
+    /// The size of the blob, where it is being fetched for this repository and that is known.
+    pub(super) fn growing_size(&self, digest: &Digest) -> Option<u64> {
+        let running = self.upstream.fetches.running();
+        match &*running.get(&(*digest, self.name.clone()))?.stage.borrow() {
+            Stage::Growing(blob) => Some(blob.size()),
+            Stage::Asking | Stage::Stored(_) | Stage::NotKept(_) | Stage::Failed(_) => None,
+        }
+    }
+
+    fn join(&self, digest: &Digest) -> watch::Receiver<Stage> {
+        let fetches = &self.upstream.fetches;
+        let key = (*digest, self.name.clone());
+        let mut all = fetches.running();
+        if let Some(running) = all.get(&key) {
+            return running.stage.subscribe();
+        }
+        let (stage, stages) = watch::channel(Stage::Asking);
+        if *fetches.is_stopping.borrow() {
+            stage.send_replace(Stage::Failed(self.stopped()));
+            return stages;
+        }
+        let first = (*digest, self.name.clone());
+        let leader = all
+            .iter()
+            .filter(|((of, _), running)| of == digest && !running.follows)
+            .map(|(_, running)| running.stage.subscribe())
+            .next();
+        let running = Arc::new(Running { stage, follows: leader.is_some() });
+        all.insert(first, running.clone());
+        let landing = Landing { repository: self.clone(), key, running };
+        tokio::spawn(landing.repository.clone().run(*digest, landing, leader));
+        stages
+    }
+
+    pub(super) fn stopped(&self) -> Error {
+        let host = self.host();
+        let reason =
+            format!("what comes from {host} was interrupted, since this registry stops; try again later");
+        Error::Unavailable { reason, retry_after: Duration::from_secs(10) }
+    }
+
+    /// A fetch, from its beginning to its end.
+    async fn run(self, digest: Digest, landing: Landing, leader: Option<watch::Receiver<Stage>>) {
+        let running = &landing.running;
+        let stage = self.bring(&digest, running, leader).await.unwrap_or_else(|error| {
+            tracing::debug!(%digest, repository = %self.name, %error, "a blob was not fetched");
+            Stage::Failed(error)
+        });
+        running.stage.send_replace(stage);
+    }
+
+    async fn bring(
+        &self,
+        digest: &Digest,
+        running: &Running,
+        leader: Option<watch::Receiver<Stage>>,
+    ) -> Result<Stage, Error> {
+        let blobs = self.stored().blobs();
+        // Another fetch may have ended a moment ago.
+        if blobs.stat(digest)?.is_some() {
+            return Ok(Stage::Stored(Source::Hit));
+        }
+        if let Some(most) = self.max_bytes()
+            && blobs.is_of_image_within(digest, most)? == Some(false)
+        {
+            return Ok(Stage::NotKept(None));
+        }
+        if let Some(leader) = leader {
+            self.ask_size(digest).await?;
+            self.follow(running, leader).await?;
+            if self.link(digest).await? {
+                return Ok(Stage::Stored(Source::Miss));
+            }
+        } else if self.stored().cached().is_linkable(digest)? {
+            self.ask_size(digest).await?;
+            if self.link(digest).await? {
+                return Ok(Stage::Stored(Source::Revalidated));
+            }
+        }
+        let Some(_slot) = self.slot(running).await else { return Err(self.stopped()) };
+        self.fetch_blob(digest, running).await
+    }
+
+    /// The most that an image may have to be kept.
+    fn max_bytes(&self) -> Option<u64> {
+        let (own, all) = (self.upstream.settings.max_bytes, self.cache.settings().max_bytes);
+        own.into_iter().chain(all).min()
+    }
+
+    /// Waits for its turn; `None` where nobody waits for the blob any more, or the cache stops.
+    async fn slot(&self, running: &Running) -> Option<OwnedSemaphorePermit> {
+        let fetches = &self.upstream.fetches;
+        tokio::select! {
+            slot = fetches.slots.clone().acquire_owned() => slot.ok(),
+            () = running.stage.closed() => None,
+            () = fetches.stopping() => None,
+        }
+    }
+
+    /// Gives the repository what another one of the upstream has; says whether there is something.
+    async fn link(&self, digest: &Digest) -> Result<bool, Error> {
+        Ok(self.stored().cached().link(digest, &Actor::anonymous()).await?.is_some())
+    }
+
+    /// Takes part in a fetch for another repository of the upstream, until that has ended.
+    async fn follow(&self, running: &Running, mut leader: watch::Receiver<Stage>) -> Result<(), Error> {
+        let stage = leader.wait_for(|stage| !matches!(stage, Stage::Asking)).await;
+        let growing = stage.map_or(None, |stage| match &*stage {
+            Stage::Growing(blob) => Some(blob.clone()),
+            Stage::Asking | Stage::Stored(_) | Stage::NotKept(_) | Stage::Failed(_) => None,
+        });
+        let Some(mut blob) = growing else { return Ok(()) };
+        running.stage.send_replace(Stage::Growing(blob.clone()));
+        let whole = blob.whole().await.map_err(|error| error.to_string());
+        whole.map_err(|reason| Error::Unavailable { reason, retry_after: Duration::ZERO })
+    }
+
+    async fn fetch_blob(&self, digest: &Digest, running: &Running) -> Result<Stage, Error> {
+        let blobs = self.stored().blobs();
+        let (size, blob) = if blobs.was_interrupted(digest)? {
+            (self.ask_size(digest).await?, None)
+        } else {
+            let blob = self.ask_bytes(digest, 0).await?;
+            match blob.size {
+                Some(size) => (size, Some(blob)),
+                None => (self.ask_size(digest).await?, Some(blob)),
+            }
+        };
+        if self.max_bytes().is_some_and(|most| size > most) {
+            return Ok(Stage::NotKept(Some(size)));
+        }
+        let mut fetch = match blobs.fetch(digest, size, &Actor::anonymous()).await {
+            Err(registry::Error::DiskFull | registry::Error::QuotaExceeded { .. }) => {
+                return Ok(Stage::NotKept(Some(size)));
+            }
+            begun => begun?,
+        };
+        let mut transfer = Transfer::new(self, digest, size, fetch.size(), blob);
+        if let Err(error) = transfer.begin().await {
+            fetch.interrupt(&error.to_string()).await?;
+            return Err(error);
+        }
+        running.stage.send_replace(Stage::Growing(fetch.blob()));
+        match self.receive(running, &mut fetch, &mut transfer).await {
+            Ok(()) => {}
+            Err(End::Interrupted(error)) => {
+                fetch.interrupt(&error.to_string()).await?;
+                return Err(error);
+            }
+            Err(End::Wrong(error)) => {
+                fetch.discard(&error.to_string()).await?;
+                return Err(error);
+            }
+            Err(End::Lost(error)) => return Err(error),
+        }
+        match fetch.finish().await {
+            Ok(_) => Ok(Stage::Stored(Source::Miss)),
+            Err(registry::Error::DigestMismatch { computed, .. }) => {
+                let host = self.host();
+                tracing::warn!(%digest, %computed, repository = %self.name, "an upstream has sent something else");
+                Err(Error::Invalid(format!(
+                    "{host} has sent something else than {digest}; nothing of it is kept"
+                )))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Hands what comes to the fetch, to the blob's end.
+    async fn receive(
+        &self,
+        running: &Running,
+        fetch: &mut BlobFetch,
+        transfer: &mut Transfer,
+    ) -> Result<(), End> {
+        let mut unread_since = None;
+        loop {
+            let mut next = pin!(transfer.next());
+            let bytes = loop {
+                self.require_wanted(running, fetch, &mut unread_since)?;
+                tokio::select! {
+                    biased;
+                    () = self.upstream.fetches.stopping() => return Err(End::Interrupted(self.stopped())),
+                    bytes = &mut next => break bytes,
+                    () = tokio::time::sleep(PAUSE) => {
+                        fetch.show().await.map_err(|error| End::Lost(error.into()))?;
+                    }
+                }
+            };
+            match bytes {
+                Ok(Some(bytes)) => {
+                    fetch.write(bytes).await.map_err(|error| End::Lost(error.into()))?;
+                }
+                Ok(None) => return Ok(()),
+                Err(error @ Error::Invalid(_)) => return Err(End::Wrong(error)),
+                Err(error) => return Err(End::Interrupted(error)),
+            }
+        }
+    }
+
+    /// Ends a fetch that nobody has read for too long, or of which there is too much to come.
+    fn require_wanted(
+        &self,
+        running: &Running,
+        fetch: &BlobFetch,
+        unread_since: &mut Option<Instant>,
+    ) -> Result<(), End> {
+        // One is for those who come later; others may be about to read.
+        if fetch.readers() > 1 || running.stage.receiver_count() > 0 {
+            *unread_since = None;
+            return Ok(());
+        }
+        let limits = &self.upstream.settings.fetching;
+        let since = unread_since.get_or_insert_with(monotonic);
+        let missing = fetch.blob().size() - fetch.size();
+        if since.elapsed() < limits.unread_time && missing <= limits.unread_bytes {
+            return Ok(());
+        }
+        let reason = format!("what comes from {} is read by nobody any more; ask again", self.host());
+        Err(End::Interrupted(Error::Unavailable { reason, retry_after: Duration::ZERO }))
+    }
+}
