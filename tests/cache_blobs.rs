@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use caching::{Caching, broken, read, rest, settings, wait_until};
-use orlop::client::registry::Credentials;
+use orlop::client::registry::{Credentials, Timeouts};
 use orlop::registry::Policy;
 use serde_json::json;
 use support::{Fault, FaultyUpstream, image, noise, sha256, sha512};
@@ -254,6 +254,27 @@ fn an_interrupted_fetch_goes_on_after_a_restart() {
     assert!(caching.get("team/box", &digest).bytes().unwrap() == bytes);
     assert_eq!(ranges(&upstream), [None, Some(10 * MIB)]);
     assert_eq!(upstream.sent_bytes() - sent, 2 * MIB as u64);
+}
+
+#[test]
+fn a_registry_stops_at_once_whatever_the_upstream_does() {
+    let upstream = FaultyUpstream::start();
+    let (bytes, digest) = (noise(32, 2 * MIB), upstream.put_blob(&noise(33, 2 * MIB)));
+    let hanging = upstream.put_blob(&bytes);
+    upstream.order("GET", &digest, 1, Fault::StallAfter(MIB));
+    upstream.order("GET", &hanging, 1, Fault::Hang);
+    let mut settings = settings(&upstream);
+    let long = Duration::from_secs(3600);
+    settings.client.timeouts = Timeouts { first_byte: long, idle: long, ..settings.client.timeouts };
+    let mut caching = Caching::with(settings);
+    let mut response = caching.get("team/box", &digest);
+    read(&mut response, 1);
+    thread::scope(|scope| {
+        let url = caching.url("team/box", &hanging);
+        scope.spawn(move || reqwest::blocking::get(url).unwrap_err());
+        wait_until("the upstream hangs", || upstream.count("GET", &hanging) == 1);
+        caching.stop();
+    });
 }
 
 #[test]

@@ -181,13 +181,13 @@ impl CachedRepository {
             return Ok(Stage::NotKept(None));
         }
         if let Some(leader) = leader {
-            self.ask_size(digest).await?;
+            self.unless_stopped(self.ask_size(digest)).await?;
             self.follow(running, leader).await?;
             if self.link(digest).await? {
                 return Ok(Stage::Stored(Source::Miss));
             }
         } else if self.stored().cached().is_linkable(digest)? {
-            self.ask_size(digest).await?;
+            self.unless_stopped(self.ask_size(digest)).await?;
             if self.link(digest).await? {
                 return Ok(Stage::Stored(Source::Revalidated));
             }
@@ -200,6 +200,15 @@ impl CachedRepository {
     fn max_bytes(&self) -> Option<u64> {
         let (own, all) = (self.upstream.settings.max_bytes, self.cache.settings().max_bytes);
         own.into_iter().chain(all).min()
+    }
+
+    /// Waits for an answer of the upstream for as long as the cache is open.
+    async fn unless_stopped<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            () = self.upstream.fetches.stopping() => Err(self.stopped()),
+            answer = asked => answer,
+        }
     }
 
     /// Waits for its turn; `None` where nobody waits for the blob any more, or the cache stops.
@@ -233,12 +242,12 @@ impl CachedRepository {
     async fn fetch_blob(&self, digest: &Digest, running: &Running) -> Result<Stage, Error> {
         let blobs = self.stored().blobs();
         let (size, blob) = if blobs.was_interrupted(digest)? {
-            (self.ask_size(digest).await?, None)
+            (self.unless_stopped(self.ask_size(digest)).await?, None)
         } else {
-            let blob = self.ask_bytes(digest, 0).await?;
+            let blob = self.unless_stopped(self.ask_bytes(digest, 0)).await?;
             match blob.size {
                 Some(size) => (size, Some(blob)),
-                None => (self.ask_size(digest).await?, Some(blob)),
+                None => (self.unless_stopped(self.ask_size(digest)).await?, Some(blob)),
             }
         };
         if self.max_bytes().is_some_and(|most| size > most) {
@@ -251,7 +260,7 @@ impl CachedRepository {
             begun => begun?,
         };
         let mut transfer = Transfer::new(self, digest, size, fetch.size(), blob);
-        if let Err(error) = transfer.begin().await {
+        if let Err(error) = self.unless_stopped(transfer.begin()).await {
             fetch.interrupt(&error.to_string()).await?;
             return Err(error);
         }

@@ -196,6 +196,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     registry: Registry,
+    cache: Option<Cache>,
     router: Router,
     metrics: Metrics,
     limits: Limits,
@@ -227,7 +228,7 @@ impl Server {
         let cache = cache.map_err(|source| StartError::Cache { source })?;
         let router = http::router(http::Service {
             registry: registry.clone(),
-            cache,
+            cache: cache.clone(),
             settings: http::Settings {
                 external_url: config.external_url.clone(),
                 chunk_min_length: config.uploads.chunk_min_length,
@@ -254,6 +255,7 @@ impl Server {
             listener,
             address,
             registry,
+            cache,
             router,
             metrics,
             limits,
@@ -313,6 +315,9 @@ impl Server {
         }
         if let Ok(notifications) = notifications {
             notifications.stop(self.limits.drain_timeout).await;
+        }
+        if let Some(cache) = self.cache {
+            cache.close().await;
         }
         self.registry.close().await;
         drained
