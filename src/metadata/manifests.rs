@@ -7,7 +7,7 @@ use super::blobs::{damaged_key, digest_of, repository_of};
 use super::codec::{self, Record};
 use super::key::{Key, Parts};
 use super::links::{self, Link, Place};
-use super::repositories::RepositoryId;
+use super::repositories::{Cached, RepositoryId};
 use super::sizes::{self, Counted};
 use super::{Error, Read, Scan, Table, WriteTx, usage};
 use crate::oci::{Digest, MediaType};
@@ -292,6 +292,30 @@ pub fn list(
     limit: usize,
 ) -> Result<Vec<(Digest, ManifestRecord)>, Error> {
     links::list(tx, repository, after, limit)
+}
+
+/// Up to `limit` revisions of cached repositories, in the order of their identifiers and digests, behind `after`.
+pub fn page_of_cached(
+    tx: &impl Read,
+    cached: Cached,
+    after: Option<&(RepositoryId, Digest)>,
+    limit: usize,
+) -> Result<Vec<(RepositoryId, Digest, ManifestRecord)>, Error> {
+    let mut found = Vec::new();
+    let after = match after {
+        Some((repository, digest)) => key(*repository, digest),
+        None => Key::new().number(cached.before().number()),
+    };
+    tx.scan(Table::Manifests, b"", Some(after.as_ref()), |key, value| {
+        let mut parts = Parts(key);
+        let repository = repository_of(Table::Manifests, &mut parts)?;
+        if found.len() == limit || !cached.contains(repository) {
+            return Ok(Scan::Stop);
+        }
+        found.push((repository, digest_of(Table::Manifests, &mut parts)?, codec::decode(value)?));
+        Ok(Scan::Continue)
+    })?;
+    Ok(found)
 }
 
 /// Hands every revision of every repository to `row`.

@@ -305,6 +305,25 @@ fn forget_former(tx: &WriteTx<'_>, name: &RepositoryName) -> Result<(), Error> {
     Ok(())
 }
 
+/// Up to `limit` cached repositories in the order of their identifiers, behind `after`, deleted ones included.
+pub fn page_of_cached(
+    tx: &impl Read,
+    after: Option<RepositoryId>,
+    limit: usize,
+) -> Result<Vec<RepositoryId>, Error> {
+    let mut found = Vec::new();
+    let after = Key::new().number(after.unwrap_or(Cached::All.before()).0);
+    tx.scan(Table::RepositoriesById, b"", Some(after.as_ref()), |key, _| {
+        let repository = super::blobs::repository_of(Table::RepositoriesById, &mut Parts(key))?;
+        if found.len() == limit || !repository.is_cached() {
+            return Ok(Scan::Stop);
+        }
+        found.push(repository);
+        Ok(Scan::Continue)
+    })?;
+    Ok(found)
+}
+
 /// Hands every repository's row to `row`, deleted ones included.
 pub fn each(
     tx: &impl Read,

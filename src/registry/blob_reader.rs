@@ -3,6 +3,8 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
+use super::BlobDescriptor;
+use super::readers::Reading;
 use crate::blobs::BlobFile;
 use crate::clock::Timestamp;
 use crate::fsio::ReadNow;
@@ -18,13 +20,17 @@ pub struct BlobReader {
     digest: Digest,
     size: u64,
     created_at: Timestamp,
+    /// What keeps a cached blob from being evicted.
+    _reading: Option<Arc<Reading>>,
     /// Where the next [`Read`] begins.
     position: u64,
 }
 
 impl BlobReader {
-    pub(super) fn new(file: BlobFile, digest: Digest, size: u64, created_at: Timestamp) -> BlobReader {
-        BlobReader { file: Arc::new(file), digest, size, created_at, position: 0 }
+    pub(super) fn new(file: BlobFile, blob: &BlobDescriptor, reading: Option<Reading>) -> BlobReader {
+        let BlobDescriptor { digest, size, created_at, .. } = *blob;
+        let reading = reading.map(Arc::new);
+        BlobReader { file: Arc::new(file), digest, size, created_at, _reading: reading, position: 0 }
     }
 
     /// The canonical digest.

@@ -6,7 +6,7 @@ use super::blob_writer::BlobWriter;
 use super::deletion::{self, Deleted, Force};
 use super::quota::{self, Addition};
 use super::repository::Scope;
-use super::{Actor, BlobDescriptor, BlobReader, Error, events, revision, sessions};
+use super::{Actor, BlobDescriptor, BlobReader, Error, events, eviction, revision, sessions};
 use crate::blobs::UploadId;
 use crate::clock::Timestamp;
 use crate::metadata::blobs::{self, Alias, LinkRecord};
@@ -96,12 +96,13 @@ impl BlobService {
     /// Opens the blob for reading, which is a pull.
     pub fn open(&self, digest: impl Into<ProvisionalDigest>) -> Result<Option<BlobReader>, Error> {
         let digest = digest.into();
-        let Some(blob) = self.stat(digest)? else { return Ok(None) };
+        let Some(Found { id, blob, .. }) = self.find(&digest)? else { return Ok(None) };
+        let reading = self.scope.inner.readers.read(id, &blob.digest);
         if let Some(file) = self.scope.inner.blobs.open_blob(&blob.digest)? {
             let named = *digest.digest().unwrap_or(&blob.digest);
             let target = || events::blob(&self.scope.name, named, &blob.media_type, blob.size);
             self.scope.tell_of_pull(target);
-            Ok(Some(BlobReader::new(file, blob.digest, blob.size, blob.created_at)))
+            Ok(Some(BlobReader::new(file, &blob, reading)))
         } else {
             // Between the two looks it may have been deleted and collected.
             if self.scope.inner.metadata.read(|tx| blobs::get(tx, &blob.digest))?.is_some() {
@@ -137,6 +138,7 @@ impl BlobService {
         actor: &Actor,
     ) -> Result<BlobDescriptor, Error> {
         let digest = digest.copied().unwrap_or_else(|| Digest::of(DigestAlgorithm::CANONICAL, &bytes));
+        eviction::make_space(&self.scope.inner, bytes.len() as u64).await?;
         let mut writer = self.create(digest.algorithm(), actor)?;
         writer.write(bytes).await?;
         writer.commit(&digest).await
@@ -149,7 +151,7 @@ impl BlobService {
         from: Option<&RepositoryName>,
         actor: &Actor,
     ) -> Result<Option<BlobDescriptor>, Error> {
-        self.scope.inner.require_space(0)?;
+        eviction::make_space(&self.scope.inner, 0).await?;
         let (scope, named, from, actor) = (self.scope.by(actor), digest.into(), from.cloned(), actor.clone());
         let now = scope.inner.clock.now();
         self.scope
@@ -192,7 +194,8 @@ impl BlobService {
     }
 
     /// Begins an upload, whose bytes will be hashed by `algorithm` while they come, and by the canonical one. Nothing is
-    /// written before the first byte. The upload is lost in a crash before its first checkpoint.
+    /// written before the first byte. The upload is lost in a crash before its first checkpoint. Fails with
+    /// [`Error::DiskFull`] at once: [`Registry::make_space`](super::Registry::make_space) before may help.
     pub fn create(&self, algorithm: DigestAlgorithm, actor: &Actor) -> Result<BlobWriter, Error> {
         self.scope.require_served()?;
         self.scope.inner.require_space(0)?;
@@ -263,7 +266,7 @@ impl BlobService {
         alias: impl Into<ProvisionalDigest>,
         known: impl Into<ProvisionalDigest>,
     ) -> Result<Digest, Error> {
-        self.scope.inner.require_space(0)?;
+        eviction::make_space(&self.scope.inner, 0).await?;
         let (scope, alias, known) = (self.scope.clone(), alias.into(), known.into());
         let now = scope.inner.clock.now();
         self.scope

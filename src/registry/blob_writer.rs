@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::publishing::{check, publish};
 use super::repository::Scope;
 use super::sessions::{self, Held, Session, blocking};
-use super::{BlobDescriptor, Error, Inner, ProvisionalDescriptor};
+use super::{BlobDescriptor, Error, Inner, ProvisionalDescriptor, eviction};
 use crate::blobs::{StagedBlob, UploadId};
 use crate::clock::Timestamp;
 use crate::fsio::AlignedBuffer;
@@ -109,17 +109,19 @@ impl BlobWriter {
         self.accepted
     }
 
-    /// Refuses, before they are taken, `more` bytes for which there is no room: on the disk, or within the quotas. With a
+    /// Refuses, before they are taken, `more` bytes for which there is no room: on the disk, or within the quotas, also where
+    /// what is cached makes some. With a
     /// `digest` under which the repository has the blob already, only the disk counts.
-    pub fn require_room(&self, more: u64, digest: Option<&ProvisionalDigest>) -> Result<(), Error> {
-        self.inner.require_space(more)?;
+    pub async fn require_room(&self, more: u64, digest: Option<&ProvisionalDigest>) -> Result<(), Error> {
+        eviction::make_space(&self.inner, more).await?;
         let blobs = super::BlobService::new(self.scope.clone());
         if let Some(digest) = digest
             && blobs.stat(*digest)?.is_some()
         {
             return Ok(());
         }
-        self.inner.require_quota(&self.session.repository, self.accepted.saturating_add(more))
+        let bytes = self.accepted.saturating_add(more);
+        eviction::make_quota_for(&self.inner, &self.session.repository, bytes).await
     }
 
     /// Adds bytes at the end. Waits while the disk is slower than the sender. After an error the upload is gone.
@@ -412,17 +414,26 @@ fn go_back(inner: &Inner, session: &Session, held: &mut Held, offset: u64) -> Re
 }
 
 /// Writes all pieces; where the disk refuses, the upload is dropped and its space given back.
-fn write_all(inner: &Inner, session: &Session, mut held: Held, pieces: &[Bytes]) -> Result<Held, Error> {
+fn write_all(inner: &Arc<Inner>, session: &Session, mut held: Held, pieces: &[Bytes]) -> Result<Held, Error> {
     let result =
         pieces.iter().try_for_each(|piece| write_piece(inner, &session.repository, &mut held, piece));
     keep_or_discard(inner, session, held, result)
 }
 
-fn write_piece(inner: &Inner, name: &RepositoryName, held: &mut Held, piece: &[u8]) -> Result<(), Error> {
+fn write_piece(
+    inner: &Arc<Inner>,
+    name: &RepositoryName,
+    held: &mut Held,
+    piece: &[u8],
+) -> Result<(), Error> {
     let staged = held.staged.as_mut().ok_or(Error::UploadUnknown)?;
     if staged.len() % CHECKPOINT_BYTES < piece.len() as u64 {
-        inner.require_space(piece.len() as u64)?;
-        inner.require_quota(name, staged.len() + piece.len() as u64)?;
+        let more = piece.len() as u64;
+        let bytes = staged.len() + more;
+        Handle::current().block_on(async {
+            eviction::make_space(inner, more).await?;
+            eviction::make_quota_for(inner, name, bytes).await
+        })?;
     }
     Ok(staged.write(piece)?)
 }
@@ -459,7 +470,7 @@ fn next_work(inner: &Inner, queue: &mut mpsc::UnboundedReceiver<Work>) -> Option
 
 /// The thread of a stream.
 fn stream(
-    inner: &Inner,
+    inner: &Arc<Inner>,
     session: &Session,
     held: Held,
     pending: Vec<Bytes>,
@@ -489,7 +500,7 @@ struct Step {
 
 impl Step {
     /// Gathers the bytes, and writes whenever there are enough.
-    fn take(mut self, inner: &Inner, session: &Session, mut bytes: &[u8]) -> Result<Step, Error> {
+    fn take(mut self, inner: &Arc<Inner>, session: &Session, mut bytes: &[u8]) -> Result<Step, Error> {
         while !bytes.is_empty() {
             let len = self.held.staged.as_ref().map_or(0, crate::blobs::StagedBlob::len);
             let beyond = usize::try_from(len % BOUNDARY).expect("it is below 4096");
@@ -503,7 +514,7 @@ impl Step {
         Ok(self)
     }
 
-    fn write(mut self, inner: &Inner, session: &Session) -> Result<Step, Error> {
+    fn write(mut self, inner: &Arc<Inner>, session: &Session) -> Result<Step, Error> {
         let mut result = write_piece(inner, &session.repository, &mut self.held, self.gathered.as_slice());
         self.gathered.clear();
         let len = self.held.staged.as_ref().map_or(0, crate::blobs::StagedBlob::len);
@@ -515,7 +526,7 @@ impl Step {
         Ok(self)
     }
 
-    fn finish(self, inner: &Inner, session: &Session) -> Result<Held, Error> {
+    fn finish(self, inner: &Arc<Inner>, session: &Session) -> Result<Held, Error> {
         if self.gathered.as_slice().is_empty() { Ok(self.held) } else { Ok(self.write(inner, session)?.held) }
     }
 }

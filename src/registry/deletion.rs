@@ -7,7 +7,7 @@
 use super::manifest_service::missing_payload;
 use super::quota::{self, Addition};
 use super::repository::Scope;
-use super::{Actor, Error, Inner, Page, events};
+use super::{Actor, Error, Inner, Page, events, eviction};
 use crate::clock::Timestamp;
 use crate::metadata::blobs::LinkRecord;
 use crate::metadata::candidates::{self, Candidate};
@@ -263,7 +263,7 @@ impl DeletionService {
     pub async fn undelete(&self, name: &DeletedName, actor: &Actor) -> Result<Deletion, Error> {
         let (scope, name) = (self.scope.by(actor), name.clone());
         let now = scope.inner.clock.now();
-        scope.inner.require_space(0)?;
+        eviction::make_space(&scope.inner, 0).await?;
         self.scope
             .write(move |tx| {
                 let (id, record) = find(tx, &scope.name, &name, now)?.ok_or(Error::DeletionUnknown)?;

@@ -159,6 +159,8 @@ pub enum Error {
         quota: u64,
         /// What it holds.
         used: u64,
+        /// What was to come.
+        more: u64,
     },
     /// The disk has no room.
     #[error("the registry's disk is full; what was sent is not kept")]

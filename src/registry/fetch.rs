@@ -14,12 +14,13 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::blob_writer::BlobWriter;
+use super::readers::Reading;
 use super::repository::Scope;
-use super::{Actor, BlobDescriptor, BlobService, Error, events};
+use super::{Actor, BlobDescriptor, BlobService, Error, events, eviction};
 use crate::blobs::{BlobFile, UploadId};
 use crate::clock::monotonic;
 use crate::fsio::ReadNow;
-use crate::metadata::fetches;
+use crate::metadata::{fetches, repositories};
 use crate::oci::{Digest, MediaType};
 
 /// Readers are told of new bytes in steps of this size.
@@ -53,6 +54,8 @@ struct Shared {
     size: u64,
     /// Open from the first step on.
     file: OnceLock<BlobFile>,
+    /// What keeps the blob from being evicted as long as anybody reads it, from when it is published on.
+    reading: OnceLock<Reading>,
 }
 
 /// The writer of a blob that others read meanwhile. Dropping it interrupts the fetch: the upload can be gone on with, and
@@ -99,7 +102,8 @@ impl BlobService {
     /// [`BlobFetch::size`]. There is one at a time; the caller sees to that.
     pub async fn fetch(&self, digest: &Digest, size: u64, actor: &Actor) -> Result<BlobFetch, Error> {
         let scope = self.scope();
-        scope.inner.require_space(size)?;
+        eviction::make_space(&scope.inner, size).await?;
+        eviction::make_quota_for(&scope.inner, &scope.name, size).await?;
         let writer = match self.interrupted_fetch(digest).await? {
             Some(writer) if writer.size() <= size => writer,
             _ => {
@@ -111,7 +115,8 @@ impl BlobService {
                 writer
             }
         };
-        let shared = Arc::new(Shared { digest: *digest, size, file: OnceLock::new() });
+        let shared =
+            Arc::new(Shared { digest: *digest, size, file: OnceLock::new(), reading: OnceLock::new() });
         let progress = watch::Sender::new(Progress::Growing(0));
         let recorded = (writer.size(), monotonic());
         let mut fetch = BlobFetch { scope: scope.clone(), writer, shared, progress, told: 0, recorded };
@@ -227,6 +232,10 @@ impl BlobFetch {
             self.tell().await?;
         }
         let blob = self.writer.commit(&digest).await?;
+        let id = self.scope.inner.metadata.read(|tx| repositories::id_of(tx, &self.scope.name))?;
+        if let Some(reading) = id.and_then(|id| self.scope.inner.readers.read(id, &blob.digest)) {
+            let _ = self.shared.reading.set(reading);
+        }
         if self.shared.file.get().is_none()
             && let Some(file) = self.scope.inner.blobs.open_blob(&blob.digest)?
         {

@@ -7,7 +7,7 @@ use super::pulls::{Usage, Use};
 use super::repository::Scope;
 use super::revision::{Push, delete, release};
 use super::signatures::{self, TakenApart};
-use super::{Actor, Error, ManifestDescriptor, Page, Scroll, events};
+use super::{Actor, Error, ManifestDescriptor, Page, Scroll, events, eviction};
 use crate::clock::Timestamp;
 use crate::metadata::events::EventTarget;
 use crate::metadata::manifests::{self, ManifestRecord};
@@ -209,7 +209,7 @@ impl ManifestService {
         if put.payload.len() > limit {
             return Err(Error::ManifestTooLarge { limit });
         }
-        self.scope.inner.require_space(put.payload.len() as u64)?;
+        eviction::make_space(&self.scope.inner, put.payload.len() as u64).await?;
         let TakenApart { payload, signatures } =
             signatures::take_apart(&self.scope.inner, &self.scope.name, &put).await?;
         let canonical = Digest::of(DigestAlgorithm::CANONICAL, &payload);

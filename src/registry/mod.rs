@@ -19,6 +19,8 @@ mod deletion;
 mod described;
 mod error;
 mod events;
+mod evictable;
+mod eviction;
 mod expiry;
 mod fetch;
 mod followers;
@@ -33,6 +35,7 @@ mod pulls;
 mod pushes;
 mod quarantine;
 mod quota;
+mod readers;
 mod referrer_service;
 mod repair;
 mod repository;
@@ -69,6 +72,7 @@ pub use collection::{Collected, CollectionHold, CollectionPlan, Root};
 pub use deletion::{DeletedKind, DeletedName, Deletion, DeletionService, Force};
 pub use error::{Error, OpenError};
 pub use events::{EventLog, EventOptions, EventPage, Listener};
+pub use eviction::{Evicted, EvictionGuard, EvictionService};
 pub use expiry::{ExpiryService, TagState, UntaggedState};
 pub use fetch::{BlobFetch, GrowingBlob, GrowingReader};
 pub use immutable::{ImmutableRule, ImmutableTags};
@@ -105,7 +109,9 @@ use crate::oci::RepositoryName;
 use crate::oci::schema1::TrustRoots;
 use crate::telemetry::StorageMetrics;
 use events::Events;
+use eviction::Eviction;
 use pulls::Pulls;
+use readers::Readers;
 use sessions::Sessions;
 
 /// Where a registry lies and how it is run.
@@ -272,6 +278,9 @@ struct Inner {
     verifying: Mutex<()>,
     /// Held by the one step of a collection that may be under way.
     collecting: tokio::sync::Mutex<()>,
+    /// Who reads what is cached, and what is evicted of that.
+    readers: Readers,
+    eviction: Eviction,
     /// How many hold the files of collected blobs back.
     holds: AtomicUsize,
     /// How many changes the services have begun.
@@ -310,6 +319,8 @@ impl Registry {
             signed: Arc::new(Semaphore::new(signatures::VERIFIED_AT_ONCE)),
             verifying: Mutex::new(()),
             collecting: tokio::sync::Mutex::new(()),
+            readers: Readers::default(),
+            eviction: Eviction::default(),
             holds: AtomicUsize::new(0),
             changes: AtomicU64::new(0),
             _lock: lock,
@@ -336,10 +347,15 @@ impl Registry {
         !self.0.events.options.listeners.is_empty()
     }
 
-    /// Refuses with [`Error::DiskFull`] where `bytes` more would leave less free than the policy's floor, so that a push
-    /// of known length need not be read to be refused.
-    pub fn require_space(&self, bytes: u64) -> Result<(), Error> {
-        self.0.require_space(bytes)
+    /// Evicts what is cached.
+    pub fn eviction(&self) -> EvictionService {
+        EvictionService::new(self.0.clone())
+    }
+
+    /// Sees to it that `bytes` more leave the disk the policy's floor, by eviction of what is cached where need be, so that a
+    /// push of known length need not be read to be refused: with [`Error::DiskFull`].
+    pub async fn make_space(&self, bytes: u64) -> Result<(), Error> {
+        eviction::make_space(&self.0, bytes).await
     }
 
     /// Whether reads are answered.

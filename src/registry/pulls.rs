@@ -273,6 +273,18 @@ impl Pulls {
         })
     }
 
+    /// When a manifest was last used by whatever name, in milliseconds since 1970, as the transaction and the memory have it; 0
+    /// where it never was.
+    pub(super) fn used_at(
+        &self,
+        tx: &impl Read,
+        id: RepositoryId,
+        digest: &Digest,
+    ) -> Result<u64, metadata::Error> {
+        let noted = self.noted(&(id, *digest, None)).map(|(_, noted)| noted.used_at);
+        Ok(noted.into_iter().fold(usage::get(tx, id, digest, None)?.used_at, u64::max))
+    }
+
     /// What is in memory, with the numbers of its batches.
     fn noted(&self, (id, digest, tag): &Named) -> [(u64, UsageRecord); 2] {
         let place = (*id, *digest);

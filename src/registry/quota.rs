@@ -5,6 +5,9 @@ use crate::metadata::repositories::{self, RepositoryId};
 use crate::metadata::{Read, sizes};
 use crate::oci::RepositoryName;
 
+/// What errors call all repositories together, which is no repository's name.
+const STORE: &str = "this registry";
+
 /// The quotas of a registry.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Quotas {
@@ -63,16 +66,31 @@ pub(super) fn require(
             None => 0,
         };
         if used.saturating_add(addition.to_repository) > quota {
-            return Err(Error::QuotaExceeded { of: name.to_string(), quota, used });
+            return Err(Error::QuotaExceeded {
+                of: name.to_string(),
+                quota,
+                used,
+                more: addition.to_repository,
+            });
         }
     }
     if let Some(quota) = quotas.store_bytes.filter(|_| addition.to_store > 0) {
         let used = sizes::of_store(tx)?.bytes();
         if used.saturating_add(addition.to_store) > quota {
-            return Err(Error::QuotaExceeded { of: "this registry".to_owned(), quota, used });
+            return Err(Error::QuotaExceeded { of: STORE.to_owned(), quota, used, more: addition.to_store });
         }
     }
     Ok(())
+}
+
+impl Error {
+    /// The bytes that were to come, where it is all repositories together that would hold too much.
+    pub(super) fn lacks_in_store(&self) -> Option<u64> {
+        match self {
+            Error::QuotaExceeded { of, more, .. } if of == STORE => Some(*more),
+            _ => None,
+        }
+    }
 }
 
 impl Inner {

@@ -1,11 +1,11 @@
 //! Namespace and repository: the doors to the services.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
     Actor, BlobService, CachedService, DeletionService, Error, ExpiryService, Inner, ManifestService, Origin,
-    ReferrerService, SignatureService, Sizes, TagService, sizes,
+    ReferrerService, SignatureService, Sizes, TagService, eviction, sizes,
 };
 use crate::clock::Timestamp;
 use crate::metadata::events::{Action, EventTarget};
@@ -180,12 +180,28 @@ impl Scope {
         Err(Error::NameUnserved { name: self.name.clone(), scope: scope.clone() })
     }
 
-    /// Runs `write` in a transaction and returns what it returned after the commit; then readers of events are told.
+    /// Runs `write` in a transaction and returns what it returned after the commit; then readers of events are told. Where
+    /// the store may hold no more, it runs again when eviction has made room.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         write: impl FnMut(&WriteTx<'_>) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         self.require_served()?;
+        if self.inner.policy.quotas.store_bytes.is_none() {
+            return self.commit(write).await;
+        }
+        let write = Arc::new(Mutex::new(write));
+        let written = self.commit(shared(write.clone())).await;
+        match written.as_ref().err().and_then(Error::lacks_in_store) {
+            Some(more) if eviction::make_quota(&self.inner, more).await? => self.commit(shared(write)).await,
+            _ => written,
+        }
+    }
+
+    async fn commit<T: Send + 'static>(
+        &self,
+        write: impl FnMut(&WriteTx<'_>) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         self.inner.changes.fetch_add(1, Ordering::Relaxed);
         let written = self.inner.metadata.write(write).await;
         self.inner.events.committed();
@@ -241,6 +257,16 @@ impl Scope {
     /// The repository's identifier inside a transaction.
     pub(super) fn id(&self, tx: &impl Read) -> Result<RepositoryId, Error> {
         repositories::id_of(tx, &self.name)?.ok_or(Error::RepositoryUnknown)
+    }
+}
+
+/// A write that may have to be run in a second transaction.
+fn shared<T>(
+    write: Arc<Mutex<impl FnMut(&WriteTx<'_>) -> Result<T, Error> + Send + 'static>>,
+) -> impl FnMut(&WriteTx<'_>) -> Result<T, Error> + Send + 'static {
+    move |tx| {
+        let mut write = write.lock().unwrap_or_else(PoisonError::into_inner);
+        write(tx)
     }
 }
 

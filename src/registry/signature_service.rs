@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::repository::Scope;
-use super::{Actor, Error, events, signatures};
+use super::{Actor, Error, events, eviction, signatures};
 use crate::clock::Timestamp;
 use crate::metadata::blobs;
 use crate::metadata::events::{Action, EventTarget};
@@ -93,7 +93,7 @@ impl SignatureService {
         actor: &Actor,
     ) -> Result<MergeReport, Error> {
         self.scope.require_served()?;
-        self.scope.inner.require_space(0)?;
+        eviction::make_space(&self.scope.inner, 0).await?;
         let found = self.scope.read(|tx, id| {
             let Some(canonical) = blobs::canonical(tx, digest)? else { return Ok(None) };
             let record = manifests::get(tx, id, &canonical)?;

@@ -4,7 +4,7 @@ use super::ManifestDescriptor;
 use super::deletion::{self, Deleted};
 use super::repository::Scope;
 use super::revision::require_listed;
-use super::{Actor, Error, Page, Scroll, events};
+use super::{Actor, Error, Page, Scroll, events, eviction};
 use crate::clock::Timestamp;
 use crate::metadata::events::{Action, TargetKind};
 use crate::metadata::repositories::RepositoryId;
@@ -83,7 +83,7 @@ impl TagService {
 
     /// Points the tag to a manifest that the repository has, under any of its digests. Nothing of it is pushed again.
     pub async fn tag(&self, digest: &Digest, tag: &Tag, actor: &Actor) -> Result<(), Error> {
-        self.scope.inner.require_space(0)?;
+        eviction::make_space(&self.scope.inner, 0).await?;
         let (scope, named, tag, actor) = (self.scope.by(actor), *digest, tag.clone(), actor.clone());
         let now = scope.inner.clock.now();
         self.scope

@@ -26,6 +26,27 @@ pub(super) async fn collect_unlinked(
     let behind = *pass;
     let due = inner.metadata.read(|tx| candidates::unlinked(tx, behind.as_ref(), AT_ONCE))?;
     *pass = due.last().copied().filter(|_| due.len() == AT_ONCE);
+    let (blobs, bytes) = collect_some(inner, due).await?;
+    collected.blobs += blobs;
+    collected.bytes += bytes;
+    Ok(pass.is_some())
+}
+
+/// Removes those of these blobs that no repository links, as far as nobody holds them back; returns how many went, and their
+/// bytes. The caller holds the lock of those who collect.
+pub(super) async fn collect_these(inner: &Arc<Inner>, digests: Vec<Digest>) -> Result<(u64, u64), Error> {
+    let mut gone = (0, 0);
+    for some in digests.chunks(AT_ONCE) {
+        if inner.holds.load(Ordering::SeqCst) > 0 {
+            break;
+        }
+        let (blobs, bytes) = collect_some(inner, some.to_vec()).await?;
+        gone = (gone.0 + blobs, gone.1 + bytes);
+    }
+    Ok(gone)
+}
+
+async fn collect_some(inner: &Arc<Inner>, due: Vec<Digest>) -> Result<(u64, u64), Error> {
     // Digests share locks, and one that is held is being pushed: its turn comes later.
     let mut locked = BTreeSet::new();
     let mut guards: Vec<DigestGuard> = Vec::new();
@@ -36,12 +57,11 @@ pub(super) async fn collect_unlinked(
         }
         locked.insert(digest);
     }
-    if !locked.is_empty() {
-        let removed = remove_unlinked(inner, locked, guards).await?;
-        collected.blobs += removed.len() as u64;
-        collected.bytes += removed.values().sum::<u64>();
+    if locked.is_empty() {
+        return Ok((0, 0));
     }
-    Ok(pass.is_some())
+    let removed = remove_unlinked(inner, locked, guards).await?;
+    Ok((removed.len() as u64, removed.values().sum()))
 }
 
 /// Removes blobs that no repository links, whose locks are held; returns which went, with their sizes.

@@ -39,6 +39,7 @@ pub(super) async fn create_upload(call: &Call<'_>, name: &RepositoryName, body: 
     if let Some(digest) = query.first("digest") {
         let digest: ProvisionalDigest = digest.parse()?;
         let algorithm = digest.digest().map_or(DigestAlgorithm::CANONICAL, Digest::algorithm);
+        call.app.registry.make_space(0).await?;
         let writer = blobs.create(algorithm, &call.actor())?;
         return put_whole(call, name, writer, &digest, body).await;
     }
@@ -47,6 +48,7 @@ pub(super) async fn create_upload(call: &Call<'_>, name: &RepositoryName, body: 
         Some(algorithm) => algorithm.parse::<DigestAlgorithm>()?,
         None => DigestAlgorithm::CANONICAL,
     };
+    call.app.registry.make_space(0).await?;
     let writer = blobs.create(algorithm, &call.actor())?;
     Ok(accepted(call.app, name, writer.id(), writer.size()))
 }
@@ -205,7 +207,7 @@ async fn receive(
         return Err(out_of_order(call.app, name, writer.id(), start, chunk.start));
     }
     if let Some(declared) = body.declared() {
-        writer.require_room(declared, digest)?;
+        writer.require_room(declared, digest).await?;
     }
     let mut received = 0;
     while let Some(bytes) = body.next().await? {

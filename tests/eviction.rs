@@ -1,0 +1,432 @@
+//! Eviction: which cached images go, what goes with them, and what stays.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "collection/store.rs"]
+mod store;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use orlop::oci::{Digest, RepositoryName, Tag};
+use orlop::registry::{Actor, Error, Evicted, EvictionGuard, Policy, Quotas, Repository, UpstreamAccess};
+use store::{HOUR, IMAGE, INDEX, MINUTE, Store, image, index, push, push_blob, push_image, sha256, tag};
+
+const UP: &str = "up.example";
+
+fn policy() -> Policy {
+    let upstreams = [UP, "other.example"].map(|folder| (folder.to_owned(), UpstreamAccess::Anonymous));
+    Policy { upstreams: upstreams.into(), ..Policy::default() }
+}
+
+fn store() -> Store {
+    Store::with(policy())
+}
+
+fn has(repository: &Repository, reference: &str) -> bool {
+    repository.manifests().stat(&reference.parse().unwrap()).unwrap().is_some()
+}
+
+fn pull(repository: &Repository, reference: &str) {
+    repository.manifests().get(&reference.parse().unwrap()).unwrap().unwrap();
+}
+
+fn bytes(store: &Store, upstream: Option<&str>) -> u64 {
+    store.registry.cached_sizes(upstream).unwrap().bytes
+}
+
+/// Evicts as much as it takes to have so much less.
+async fn evict(store: &Store, less: u64) -> Evicted {
+    let target = bytes(store, None).saturating_sub(less);
+    let evicted = store.registry.eviction().evict(None, target).await.unwrap();
+    store.check();
+    evicted
+}
+
+async fn evict_all(store: &Store) -> Evicted {
+    evict(store, u64::MAX).await
+}
+
+#[tokio::test]
+async fn the_least_recently_used_images_go_first_until_there_is_room() {
+    let store = store();
+    let cached = store.repository("up.example/app");
+    for number in 1..=6 {
+        push_image(&cached, &[&format!("layer {number}")], &[&format!("v{number}")]).await;
+        store.pass(MINUTE);
+    }
+    store.pass(MINUTE * 10);
+    pull(&cached, "v1");
+    store.pass(MINUTE);
+    // A HEAD is as good, also where it isn't written down yet.
+    store.registry.flush_pulls().await.unwrap();
+    cached.manifests().ask(&"v2".parse().unwrap()).unwrap().unwrap();
+    store.pass(MINUTE * 10);
+    let target = bytes(&store, None) - 2 * bytes(&store, None) / 6;
+    let evicted = store.registry.eviction().evict(Some(UP), target).await.unwrap();
+    assert_eq!((evicted.images, evicted.tags, evicted.blobs, evicted.bytes), (2, 2, 2, 14));
+    let there: Vec<bool> = (1..=6).map(|number| has(&cached, &format!("v{number}"))).collect();
+    assert_eq!(there, [true, true, false, false, true, true]);
+    assert!(bytes(&store, None) <= target);
+    assert_eq!(store.blobs(), 4);
+    store.check();
+    let again = store.registry.eviction().evict(Some(UP), target).await.unwrap();
+    assert_eq!(again, Evicted::default());
+    assert_eq!(cached.tags().history(&tag("v3"), None, 10).unwrap().items.len(), 1, "its name stays known");
+}
+
+#[tokio::test]
+async fn what_was_used_in_the_last_five_minutes_stays() {
+    let store = store();
+    let cached = store.repository("up.example/app");
+    push_image(&cached, &["one"], &["v1"]).await;
+    push_image(&cached, &["two"], &["v2"]).await;
+    assert_eq!(evict_all(&store).await, Evicted::default());
+    store.pass(Duration::from_secs(290));
+    pull(&cached, "v2");
+    store.pass(Duration::from_secs(10));
+    assert_eq!(evict_all(&store).await.images, 1);
+    assert!(has(&cached, "v2"));
+    store.pass(MINUTE * 5);
+    assert_eq!(evict_all(&store).await.images, 1);
+}
+
+#[tokio::test]
+async fn a_repository_without_anything_left_disappears() {
+    let store = store();
+    let cached = store.repository("up.example/app");
+    push_image(&cached, &["one"], &["v1"]).await;
+    for number in 0..300 {
+        push_image(&cached, &["one", &format!("{number}")], &[&format!("v{number}")]).await;
+    }
+    push_blob(&cached, "alone").await;
+    store.pass(MINUTE * 4);
+    evict_all(&store).await;
+    assert!(cached.exists().unwrap());
+    store.pass(MINUTE * 6);
+    evict_all(&store).await;
+    assert!(cached.exists().unwrap(), "a blob is left");
+    store.collect().await;
+    store.registry.eviction().evict_superseded(HOUR).await.unwrap();
+    assert!(!cached.exists().unwrap());
+    store.collect().await;
+    assert_eq!(store.blobs(), 0);
+    assert_eq!(store.registry.sizes().unwrap().bytes, 0);
+    push_image(&cached, &["one"], &["v1"]).await;
+    assert_eq!(cached.tags().history(&tag("v1"), None, 10).unwrap().items.len(), 1);
+    store.check();
+}
+
+#[tokio::test]
+async fn a_layer_stays_as_long_as_another_image_needs_it() {
+    let store = store();
+    let (a, b) = (store.repository("up.example/a"), store.repository("up.example/b"));
+    let local = store.repository("local");
+    push_image(&a, &["shared", "a1"], &["v1"]).await;
+    store.pass(MINUTE);
+    push_image(&a, &["shared", "a2"], &["v2"]).await;
+    store.pass(MINUTE);
+    push_image(&b, &["shared", "both"], &["v1"]).await;
+    push_image(&local, &["both"], &["v1"]).await;
+    store.pass(HOUR);
+    let first = evict(&store, 1).await;
+    assert_eq!((first.images, first.links, first.blobs), (1, 1, 1));
+    assert!(a.blobs().stat(sha256(b"shared")).unwrap().is_some());
+    let second = evict(&store, 1).await;
+    assert_eq!((second.images, second.links, second.blobs), (1, 2, 1));
+    assert!(!a.exists().unwrap());
+    assert!(b.blobs().get(sha256(b"shared")).await.unwrap().is_some());
+    let third = evict_all(&store).await;
+    assert_eq!((third.images, third.links, third.blobs), (1, 2, 1));
+    assert_eq!(local.blobs().get(sha256(b"both")).await.unwrap().unwrap(), "both");
+    assert_eq!((bytes(&store, None), store.blobs()), (0, 1));
+}
+
+#[tokio::test]
+async fn an_index_goes_with_the_children_that_nothing_else_names() {
+    let store = store();
+    let cached = store.repository("up.example/app");
+    let children: Vec<String> =
+        ["amd64", "arm64", "tagged", "shared", "absent"].map(|layer| image(&[layer], None)).into();
+    for layer in ["amd64", "arm64", "tagged", "shared"] {
+        push_blob(&cached, layer).await;
+    }
+    for child in &children[..4] {
+        push(&cached, IMAGE, child, if child == &children[2] { &["child"] } else { &[] }).await;
+    }
+    let all: Vec<&str> = children.iter().map(String::as_str).collect();
+    push(&cached, INDEX, &index(&all), &["v1", "latest"]).await;
+    store.check();
+    store.pass(HOUR);
+    push(&cached, INDEX, &index(&all[3..4]), &["v2"]).await;
+    store.pass(MINUTE);
+    // Nobody takes a child out of an index, however long ago it was used.
+    let evicted = evict(&store, 1).await;
+    assert_eq!((evicted.images, evicted.manifests, evicted.tags, evicted.blobs), (1, 3, 2, 2));
+    let there: Vec<bool> =
+        children.iter().map(|child| has(&cached, &sha256(child.as_bytes()).to_string())).collect();
+    assert_eq!(there, [false, false, true, true, false]);
+    assert!(has(&cached, "child") && has(&cached, "v2"));
+    store.pass(HOUR);
+    assert_eq!(evict_all(&store).await.images, 2);
+    assert_eq!(store.blobs(), 0);
+}
+
+#[tokio::test]
+async fn an_index_in_indexes_goes_with_the_last_of_them() {
+    let store = store();
+    let cached = store.repository("up.example/app");
+    push_blob(&cached, "layer").await;
+    let leaf = image(&["layer"], None);
+    push(&cached, IMAGE, &leaf, &[]).await;
+    let inner = index(&[&leaf]);
+    push(&cached, INDEX, &inner, &[]).await;
+    let outer = index(&[&inner, &leaf]);
+    push(&cached, INDEX, &outer, &["v1"]).await;
+    store.pass(HOUR);
+    let evicted = evict(&store, 1).await;
+    assert_eq!((evicted.images, evicted.manifests, evicted.blobs), (1, 3, 1));
+    assert!(!cached.exists().unwrap());
+}
+
+#[tokio::test]
+async fn an_image_of_one_platform_that_is_pulled_keeps_its_index() {
+    let store = store();
+    let cached = store.repository("up.example/app");
+    let child = image(&["layer"], None);
+    push_image(&cached, &["layer"], &[]).await;
+    push(&cached, INDEX, &index(&[&child]), &["v1"]).await;
+    push_image(&cached, &["other"], &["v2"]).await;
+    store.pass(HOUR);
+    pull(&cached, &sha256(child.as_bytes()).to_string());
+    assert_eq!(evict_all(&store).await.images, 1);
+    assert!(has(&cached, "v1") && !has(&cached, "v2"));
+}
+
+#[tokio::test]
+async fn what_refers_to_an_image_goes_by_its_own_use() {
+    let store = store();
+    let cached = store.repository("up.example/app");
+    let subject = image(&["layer"], None);
+    push_image(&cached, &["layer"], &["v1"]).await;
+    push_blob(&cached, "signature").await;
+    let referrer = push(&cached, IMAGE, &image(&["signature"], Some(&subject)), &[]).await;
+    store.pass(HOUR);
+    pull(&cached, "v1");
+    assert_eq!(evict_all(&store).await.images, 1);
+    assert!(!cached.manifests().exists(&referrer).unwrap() && has(&cached, "v1"));
+    push(&cached, IMAGE, &image(&["signature"], Some(&subject)), &[]).await;
+    store.pass(HOUR);
+    pull(&cached, &referrer.to_string());
+    assert_eq!(evict_all(&store).await.images, 1);
+    assert!(cached.manifests().exists(&referrer).unwrap() && !has(&cached, "v1"));
+}
+
+#[tokio::test]
+async fn only_the_upstream_that_has_too_much_gives_something() {
+    let store = store();
+    let (up, other) = (store.repository("up.example/app"), store.repository("other.example/app"));
+    push_image(&other, &["shared", "other"], &["v1"]).await;
+    push_image(&up, &["shared", "up"], &["v1"]).await;
+    store.pass(HOUR);
+    let evicted = store.registry.eviction().evict(Some(UP), 0).await.unwrap();
+    assert_eq!((evicted.images, evicted.links, evicted.blobs), (1, 2, 1));
+    assert!(has(&other, "v1") && !up.exists().unwrap());
+    assert_eq!(bytes(&store, Some(UP)), 0);
+    let unknown = store.registry.eviction().evict(Some("unknown.example"), 0).await.unwrap();
+    assert_eq!(unknown, Evicted::default());
+    store.check();
+}
+
+#[tokio::test]
+async fn an_image_that_is_being_read_stays() {
+    let store = store();
+    let cached = store.repository("up.example/app");
+    push_image(&cached, &["one"], &["v1"]).await;
+    push_image(&cached, &["two"], &["v2"]).await;
+    store.pass(HOUR);
+    let reader = cached.blobs().open(sha256(b"one")).unwrap().unwrap();
+    let clone = reader.clone();
+    drop(reader);
+    assert_eq!(evict_all(&store).await.images, 1);
+    assert!(has(&cached, "v1"));
+    drop(clone);
+    assert_eq!(evict_all(&store).await.images, 1);
+    assert_eq!(store.blobs(), 0);
+}
+
+#[tokio::test]
+async fn an_image_stays_while_somebody_reads_what_was_just_fetched() {
+    let store = store();
+    let cached = store.repository("up.example/app");
+    push(&cached, IMAGE, &image(&["one"], None), &["v1"]).await;
+    let mut fetch = cached.blobs().fetch(&sha256(b"one"), 3, &Actor::anonymous()).await.unwrap();
+    let growing = fetch.blob();
+    fetch.write(Bytes::from_static(b"one")).await.unwrap();
+    fetch.finish().await.unwrap();
+    store.pass(HOUR);
+    assert_eq!(evict_all(&store).await.images, 0);
+    drop(growing);
+    assert_eq!(evict_all(&store).await.images, 1);
+}
+
+/// Guards what it is told of.
+#[derive(Debug, Default)]
+struct Guard {
+    pinned: BTreeSet<String>,
+    fetched: Mutex<Option<Digest>>,
+}
+
+impl EvictionGuard for Guard {
+    fn is_pinned(&self, repository: &RepositoryName, tags: &[Tag]) -> bool {
+        tags.iter().any(|tag| self.pinned.contains(&format!("{repository}:{tag}")))
+    }
+
+    fn is_fetched(&self, _: &RepositoryName, digest: &Digest) -> bool {
+        self.fetched.lock().unwrap().as_ref() == Some(digest)
+    }
+}
+
+#[tokio::test]
+async fn what_is_pinned_or_being_fetched_stays() {
+    let store = store();
+    let guard = Guard { pinned: ["up.example/app:v1".to_owned()].into(), ..Guard::default() };
+    let guard = Arc::new(guard);
+    store.registry.eviction().set_guard(guard.clone());
+    let cached = store.repository("up.example/app");
+    push_image(&cached, &["one"], &["v1", "also"]).await;
+    push_image(&cached, &["two", "three"], &["v2"]).await;
+    // A layer that nobody has asked for yet.
+    push(&cached, IMAGE, &image(&["absent"], None), &["v3"]).await;
+    store.pass(HOUR);
+    *guard.fetched.lock().unwrap() = Some(sha256(b"absent"));
+    assert_eq!(evict_all(&store).await.images, 1);
+    assert!(has(&cached, "v1") && !has(&cached, "v2") && has(&cached, "v3"));
+    *guard.fetched.lock().unwrap() = None;
+    assert_eq!(evict_all(&store).await.images, 1);
+    assert!(has(&cached, "v1") && has(&cached, "also"));
+    assert_eq!(store.blobs(), 1);
+}
+
+#[tokio::test]
+async fn what_no_tag_names_any_more_goes_some_time_after_its_last_use() {
+    let store = store();
+    let cached = store.repository("up.example/app");
+    let former = push_image(&cached, &["one"], &["v1"]).await;
+    let child = image(&["child"], None);
+    push_image(&cached, &["child"], &[]).await;
+    push(&cached, INDEX, &index(&[&child]), &["v2"]).await;
+    push_image(&cached, &["two"], &["v1"]).await;
+    let eviction = store.registry.eviction();
+    store.pass(HOUR * 23);
+    assert_eq!(eviction.evict_superseded(HOUR * 24).await.unwrap(), Evicted::default());
+    pull(&cached, &former.to_string());
+    store.pass(HOUR * 23);
+    assert_eq!(eviction.evict_superseded(HOUR * 24).await.unwrap(), Evicted::default());
+    store.pass(HOUR);
+    let evicted = eviction.evict_superseded(HOUR * 24).await.unwrap();
+    assert_eq!((evicted.images, evicted.tags, evicted.blobs), (1, 0, 1));
+    assert!(has(&cached, "v1") && has(&cached, "v2") && !has(&cached, &former.to_string()));
+    let history = cached.tags().history(&tag("v1"), None, 10).unwrap().items;
+    assert!(history.iter().any(|revision| revision.digest == former), "its name stays known");
+    store.check();
+}
+
+#[tokio::test]
+async fn files_stay_while_the_collection_is_held() {
+    let store = store();
+    let cached = store.repository("up.example/app");
+    push_image(&cached, &["one"], &["v1"]).await;
+    store.pass(HOUR);
+    let hold = store.registry.hold_collection().await;
+    let evicted = evict_all(&store).await;
+    assert_eq!((evicted.images, evicted.blobs), (1, 0));
+    assert_eq!(store.blobs(), 1);
+    drop(hold);
+    assert_eq!(store.collect().await.blobs, 1);
+}
+
+#[tokio::test]
+async fn a_push_that_the_registry_has_no_room_for_evicts_what_is_cached() {
+    let quotas = Quotas { store_bytes: Some(3_000), repositories: Vec::new() };
+    let store = Store::with(Policy { quotas, ..policy() });
+    let cached = store.repository("up.example/app");
+    for number in 0..5 {
+        push_image(&cached, &[&format!("{number}").repeat(100)], &[&format!("v{number}")]).await;
+        store.pass(MINUTE);
+    }
+    store.pass(HOUR);
+    pull(&cached, "v0");
+    let before = bytes(&store, None);
+    let local = store.repository("local");
+    let refused = local.blobs().put("x".repeat(2_900).into(), None, &Actor::anonymous()).await;
+    assert!(matches!(refused, Err(Error::QuotaExceeded { .. })), "{refused:?}");
+    assert!(has(&cached, "v0"), "it is being used");
+    store.check();
+    let after_first = bytes(&store, None);
+    assert!(after_first < before);
+    push_image(&local, &["y".repeat(2_000).as_str()], &["v1"]).await;
+    assert!(has(&cached, "v0"));
+    store.check();
+    let vain = local.blobs().put("z".repeat(4_000).into(), None, &Actor::anonymous()).await;
+    assert!(matches!(vain, Err(Error::QuotaExceeded { .. })), "{vain:?}");
+    assert_eq!(local.blobs().get(sha256("y".repeat(2_000).as_bytes())).await.unwrap().unwrap().len(), 2_000);
+}
+
+#[tokio::test]
+async fn nothing_is_evicted_for_what_will_not_fit_anyway() {
+    let quotas = Quotas { store_bytes: Some(3_000), repositories: Vec::new() };
+    let store = Store::with(Policy { quotas, ..policy() });
+    let cached = store.repository("up.example/app");
+    push_image(&cached, &["one"], &["v1"]).await;
+    store.pass(HOUR);
+    let vain =
+        store.repository("local").blobs().put("z".repeat(4_000).into(), None, &Actor::anonymous()).await;
+    assert!(matches!(vain, Err(Error::QuotaExceeded { .. })), "{vain:?}");
+    assert!(has(&cached, "v1"));
+}
+
+const MIB: usize = 1 << 20;
+
+fn large(number: usize, len: usize) -> Bytes {
+    (0..len).map(|at| u8::try_from((at / 7 + number * 31) % 251).unwrap()).collect::<Vec<u8>>().into()
+}
+
+async fn push_large(repository: &Repository, number: usize) {
+    let blob = repository.blobs().put(large(number, 2 * MIB), None, &Actor::anonymous()).await.unwrap();
+    let descriptor = format!(r#"{{"mediaType":"a/b","digest":"{}","size":{}}}"#, blob.digest, blob.size);
+    let manifest = format!(r#"{{"schemaVersion":2,"config":{descriptor},"layers":[]}}"#);
+    push(repository, IMAGE, &manifest, &[&format!("v{number}")]).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_evicts_before_it_refuses() {
+    let store = Store::with(policy());
+    let cached = store.repository("up.example/app");
+    for number in 0..20 {
+        push_large(&cached, number).await;
+        store.pass(MINUTE);
+    }
+    store.pass(HOUR);
+    pull(&cached, "v0");
+    store.disk.set_capacity(Some(48 * MIB as u64));
+    let local = store.repository("local");
+    let mut writer = local.blobs().create(orlop::oci::DigestAlgorithm::Sha256, &Actor::anonymous()).unwrap();
+    writer.require_room(20 * MIB as u64, None).await.unwrap();
+    let content = large(77, 20 * MIB);
+    for piece in content.chunks(MIB) {
+        writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
+    }
+    writer.commit(&sha256(&content)).await.unwrap();
+    assert!(has(&cached, "v0") && !has(&cached, "v1"));
+    store.check();
+    // Of unknown length.
+    for number in 20..24 {
+        push_large(&local, number).await;
+    }
+    let before = bytes(&store, None);
+    store.registry.make_space(400 * MIB as u64).await.unwrap_err();
+    assert_eq!(bytes(&store, None), before, "nothing goes in vain");
+    store.check();
+}
