@@ -5,14 +5,16 @@
 mod caching;
 mod support;
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use caching::{Caching, broken, read, rest, settings, wait_until};
 use orlop::client::registry::{Credentials, Timeouts};
+use orlop::fsio::SimulatedDisk;
 use orlop::registry::Policy;
 use serde_json::json;
-use support::{Fault, FaultyUpstream, image, noise, sha256, sha512};
+use support::{Fault, FaultyUpstream, Server, image, noise, sha256, sha512};
 
 const MIB: usize = 1 << 20;
 
@@ -128,6 +130,35 @@ fn a_fetch_goes_on_when_the_last_client_has_left() {
 }
 
 #[test]
+fn a_client_that_stops_reading_holds_nobody_up() {
+    let upstream = FaultyUpstream::start();
+    let bytes = noise(34, 24 * MIB);
+    let digest = upstream.put_blob(&bytes);
+    let caching = Caching::of(&upstream);
+    let mut slow = caching.get("team/box", &digest);
+    read(&mut slow, 1);
+    assert!(caching.get("team/box", &digest).bytes().unwrap() == bytes);
+    assert!(rest(slow) == bytes[1..]);
+    assert_eq!(upstream.received().len(), 1);
+}
+
+#[test]
+fn pulls_are_told_of_wherever_the_bytes_were() {
+    let upstream = FaultyUpstream::start();
+    let (kept, large) = (noise(35, MIB), noise(36, 2 * MIB));
+    let (kept_digest, large_digest) = (upstream.put_blob(&kept), upstream.put_blob(&large));
+    let mut settings = settings(&upstream);
+    settings.max_bytes = Some(MIB as u64);
+    let mut caching = Caching::with(settings);
+    assert!(caching.get("team/one", &kept_digest).bytes().unwrap() == kept);
+    caching.wait_for("team/one", &kept_digest);
+    assert!(caching.get("team/one", &kept_digest).bytes().unwrap() == kept);
+    assert!(caching.get("team/two", &large_digest).bytes().unwrap() == large);
+    let names = ["team/one", "team/one", "team/two"].map(|name| format!("{}/{name}", caching::HOST));
+    assert_eq!(caching.pulls(), names);
+}
+
+#[test]
 fn what_nobody_reads_for_too_long_is_interrupted_and_can_be_gone_on_with() {
     let upstream = FaultyUpstream::start();
     let bytes = noise(5, 12 * MIB);
@@ -201,7 +232,7 @@ fn an_upstream_that_never_gets_on_is_given_up() {
     let mut settings = settings(&upstream);
     settings.fetching.attempts = 3;
     let caching = Caching::with(settings);
-    broken(caching.get("team/box", &digest));
+    caching.broken("team/box", &digest);
     assert_eq!(upstream.received().len(), 3);
     assert!(caching.get("team/box", &digest).bytes().unwrap() == bytes);
 }
@@ -217,7 +248,7 @@ fn a_slow_drip_is_given_up() {
     settings.fetching.slowest_bytes = MIB as u64;
     settings.fetching.slowest_time = Duration::from_millis(500);
     let caching = Caching::with(settings);
-    broken(caching.get("team/box", &digest));
+    caching.broken("team/box", &digest);
     assert_eq!(upstream.received().len(), 2);
     assert!(caching.get("team/box", &digest).bytes().unwrap() == bytes);
 }
@@ -285,7 +316,7 @@ fn what_is_something_else_breaks_the_connection_and_is_never_stored() {
         let digest = upstream.put_blob(&bytes);
         upstream.order("GET", &digest, 1, Fault::WrongBytes);
         let caching = Caching::of(&upstream);
-        let came = broken(caching.get("team/box", &digest));
+        let came = caching.broken("team/box", &digest);
         assert!(came.len() + (64 << 10) <= len || came.is_empty(), "{} of {len} bytes came", came.len());
         wait_until("it is over", || !caching.has("team/box", &digest));
         assert!(caching.get("team/box", &digest).bytes().unwrap() == bytes, "another try works");
@@ -352,7 +383,7 @@ fn blobs_are_verified_by_the_digest_that_names_them() {
     let caching = Caching::of(&upstream);
     assert!(caching.get("team/box", &digest).bytes().unwrap() == bytes);
     caching.wait_for("team/box", &digest);
-    broken(caching.get("team/box", &wrong));
+    caching.broken("team/box", &wrong);
     assert!(!caching.has("team/box", &wrong));
 }
 
@@ -397,11 +428,15 @@ fn only_so_many_are_fetched_at_once() {
     let caching = Caching::with(settings);
     let mut response = caching.get("team/box", &first_digest);
     read(&mut response, MIB / 2);
+    // Somebody who doesn't wait for it makes nothing of it.
+    let left = noise(41, 1000);
+    caching.leave("team/box", &upstream.put_blob(&left), Duration::from_millis(200));
     assert!(caching.get("team/box", &second_digest).bytes().unwrap() == second);
     let asked: Vec<bool> =
         upstream.received().iter().map(|received| received.target.contains(&second_digest)).collect();
     assert_eq!(asked, [false, false, true], "the second had to wait until the first was whole");
     assert!(rest(response) == first[MIB / 2..]);
+    assert_eq!(upstream.count("GET", &sha256(&left)), 0);
 }
 
 #[test]
@@ -508,8 +543,91 @@ fn a_blob_that_is_too_large_is_handed_through_and_not_kept() {
 
     // The first is asked for its size only.
     upstream.order("GET", &digest, 2, Fault::WrongBytes);
-    let came = broken(caching.get("team/box", &digest));
+    let came = caching.broken("team/box", &digest);
     assert!(came.len() + (64 << 10) <= bytes.len());
+}
+
+#[test]
+fn what_is_handed_through_comes_no_faster_than_it_is_taken() {
+    let upstream = FaultyUpstream::start();
+    let bytes = noise(37, 64 * MIB);
+    let digest = upstream.put_blob(&bytes);
+    let mut settings = settings(&upstream);
+    settings.max_bytes = Some(2 << 20);
+    let caching = Caching::with(settings);
+    let mut response = caching.get("team/box", &digest);
+    read(&mut response, 1);
+    let mut sent = None;
+    wait_until("nothing more comes", || {
+        thread::sleep(Duration::from_millis(300));
+        sent.replace(upstream.sent_bytes()) == sent
+    });
+    assert!(upstream.sent_bytes() < 48 << 20, "{} bytes wait somewhere", upstream.sent_bytes());
+    assert!(rest(response) == bytes[1..]);
+}
+
+#[test]
+fn a_disk_that_fills_up_in_the_middle_breaks_the_answer_and_the_rest_is_handed_through() {
+    let upstream = FaultyUpstream::start();
+    let bytes = noise(38, 12 * MIB);
+    let digest = upstream.put_blob(&bytes);
+    upstream.order("GET", &digest, 1, drip());
+    let disk = SimulatedDisk::new();
+    let policy = Policy { free_floor_bytes: 0, ..Policy::default() };
+    let caching = Caching::on(Arc::new(disk.clone()), settings(&upstream), policy);
+    let mut response = caching.get("team/box", &digest);
+    assert!(read(&mut response, 2 * MIB) == bytes[..2 * MIB]);
+    disk.set_capacity(Some(6 << 20));
+    let more = broken(response);
+    assert!(bytes[2 * MIB..].starts_with(&more));
+    let came = 2 * MIB + more.len();
+    let part = caching.range("team/box", &digest, &format!("bytes={came}-"));
+    assert_eq!(part.status(), 206);
+    assert!(part.bytes().unwrap() == bytes[came..]);
+    assert!(!caching.has("team/box", &digest));
+    disk.set_capacity(None);
+    assert!(caching.get("team/box", &digest).bytes().unwrap() == bytes);
+    caching.wait_for("team/box", &digest);
+}
+
+#[test]
+fn an_upstream_that_answers_no_head_is_asked_for_all_of_what_was_interrupted() {
+    let upstream = FaultyUpstream::start();
+    let bytes = noise(39, 9 * MIB);
+    let digest = upstream.put_blob(&bytes);
+    upstream.order("GET", &digest, 1, Fault::CutAfter(2 * MIB));
+    upstream.order("HEAD", &digest, 10, Fault::Status(405, &[], ""));
+    let mut settings = settings(&upstream);
+    settings.fetching.attempts = 1;
+    let caching = Caching::with(settings);
+    caching.broken("team/box", &digest);
+    assert!(caching.get("team/box", &digest).bytes().unwrap() == bytes);
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_fetch_loses_little_of_it() {
+    let upstream = FaultyUpstream::start();
+    let bytes = noise(40, 72 * MIB);
+    let digest = upstream.put_blob(&bytes);
+    upstream.order("GET", &digest, 1, Fault::StallAfter(70 * MIB));
+    let file = format!("[[upstream]]\nhost = \"{}\"\nurl = \"{}\"\n", caching::HOST, upstream.url());
+    let mut server = Server::with_file(&file, &[]);
+    let target = format!("/v2/{}/team/box/blobs/{digest}", caching::HOST);
+    let mut response = reqwest::blocking::get(format!("http://{}{target}", server.host())).unwrap();
+    assert!(read(&mut response, 69 * MIB) == bytes[..69 * MIB]);
+    server.kill();
+    drop(response);
+    server.run_again();
+    server.get(&target).send().expect(200).expect_body(&bytes);
+    server.wait_for_line(&["hub.example", "miss"]);
+    let ranges = ranges(&upstream);
+    assert_eq!((ranges.len(), ranges[0]), (2, None));
+    assert!(
+        ranges[1].is_some_and(|offset| offset >= 60 * MIB),
+        "what was durable isn't sent again: {ranges:?}"
+    );
+    server.get(&target).send().expect(200).expect_body(&bytes);
+    assert_eq!(upstream.count("GET", ""), 2);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::manifests::panicked;
 use super::transfer::Transfer;
 use super::{CachedRepository, Error, Source};
 use crate::clock::monotonic;
@@ -61,6 +62,16 @@ enum End {
     Lost(Error),
 }
 
+impl Stage {
+    fn has_failed(&self) -> bool {
+        match self {
+            Stage::Growing(blob) => blob.has_failed(),
+            Stage::Failed(_) => true,
+            Stage::Asking | Stage::Stored(_) | Stage::NotKept(_) => false,
+        }
+    }
+}
+
 impl Fetches {
     pub(super) fn new(at_once: usize) -> Fetches {
         let slots = Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)));
@@ -108,9 +119,18 @@ impl Drop for Landing {
 impl CachedRepository {
     /// Waits until the blob can be read, or can't be had. Begins to fetch it where nobody does.
     pub(super) async fn fetched(&self, digest: &Digest) -> Stage {
-        let mut stages = self.join(digest);
-        let stage = stages.wait_for(|stage| !matches!(stage, Stage::Asking)).await;
-        stage.map_or_else(|_| Stage::Failed(self.stopped()), |stage| stage.clone())
+        while let Some(mut stages) = self.join(digest) {
+            // Whoever comes after a failure tries anew, as soon as what is left of the fetch is put away.
+            if stages.borrow().has_failed() {
+                while stages.changed().await.is_ok() {}
+                continue;
+            }
+            return match stages.wait_for(|stage| !matches!(stage, Stage::Asking)).await {
+                Ok(stage) => stage.clone(),
+                Err(_) => Stage::Failed(panicked()),
+            };
+        }
+        Stage::Failed(self.stopped())
     }
 
     /// The size of the blob, where it is being fetched for this repository and that is known.
@@ -122,29 +142,28 @@ impl CachedRepository {
         }
     }
 
-    fn join(&self, digest: &Digest) -> watch::Receiver<Stage> {
+    /// Takes part in the fetch of the blob, which begins where there is none; `None` where the cache stops.
+    fn join(&self, digest: &Digest) -> Option<watch::Receiver<Stage>> {
         let fetches = &self.upstream.fetches;
         let key = (*digest, self.name.clone());
         let mut all = fetches.running();
         if let Some(running) = all.get(&key) {
-            return running.stage.subscribe();
+            return Some(running.stage.subscribe());
+        }
+        if *fetches.is_stopping.borrow() {
+            return None;
         }
         let (stage, stages) = watch::channel(Stage::Asking);
-        if *fetches.is_stopping.borrow() {
-            stage.send_replace(Stage::Failed(self.stopped()));
-            return stages;
-        }
-        let first = (*digest, self.name.clone());
         let leader = all
             .iter()
             .filter(|((of, _), running)| of == digest && !running.follows)
             .map(|(_, running)| running.stage.subscribe())
             .next();
         let running = Arc::new(Running { stage, follows: leader.is_some() });
-        all.insert(first, running.clone());
+        all.insert(key.clone(), running.clone());
         let landing = Landing { repository: self.clone(), key, running };
         tokio::spawn(landing.repository.clone().run(*digest, landing, leader));
-        stages
+        Some(stages)
     }
 
     pub(super) fn stopped(&self) -> Error {
@@ -192,7 +211,7 @@ impl CachedRepository {
                 return Ok(Stage::Stored(Source::Revalidated));
             }
         }
-        let Some(_slot) = self.slot(running).await else { return Err(self.stopped()) };
+        let Some(_slot) = self.slot(digest, running).await else { return Err(self.stopped()) };
         self.fetch_blob(digest, running).await
     }
 
@@ -212,12 +231,22 @@ impl CachedRepository {
     }
 
     /// Waits for its turn; `None` where nobody waits for the blob any more, or the cache stops.
-    async fn slot(&self, running: &Running) -> Option<OwnedSemaphorePermit> {
+    async fn slot(&self, digest: &Digest, running: &Running) -> Option<OwnedSemaphorePermit> {
         let fetches = &self.upstream.fetches;
-        tokio::select! {
-            slot = fetches.slots.clone().acquire_owned() => slot.ok(),
-            () = running.stage.closed() => None,
-            () = fetches.stopping() => None,
+        let mut slot = pin!(fetches.slots.clone().acquire_owned());
+        loop {
+            tokio::select! {
+                slot = &mut slot => return slot.ok(),
+                () = fetches.stopping() => return None,
+                () = running.stage.closed() => {
+                    // Who comes from now on begins anew; nobody comes while the list is held.
+                    let mut all = fetches.running();
+                    if running.stage.receiver_count() == 0 {
+                        all.remove(&(*digest, self.name.clone()));
+                        return None;
+                    }
+                }
+            }
         }
     }
 
@@ -239,15 +268,29 @@ impl CachedRepository {
         whole.map_err(|reason| Error::Unavailable { reason, retry_after: Duration::ZERO })
     }
 
+    /// The blob's size; none where the upstream can't say it without sending the blob.
+    async fn size_if_said(&self, digest: &Digest) -> Result<Option<u64>, Error> {
+        match self.unless_stopped(self.ask_size(digest)).await {
+            Err(Error::Invalid(_)) => Ok(None),
+            asked => asked.map(Some),
+        }
+    }
+
     async fn fetch_blob(&self, digest: &Digest, running: &Running) -> Result<Stage, Error> {
         let blobs = self.stored().blobs();
-        let (size, blob) = if blobs.was_interrupted(digest)? {
-            (self.unless_stopped(self.ask_size(digest)).await?, None)
-        } else {
-            let blob = self.unless_stopped(self.ask_bytes(digest, 0)).await?;
-            match blob.size {
-                Some(size) => (size, Some(blob)),
-                None => (self.unless_stopped(self.ask_size(digest)).await?, Some(blob)),
+        let known = match blobs.was_interrupted(digest)? {
+            true => self.size_if_said(digest).await?,
+            false => None,
+        };
+        let (size, blob) = match known {
+            Some(size) => (size, None),
+            None => {
+                let blob = self.unless_stopped(self.ask_bytes(digest, 0)).await?;
+                let size = match blob.size {
+                    Some(size) => size,
+                    None => self.unless_stopped(self.ask_size(digest)).await?,
+                };
+                (size, Some(blob))
             }
         };
         if self.max_bytes().is_some_and(|most| size > most) {

@@ -276,6 +276,16 @@ impl GrowingBlob {
         self.shared.size
     }
 
+    /// Whether it is known that it won't come.
+    pub fn has_failed(&self) -> bool {
+        let is_over = self.progress.has_changed().is_err();
+        match &*self.progress.borrow() {
+            Progress::Growing(_) => is_over,
+            Progress::Whole => false,
+            Progress::Failed(_) => true,
+        }
+    }
+
     /// A reader.
     pub fn reader(&self) -> GrowingReader {
         GrowingReader { blob: self.clone(), readable: 0, waiting: None }

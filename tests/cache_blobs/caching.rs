@@ -2,14 +2,16 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use orlop::client::registry as upstream;
 use orlop::config::{Config, Limits};
+use orlop::fsio::{Disk, RealDisk};
 use orlop::http::{self, Service, router};
 use orlop::oci::Digest;
 use orlop::proxy::{Cache, Settings, UpstreamSettings};
-use orlop::registry::{Depth, Options, Policy, Registry, UpstreamAccess};
+use orlop::registry::{Action, Depth, EventOptions, Listener, Options, Policy, Registry, UpstreamAccess};
 use orlop::server::serve;
 use orlop::telemetry::{Metrics, StorageMetrics};
 use reqwest::blocking::{Client, Response};
@@ -41,6 +43,8 @@ pub(crate) struct Caching {
     directory: TempDir,
     settings: UpstreamSettings,
     policy: Policy,
+    disk: Arc<dyn Disk>,
+    events: EventOptions,
     running: Option<Running>,
     client: Client,
 }
@@ -64,20 +68,38 @@ impl Caching {
     }
 
     pub(crate) fn with_policy(settings: UpstreamSettings, policy: Policy) -> Caching {
+        Caching::on(Arc::new(RealDisk), settings, policy)
+    }
+
+    pub(crate) fn on(disk: Arc<dyn Disk>, settings: UpstreamSettings, policy: Policy) -> Caching {
         let client =
             Client::builder().no_proxy().timeout(PATIENCE).pool_max_idle_per_host(0).build().unwrap();
         let access = if settings.is_public { UpstreamAccess::Public } else { UpstreamAccess::Anonymous };
         let policy = Policy { upstreams: [(HOST.to_owned(), access)].into(), ..policy };
+        let listener = Listener {
+            name: "test".to_owned(),
+            ignored_actions: Vec::new(),
+            ignored_media_types: Vec::new(),
+        };
+        let events = EventOptions { listeners: vec![listener], ..EventOptions::default() };
         let directory = TempDir::new().unwrap();
-        let mut caching = Caching { directory, settings, policy, running: None, client };
+        let mut caching = Caching { directory, settings, policy, disk, events, running: None, client };
         caching.start();
         caching
     }
 
+    fn options(&self) -> Options {
+        Options {
+            disk: self.disk.clone(),
+            policy: self.policy.clone(),
+            events: self.events.clone(),
+            ..Options::new(self.directory.path().join("data"))
+        }
+    }
+
     /// Starts it again on the same data.
     pub(crate) fn start(&mut self) {
-        let options =
-            Options { policy: self.policy.clone(), ..Options::new(self.directory.path().join("data")) };
+        let options = self.options();
         let registry = Registry::open(options).unwrap();
         let settings = Settings { upstreams: vec![self.settings.clone()], ..Settings::default() };
         let cache = Cache::open(settings, registry.clone()).unwrap();
@@ -124,6 +146,28 @@ impl Caching {
         self.client.get(self.url(name, digest)).header("range", range).send().unwrap()
     }
 
+    /// Asks for a blob of which no client may get the end: what comes before the connection breaks.
+    #[track_caller]
+    pub(crate) fn broken(&self, name: &str, digest: &str) -> Vec<u8> {
+        match self.client.get(self.url(name, digest)).send() {
+            Ok(response) => {
+                assert_eq!(response.status(), 200);
+                broken(response)
+            }
+            // It may break before the head has left.
+            Err(error) => {
+                assert!(error.is_request(), "{error}");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Asks for a blob and leaves before there is an answer.
+    pub(crate) fn leave(&self, name: &str, digest: &str, after: Duration) {
+        let left = self.client.get(self.url(name, digest)).timeout(after).send();
+        assert!(left.is_err_and(|error| error.is_timeout()));
+    }
+
     /// Asks for a manifest, so that the registry knows what it names.
     pub(crate) fn manifest(&self, name: &str, reference: &str) -> Response {
         let url = self.url(name, reference).replace("/blobs/", "/manifests/");
@@ -141,6 +185,15 @@ impl Caching {
         repository.blobs().stat(digest.parse::<Digest>().unwrap()).unwrap().is_some()
     }
 
+    /// The repositories that blobs were pulled from, as events tell.
+    pub(crate) fn pulls(&mut self) -> Vec<String> {
+        self.stop();
+        self.start();
+        let page = self.running.as_ref().expect("it runs").registry.events().read(0, usize::MAX).unwrap();
+        let pulls = page.events.into_iter().filter(|(_, event)| event.action == Action::Pull);
+        pulls.map(|(_, event)| event.target.repository.to_string()).collect()
+    }
+
     pub(crate) fn wait_for(&self, name: &str, digest: &str) {
         wait_until("the blob is stored", || self.has(name, digest));
     }
@@ -153,9 +206,7 @@ impl Drop for Caching {
             return;
         }
         self.stop();
-        let options =
-            Options { policy: self.policy.clone(), ..Options::new(self.directory.path().join("data")) };
-        let report = Registry::open(options).unwrap().verify(Depth::Full).unwrap();
+        let report = Registry::open(self.options()).unwrap().verify(Depth::Full).unwrap();
         assert_eq!(report.problems, Vec::<String>::new());
     }
 }
@@ -187,7 +238,6 @@ pub(crate) fn rest(mut response: Response) -> Vec<u8> {
 /// Reads an answer to its end, which has to be missing: what came before it.
 #[track_caller]
 pub(crate) fn broken(mut response: Response) -> Vec<u8> {
-    assert_eq!(response.status(), 200);
     let mut bytes = Vec::new();
     let read = response.read_to_end(&mut bytes);
     assert!(read.is_err(), "the answer ended as if it were complete, after {} bytes", bytes.len());
