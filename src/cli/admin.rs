@@ -19,8 +19,9 @@ use serde_json::value::RawValue;
 use crate::config::Config;
 use crate::http::Errors;
 use crate::http::admin::{Admin, JSON_LINES, Line, PREFIX};
+use crate::proxy::Cache;
 use crate::registry::{OpenError, Registry};
-use crate::server::{ADMIN_SOCKET, AdminClient, registry_options};
+use crate::server::{ADMIN_SOCKET, AdminClient, cache_settings, registry_options};
 use crate::telemetry::start_logs;
 
 use super::config::ConfigArguments;
@@ -111,9 +112,12 @@ impl AdminArguments {
                     read(answer.context("the server went away before it answered")?, &mut on_part).await
                 }
                 Found::Directory(registry) => {
-                    let answer =
-                        Admin::new(registry.clone(), retention, None).call(request.into_http()?).await;
-                    let read = read(answer, &mut on_part).await;
+                    let cache = cache(&config, &registry, &request)?;
+                    let admin = Admin::new(registry.clone(), cache.clone(), retention, None);
+                    let read = read(admin.call(request.into_http()?).await, &mut on_part).await;
+                    if let Some(cache) = cache {
+                        cache.close().await;
+                    }
                     registry.close().await;
                     read
                 }
@@ -184,6 +188,15 @@ async fn find(config: &Config) -> anyhow::Result<Found> {
             (Err(error), None) => return Err(error.into()),
         }
     }
+}
+
+/// The cache of a directory that no server works on. Only who asks about the cache needs its passwords.
+fn cache(config: &Config, registry: &Registry, request: &AdminRequest) -> anyhow::Result<Option<Cache>> {
+    if !request.path.starts_with("cache/") {
+        return Ok(None);
+    }
+    let settings = cache_settings(config)?;
+    Ok(settings.map(|settings| Cache::open(settings, registry.clone())).transpose()?)
 }
 
 fn denied(path: &Path, error: io::Error) -> anyhow::Error {

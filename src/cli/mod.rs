@@ -6,6 +6,7 @@
 #![expect(clippy::doc_markdown, reason = "the doc comments of arguments are help texts, printed as they are")]
 
 mod admin;
+mod cache;
 mod collection;
 mod compact;
 mod config;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::cache::CacheCommand;
 use self::collection::GcArguments;
 use self::compact::CompactArguments;
 use self::config::{ConfigArguments, ConfigCommand};
@@ -82,6 +84,9 @@ enum Command {
     /// go on. The copy needs room on the disk. Where anything fails, or is interrupted, the file stays as it was.
     #[command(after_help = compact::EXAMPLES)]
     Compact(CompactArguments),
+    /// Fetch images into the cache.
+    #[command(subcommand, arg_required_else_help = true)]
+    Cache(CacheCommand),
     /// Check or show the configuration.
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
@@ -144,6 +149,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments, &mut output),
         Command::Status(arguments) => status::run(&arguments, &mut output),
         Command::Compact(arguments) => compact::run(&arguments, &mut output),
+        Command::Cache(command) => command.run(&mut output),
         Command::Config(command) => command.run(&mut output),
         Command::Policy(command) => command.run(&mut output),
         Command::Verify(arguments) => verify::run(&arguments, &mut output),

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::value::{
-    address, at_least, choice, duration, host, hosts, image_patterns, name_patterns, number,
-    positive_duration, size, small_size, switch, url, words,
+    address, at_least, choice, duration, host, hosts, image_patterns, image_selections, name_patterns,
+    number, platforms, positive_duration, size, small_size, switch, url, words,
 };
+use crate::proxy::{Platform, Platforms};
 use crate::registry::NameScope;
 
 /// One configuration key; of the whole configuration, or of one table of a list.
@@ -404,6 +405,30 @@ pub const KEYS: &[Key] = &[
         "1d",
         |config, value| duration(value).map(|time| config.cache.keep_superseded = time),
         "The time after its last pull for which a cached manifest stays that no tag names any more.",
+    ),
+    Key::words(
+        "cache.sync",
+        "",
+        |config, value| image_selections(value).map(|images| config.cache.sync.images = images),
+        "Images that are fetched before anybody asks for them, by tag, by a pattern of tags or by a range of versions, for \
+         example [\"docker.io/library/busybox:1.36\", \"ghcr.io/team/app:v2.*\", \"quay.io/team/tool:^1.4\"].",
+    ),
+    Key::words(
+        "cache.sync_platforms",
+        "",
+        |config, value| {
+            let own = Platforms::These(vec![Platform::own()]);
+            config.cache.sync.platforms = if value.is_empty() { own } else { platforms(value)? };
+            Ok(())
+        },
+        "The platforms of them that are fetched, for example [\"linux/amd64\", \"linux/arm64\"], or [\"all\"]. Without one it is \
+         the platform that orlop runs on.",
+    ),
+    Key::text(
+        "cache.sync_every",
+        "6h",
+        |config, value| duration(value).map(|time| config.cache.sync.every = time),
+        "The time between two runs of that. 0 fetches nothing.",
     ),
     Key::text(
         "retention.every",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::client;
 use crate::maintenance::retention::Retention;
 use crate::notifications::Endpoint;
-use crate::proxy::ImagePattern;
+use crate::proxy::{ImagePattern, SyncSettings};
 use crate::registry::{ImmutableTags, NameScope, Quota};
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -206,6 +206,8 @@ pub struct Cache {
     pub pinned: Vec<ImagePattern>,
     /// `cache.keep_superseded`: how long a manifest stays that no tag names any more.
     pub keep_superseded: Duration,
+    /// `cache.sync`, `cache.sync_platforms` and `cache.sync_every`: what is fetched by the clock.
+    pub sync: SyncSettings,
 }
 
 /// Where descriptors are cached.
@@ -291,6 +293,7 @@ impl Config {
                 max_size: None,
                 pinned: Vec::new(),
                 keep_superseded: Duration::ZERO,
+                sync: SyncSettings::default(),
             },
             upstreams: Vec::new(),
         }

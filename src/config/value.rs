@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::settings::DescriptorCache;
-use crate::proxy::{self, ImagePattern};
+use crate::proxy::{self, ImagePattern, ImageSelection, ImageSelectionError, Platforms};
 use crate::registry::{NamePattern, TagPattern};
 use crate::telemetry::{LogFormat, LogLevel};
 
@@ -90,6 +90,16 @@ pub(super) fn hosts(text: &str) -> Result<Vec<String>, String> {
         hosts.push(host);
     }
     Ok(hosts)
+}
+
+pub(super) fn image_selections(text: &str) -> Result<Vec<ImageSelection>, String> {
+    let selection =
+        |word: &str| word.parse().map_err(|error: ImageSelectionError| format!("{word}: {error}"));
+    words(text).map(selection).collect()
+}
+
+pub(super) fn platforms(text: &str) -> Result<Platforms, String> {
+    text.parse().map_err(|error: proxy::PlatformError| error.to_string())
 }
 
 pub(super) fn image_patterns(text: &str) -> Result<Vec<ImagePattern>, String> {

@@ -114,16 +114,19 @@ impl Cache {
                 }
                 _ => name.clone(),
             };
-            return self.cached(&upstream, path, purpose, false).map(Place::Cached);
+            return self.cached(&upstream, path, purpose, false);
         }
         if let Some((first, rest)) = name.as_str().split_once('/')
             && let Some(upstream) =
                 inner.upstreams.iter().find(|upstream| upstream.folder == canonical(first))
             && let Ok(path) = rest.parse::<RepositoryName>()
         {
-            return self.cached(upstream, path, purpose, false).map(Place::Cached);
+            return self.cached(upstream, path, purpose, false);
         }
-        if purpose != Purpose::Pull || inner.upstreams.is_empty() || self.is_local(name)? {
+        if !matches!(purpose, Purpose::Pull | Purpose::Keep)
+            || inner.upstreams.is_empty()
+            || self.is_local(name)?
+        {
             return Ok(Place::Local);
         }
         let first = name.as_str().split_once('/').map(|(first, _)| first);
@@ -131,7 +134,7 @@ impl Cache {
             return Err(Error::HostUnknown { host: host.to_owned() });
         }
         let Some(upstream) = &inner.default else { return Ok(Place::Local) };
-        self.cached(upstream, name.clone(), purpose, true).map(Place::Cached)
+        self.cached(upstream, name.clone(), purpose, true)
     }
 
     fn is_local(&self, name: &RepositoryName) -> Result<bool, Error> {
@@ -148,7 +151,7 @@ impl Cache {
         path: RepositoryName,
         purpose: Purpose,
         is_by_default: bool,
-    ) -> Result<CachedRepository, Error> {
+    ) -> Result<Place, Error> {
         let host = &upstream.settings.host;
         let path = match format!("library/{path}").parse() {
             Ok(official) if host == HUB && !path.as_str().contains('/') => official,
@@ -162,6 +165,7 @@ impl Cache {
                     upstream.folder
                 )));
             }
+            Purpose::Keep => upstream.require_allowed(&path)?,
             Purpose::Pull => {
                 upstream.require_allowed(&path)?;
                 if upstream.settings.is_private() {
@@ -184,7 +188,8 @@ impl Cache {
                 cached.name
             )));
         }
-        Ok(cached)
+        // What was pushed before the upstream was configured stays what it is.
+        Ok(if cached.stored().is_cached()? { Place::Cached(cached) } else { Place::Local })
     }
 }
 

@@ -144,7 +144,7 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Platform, PlatformError> {
         let is_word = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(|part| is_word(part)) {
+        if !parts.iter().all(is_word) {
             return Err(PlatformError);
         }
         let (os, architecture, variant) = match parts[..] {

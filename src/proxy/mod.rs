@@ -17,8 +17,10 @@ mod image;
 mod listings;
 mod manifests;
 mod place;
+mod pull;
 mod settings;
 mod streamed;
+mod sync;
 mod transfer;
 mod upstream;
 
@@ -29,5 +31,7 @@ pub use host::{HostError, folder, parse_host};
 pub use image::{ImageSelection, ImageSelectionError, Platform, PlatformError, Platforms, Versions};
 pub use manifests::Headed;
 pub use place::{CachedRepository, Outcome, Place, Purpose, Source};
+pub use pull::{BlobProgress, PulledImage};
 pub use settings::{FetchLimits, ImagePattern, ImagePatternError, Settings, UpstreamSettings};
 pub use streamed::{StreamedBlob, StreamedReader};
+pub use sync::{SyncSettings, sync_on_schedule};

@@ -12,6 +12,8 @@ use crate::registry::Repository;
 pub enum Purpose {
     /// To read what is there, or could be had from an upstream.
     Pull,
+    /// To have it here for others, by whoever runs the registry.
+    Keep,
     /// To add something.
     Push,
     /// To take something away.

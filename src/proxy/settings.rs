@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::SyncSettings;
 use super::host::{canonical, folder};
 use crate::client::registry;
 use crate::registry::{NamePattern, NameScope, TagPattern, UpstreamAccess};
@@ -23,6 +24,8 @@ pub struct Settings {
     pub keep_superseded: Duration,
     /// What is never evicted.
     pub pinned: Vec<ImagePattern>,
+    /// What is fetched by the clock.
+    pub sync: SyncSettings,
 }
 
 /// One upstream.
@@ -128,6 +131,7 @@ impl Default for Settings {
             max_bytes: None,
             keep_superseded: Duration::from_secs(24 * 60 * 60),
             pinned: Vec::new(),
+            sync: SyncSettings::default(),
         }
     }
 }

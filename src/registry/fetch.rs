@@ -286,6 +286,15 @@ impl GrowingBlob {
         }
     }
 
+    /// How many bytes have come that may be read.
+    pub fn received(&self) -> u64 {
+        match &*self.progress.borrow() {
+            Progress::Growing(readable) => *readable,
+            Progress::Whole => self.shared.size,
+            Progress::Failed(_) => 0,
+        }
+    }
+
     /// A reader.
     pub fn reader(&self) -> GrowingReader {
         GrowingReader { blob: self.clone(), readable: 0, waiting: None }

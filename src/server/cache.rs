@@ -66,6 +66,7 @@ pub fn cache_settings(config: &Config) -> Result<Option<Settings>, PasswordError
         max_bytes: cache.max_size,
         keep_superseded: cache.keep_superseded,
         pinned: cache.pinned.clone(),
+        sync: cache.sync.clone(),
     }))
 }
 

@@ -18,7 +18,7 @@ use crate::maintenance::run_on_schedule;
 use crate::metadata::{self, CacheOptions};
 use crate::notifications::{self, Notifications, Source};
 use crate::oci::schema1::TrustRoots;
-use crate::proxy::Cache;
+use crate::proxy::{Cache, sync_on_schedule};
 use crate::registry::{
     self, Collected, Collection, DeletePolicy, EventOptions, OpenError, Policy, Quotas, Registry,
 };
@@ -246,7 +246,7 @@ impl Server {
         let collect_every = config.collection.every;
         let retention = config.retention.clone();
         let running = Running { address, since: SystemClock.now() };
-        let admin = Admin::new(registry.clone(), retention.policies.clone(), Some(running));
+        let admin = Admin::new(registry.clone(), cache.clone(), retention.policies.clone(), Some(running));
         let admin_socket = AdminSocket::bind(&config.data)
             .map_err(|error| tracing::error!(%error, "commands can't be used beside this server"))
             .ok();
@@ -283,6 +283,7 @@ impl Server {
         let collection = tokio::spawn(collect(self.registry.clone(), self.collect_every));
         let RetentionSettings { every, policies } = self.retention;
         let retention = tokio::spawn(run_on_schedule(self.registry.clone(), policies.into(), every));
+        let sync = tokio::spawn(sync(self.cache.clone()));
         let notifications = Notifications::start(self.registry.events(), self.notifications);
         if let Err(error) = &notifications {
             tracing::error!(%error, "events are not delivered until the next start: the log can't be read");
@@ -308,7 +309,7 @@ impl Server {
         };
         let served = serve(self.listener, self.router, &self.limits, &self.metrics, stop);
         let (drained, ()) = tokio::join!(served, admin);
-        for task in [sweep, pulls, collection, retention] {
+        for task in [sweep, pulls, collection, retention, sync] {
             task.abort();
             // It ends by the abort, and what it had begun is completed by the close.
             let _ = task.await;
@@ -348,6 +349,13 @@ async fn collect(registry: Registry, every: Duration) {
             ),
             Err(error) => tracing::warn!(%error, "the collection was interrupted; it goes on by itself"),
         }
+    }
+}
+
+/// Fetches what is to be here before anybody asks for it.
+async fn sync(cache: Option<Cache>) {
+    if let Some(cache) = cache {
+        sync_on_schedule(cache).await;
     }
 }
 

@@ -16,6 +16,7 @@ use crate::http::headers::APPLICATION_JSON;
 use crate::http::incoming::Incoming;
 use crate::http::query::Query;
 use crate::maintenance::retention::Retention;
+use crate::proxy::Cache;
 use crate::registry::{Actor, Registry};
 
 /// The longest body of a request.
@@ -39,6 +40,11 @@ impl Call {
 
     pub(super) fn registry(&self) -> &Registry {
         &self.admin.0.registry
+    }
+
+    /// The cache, if there is one.
+    pub(super) fn cache(&self) -> Option<&Cache> {
+        self.admin.0.cache.as_ref()
     }
 
     /// The retention policies.

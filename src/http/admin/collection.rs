@@ -7,7 +7,7 @@ use super::call::{Answer, Call};
 use super::deletions::Deleted;
 use super::job::{self, Progress, Unit};
 use crate::clock::Timestamp;
-use crate::registry::{Collected, CollectionPlan, Error, Root};
+use crate::registry::{Collected, CollectionPlan, Root};
 
 /// The body of `POST gc`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +110,7 @@ pub(super) async fn gc(mut call: Call) -> Answer {
                 unit: Unit::Bytes,
             });
         }))?;
-        Ok::<_, Error>(answer(false, gone, registry.collection_plan()?))
+        Ok(answer(false, gone, registry.collection_plan()?))
     }))
 }
 

@@ -9,7 +9,7 @@ use http::Method;
 use http::header::ALLOW;
 
 use super::call::{Answer, Call};
-use super::{PREFIX, collection, compact, deletions, policies, repositories, status, verify};
+use super::{PREFIX, collection, compact, deletions, images, policies, repositories, status, verify};
 use crate::http::errors::{ApiError, ErrorCode};
 
 /// One row of the table of end-points.
@@ -46,6 +46,7 @@ const ENDPOINTS: &[Endpoint] = &[
     endpoint("admin_verify",     "POST", "verify", |call| verify::verify(call).boxed()),
     endpoint("admin_list_policies", "GET", "policies", |call| ready(policies::list_policies(&call)).boxed()),
     endpoint("admin_run_policies", "POST", "policies/run", |call| policies::run_policies(call).boxed()),
+    endpoint("admin_pull_images",       "POST", "cache/pull",          |call| images::pull_images(call).boxed()),
     endpoint("admin_gc",                "POST", "gc",                  |call| collection::gc(call).boxed()),
     endpoint("admin_list_deletions",    "GET",  "deletions",           |call| ready(deletions::list_deletions(&call)).boxed()),
     endpoint("admin_undelete",          "POST", "undelete",            |call| deletions::undelete(call).boxed()),

@@ -27,7 +27,6 @@ use tokio::sync::{mpsc, watch};
 use super::JSON_LINES;
 use super::call::Call;
 use crate::http::errors::{ApiError, ErrorEntry};
-use crate::registry;
 
 /// How many lines wait for a slow client.
 const LINES: usize = 16;
@@ -93,6 +92,16 @@ impl Reporter {
         if is_gone || self.is_over() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
+    /// Waits until nobody waits for the answer any more, or the server is about to end.
+    pub(super) async fn over(&self) {
+        let mut stopping = self.stopping.clone();
+        tokio::select! {
+            () = self.lines.closed() => {}
+            // An error means that the server has ended already.
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+    }
+
     /// Whether nobody waits for the answer any more, or the server is about to end.
     pub(super) fn is_over(&self) -> bool {
         self.lines.is_closed() || *self.stopping.borrow()
@@ -109,7 +118,7 @@ fn line(line: &impl Serialize) -> serde_json::Result<Bytes> {
 pub(super) fn answer<T, W>(call: &Call, work: W) -> Response
 where
     T: Serialize + Send + 'static,
-    W: FnOnce(&Reporter) -> Result<T, registry::Error> + Send + 'static,
+    W: FnOnce(&Reporter) -> Result<T, ApiError> + Send + 'static,
 {
     let (sender, mut lines) = mpsc::channel(LINES);
     let reporter = Reporter { lines: sender.clone(), stopping: call.stopping() };
@@ -119,7 +128,7 @@ where
         });
         let last = match work.await {
             Ok(Ok(Ok(result))) => line(&Line::Result(result)),
-            Ok(Ok(Err(error))) => line(&failed(ApiError::from(error))),
+            Ok(Ok(Err(error))) => line(&failed(error)),
             Ok(Err(panic)) => line(&failed(ApiError::failure(panicked(panic.as_ref())))),
             Err(error) => line(&failed(ApiError::failure(error))),
         };

@@ -9,6 +9,7 @@ mod collection;
 mod compact;
 mod deletions;
 mod endpoints;
+mod images;
 mod job;
 mod policies;
 mod repositories;
@@ -31,6 +32,7 @@ pub use collection::{Gc, GcAnswer, Kept, KeptBy};
 pub use compact::{Compact, CompactAnswer};
 pub use deletions::{Deleted, Deletions, Purge, Purged, Target};
 pub use endpoints::{Row, rows};
+pub use images::{PullImages, Pulled, PulledImages};
 pub use job::{Line, Progress, Unit};
 pub use policies::{Policies, Policy, PolicyDecision, PolicyRun, PolicyRunAnswer};
 pub use repositories::{
@@ -41,6 +43,7 @@ pub use verify::{Damaged, Image, Verify, VerifyAnswer};
 
 use crate::clock::Timestamp;
 use crate::maintenance::retention::Retention;
+use crate::proxy::Cache;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
 
@@ -62,6 +65,8 @@ pub struct Admin(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     registry: Registry,
+    /// Other registries' content that is served beside its own.
+    cache: Option<Cache>,
     /// What is kept of what was pushed.
     retention: Retention,
     /// The server that it belongs to; none in the process of a command.
@@ -93,9 +98,14 @@ impl std::fmt::Display for LocalPeer {
 }
 
 impl Admin {
-    /// The admin API of `registry` with its policies, which `running` serves, or nobody.
-    pub fn new(registry: Registry, retention: Retention, running: Option<Running>) -> Self {
-        Self(Arc::new(Shared { registry, retention, running, stopping: watch::Sender::new(false) }))
+    /// The admin API of `registry` with its cache and its policies, which `running` serves, or nobody.
+    pub fn new(
+        registry: Registry,
+        cache: Option<Cache>,
+        retention: Retention,
+        running: Option<Running>,
+    ) -> Self {
+        Self(Arc::new(Shared { registry, cache, retention, running, stopping: watch::Sender::new(false) }))
     }
 
     /// The service for connections of the local socket.
