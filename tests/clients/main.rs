@@ -11,6 +11,7 @@
 mod buildah;
 mod containerd;
 mod docker;
+mod docker_registry;
 mod formats;
 mod full_disk;
 mod host;
@@ -26,6 +27,7 @@ mod process;
 mod server;
 mod signed;
 mod skopeo;
+mod token_issuer;
 mod upstream;
 mod wire;
 
