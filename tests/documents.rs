@@ -61,6 +61,46 @@ fn the_page_about_signatures_has_the_words_of_the_code() {
 }
 
 #[test]
+fn every_snippet_of_the_page_about_the_cache_is_tested_or_marked_as_untried() {
+    let page = read("docs/cache.md");
+    let tests: String = std::fs::read_dir(Path::new(ROOT).join("tests/clients"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("cache_")))
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let (mut tested, mut section) = (0, String::new());
+    let lines: Vec<&str> = page.lines().collect();
+    let mut fences = 0;
+    for (at, line) in lines.iter().enumerate() {
+        if line.starts_with('#') && fences % 2 == 0 {
+            section.clear();
+        }
+        section.push_str(line);
+        if !line.starts_with("```") {
+            continue;
+        }
+        fences += 1;
+        if fences % 2 == 0 {
+            continue;
+        }
+        let mark = lines[at - 1];
+        let name = mark.strip_prefix("<!-- tested: ").and_then(|mark| mark.strip_suffix(" -->"));
+        if let Some(name) = name {
+            tested += 1;
+            assert!(tests.contains(&format!("\"{name}\"")), "no test of a client uses {name}");
+        } else {
+            assert_eq!(mark, "<!-- not tested -->", "line {at}: the mark of the snippet");
+            assert!(section.contains("untried"), "line {at}: the reader is not told that it is untried");
+        }
+    }
+    assert!(tested > 10 && fences % 2 == 0, "{tested} snippets, {fences} fences");
+    for word in page.split('`').filter(|word| word.starts_with("cache.") && !word.contains(['/', ':', ' '])) {
+        assert!(KEYS.iter().any(|key| key.name == word), "there is no key {word}");
+    }
+}
+
+#[test]
 fn every_link_between_the_documents_leads_somewhere() {
     for document in documents() {
         let text = read(&document);

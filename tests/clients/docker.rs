@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::process::{Daemon, run, run_to_failure};
 use crate::{Client, Host, Layout};
@@ -18,11 +18,15 @@ pub(crate) struct Docker {
 impl Docker {
     /// Starts `dockerd` without network set-up, asking the given mirrors for every image of Docker Hub.
     pub(crate) fn start(mirrors: &[&str]) -> Docker {
+        let settings = json!({ "insecure-registries": ["127.0.0.0/8"], "registry-mirrors": mirrors });
+        Docker::start_with(&settings, &[])
+    }
+
+    /// Starts `dockerd` with these settings and flags, and those that keep it to itself.
+    pub(crate) fn start_with(settings: &Value, flags: &[&str]) -> Docker {
         let host = Host::new();
         let socket = format!("unix://{}", host.path("docker.sock").display());
-        let settings = json!({
-            "insecure-registries": ["127.0.0.0/8"],
-            "registry-mirrors": mirrors,
+        let mut own = json!({
             "storage-driver": "vfs",
             "iptables": false,
             "ip6tables": false,
@@ -32,9 +36,12 @@ impl Docker {
             "pidfile": host.path("docker.pid"),
             "hosts": [socket],
         });
-        let file = host.write("daemon.json", &settings.to_string());
+        for (key, value) in settings.as_object().expect("settings are an object") {
+            own[key] = value.clone();
+        }
+        let file = host.write("daemon.json", &own.to_string());
         let mut command = host.command("dockerd");
-        command.arg("--config-file").arg(file);
+        command.arg("--config-file").arg(file).args(flags);
         let (daemon, _) = Daemon::start("dockerd", &command, "API listen on");
         Docker { _daemon: daemon, loader: Host::new(), host }
     }
@@ -73,6 +80,11 @@ impl Docker {
     /// Runs the image's own program in a container.
     pub(crate) fn run_in_container(&self, reference: &str, program: &[&str]) -> String {
         self.run(&[&["run", "--rm", "--net=host", reference], program].concat())
+    }
+
+    /// Pushes, and returns why that failed.
+    pub(crate) fn fail_to_push(&self, reference: &str) -> String {
+        run_to_failure(&mut self.command(&["push", reference]))
     }
 
     /// Pulls, and returns why that failed.

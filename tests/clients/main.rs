@@ -9,6 +9,13 @@
 //! `cargo test` leaves this target out, because it has to pass on a bare machine: `cargo test --test clients` runs it.
 
 mod buildah;
+mod cache_containerd;
+mod cache_docker;
+mod cache_podman;
+mod cache_restart;
+mod cache_settings;
+mod cache_skopeo;
+mod cache_upstreams;
 mod containerd;
 mod docker;
 mod docker_registry;
@@ -20,6 +27,7 @@ mod interruption;
 mod large;
 mod matrix;
 mod mirror;
+mod page;
 mod partial;
 mod platforms;
 mod podman;

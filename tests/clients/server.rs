@@ -15,6 +15,7 @@ pub(crate) struct Server {
     daemon: Daemon,
     address: SocketAddr,
     data: PathBuf,
+    arguments: Vec<String>,
     settings: Vec<(&'static str, String)>,
     folder: Option<TempDir>,
 }
@@ -32,13 +33,34 @@ impl Server {
     /// Starts with the store at `data`, and settings from the environment.
     pub(crate) fn start_at(data: &Path, settings: &[(&'static str, &str)]) -> Server {
         let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
-        let (daemon, address) = spawn(data, &settings);
-        Server { daemon, address, data: data.to_owned(), settings, folder: None }
+        Server::start_by(data, Vec::new(), settings)
+    }
+
+    /// Starts with an empty store, this configuration file, and more arguments.
+    pub(crate) fn start_configured(configuration: &str, arguments: &[&str]) -> Server {
+        let folder = TempDir::with_prefix("orlop-server-").expect("a temporary folder can be made");
+        let file = folder.path().join("orlop.toml");
+        std::fs::write(&file, configuration).expect("a file can be written");
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let settings = vec![("ORLOP_CONFIG", file.display().to_string())];
+        let mut server = Server::start_by(&folder.path().join("data"), arguments, settings);
+        server.folder = Some(folder);
+        server
+    }
+
+    fn start_by(data: &Path, arguments: Vec<String>, settings: Vec<(&'static str, String)>) -> Server {
+        let (daemon, address) = spawn(data, "127.0.0.1:0", &arguments, &settings);
+        Server { daemon, address, data: data.to_owned(), arguments, settings, folder: None }
     }
 
     /// Where it listens, as `host:port`.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where its data is.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
     }
 
     /// The name of an image in this registry.
@@ -54,7 +76,19 @@ impl Server {
     /// Kills the server without warning and starts it again on the same store, at another port.
     pub(crate) fn kill_and_restart(&mut self) {
         self.daemon.kill();
-        (self.daemon, self.address) = spawn(&self.data, &self.settings);
+        (self.daemon, self.address) = spawn(&self.data, "127.0.0.1:0", &self.arguments, &self.settings);
+    }
+
+    /// The same at the port where clients know it to be.
+    pub(crate) fn kill_and_restart_there(&mut self) {
+        self.daemon.kill();
+        let address = self.address.to_string();
+        (self.daemon, self.address) = spawn(&self.data, &address, &self.arguments, &self.settings);
+    }
+
+    /// The last lines of its log.
+    pub(crate) fn log(&self) -> String {
+        self.daemon.log()
     }
 }
 
@@ -71,7 +105,12 @@ impl Drop for Server {
     }
 }
 
-fn spawn(data: &Path, settings: &[(&'static str, String)]) -> (Daemon, SocketAddr) {
+fn spawn(
+    data: &Path,
+    listen: &str,
+    arguments: &[String],
+    settings: &[(&'static str, String)],
+) -> (Daemon, SocketAddr) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orlop"));
     // The configuration of whoever runs the tests is not what they test.
     for (key, _) in std::env::vars_os() {
@@ -79,7 +118,9 @@ fn spawn(data: &Path, settings: &[(&'static str, String)]) -> (Daemon, SocketAdd
             command.env_remove(key);
         }
     }
-    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+    command.args(["serve", "--listen", listen, "--data"]).arg(data).args(arguments);
+    // Upstreams are on this machine.
+    command.env("NO_PROXY", "127.0.0.1");
     for (key, value) in settings {
         command.env(key, value);
     }

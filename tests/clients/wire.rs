@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// The head of a request as the client sent it.
 #[derive(Clone, Debug)]
@@ -37,8 +38,13 @@ struct State {
     download: Trip,
     upload: Trip,
     cuts: AtomicU64,
+    /// From how many bytes on downloads are slow; negative when none is.
+    slow_after: AtomicI64,
     closed: AtomicBool,
 }
+
+/// What a slow download brings at once, and the pause after that: 2 MiB a second.
+const SLOW: (usize, Duration) = (64 << 10, Duration::from_millis(32));
 
 /// What happens, once, to the connection that first carries a number of bytes one way.
 #[derive(Debug)]
@@ -87,6 +93,7 @@ impl Wire {
             download: Trip::new(),
             upload: Trip::new(),
             cuts: AtomicU64::new(0),
+            slow_after: AtomicI64::new(-1),
             closed: AtomicBool::new(false),
         });
         let shared = Arc::clone(&state);
@@ -128,6 +135,23 @@ impl Wire {
         self.state.download.arm(bytes, None);
     }
 
+    /// Slows connections down once they have carried this many bytes to the client.
+    pub(crate) fn slow_down_after(&self, bytes: u32) {
+        self.state.slow_after.store(bytes.into(), Ordering::SeqCst);
+    }
+
+    /// Lets everything pass as fast as it comes again.
+    pub(crate) fn speed_up(&self) {
+        self.state.slow_after.store(-1, Ordering::SeqCst);
+    }
+
+    /// Tells when a connection has carried this many bytes to the client, and lets it go on.
+    pub(crate) fn notice_download_after(&self, bytes: u32) -> Receiver<()> {
+        let (sender, receiver) = mpsc::channel();
+        self.state.download.arm(bytes, Some(sender));
+        receiver
+    }
+
     /// Cuts the next connection that has carried this many bytes to the server.
     pub(crate) fn cut_upload_after(&self, bytes: u32) {
         self.state.upload.arm(bytes, None);
@@ -166,15 +190,21 @@ fn connect(client: TcpStream, server: TcpStream, state: &Arc<State>) {
         });
     });
     thread::spawn(move || {
+        let mut carried = 0;
         carry(server_reader, client, &down, &down.download, |bytes| {
             down.downloaded.fetch_add(bytes.len() as u64, Ordering::SeqCst);
+            carried += bytes.len();
+            let slow_after = usize::try_from(down.slow_after.load(Ordering::SeqCst));
+            if slow_after.is_ok_and(|after| carried > after) {
+                thread::sleep(SLOW.1);
+            }
         });
     });
 }
 
 /// Carries bytes one way until an end closes, or the wire is cut.
 fn carry(mut from: TcpStream, mut to: TcpStream, state: &State, trip: &Trip, mut seen: impl FnMut(&[u8])) {
-    let mut buffer = vec![0; 64 << 10];
+    let mut buffer = vec![0; SLOW.0];
     let mut carried: i64 = 0;
     loop {
         let read = match from.read(&mut buffer) {
