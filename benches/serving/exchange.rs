@@ -6,19 +6,28 @@ use std::net::{SocketAddr, TcpStream};
 /// The size of reads and writes.
 const PIECE: usize = 256 << 10;
 
+/// The media type of blobs.
+pub(crate) const BYTES: &str = "application/octet-stream";
+
+/// The manifests that are understood.
+const MANIFESTS: &str =
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
+
 /// A connection that has sent a request and read the head of its answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     stream: TcpStream,
     /// Status line and headers.
     head: String,
+    length: u64,
     body_read: u64,
+    buffer: Vec<u8>,
 }
 
 /// Sends a request without a body.
 pub(crate) fn request(to: SocketAddr, method: &str, target: &str) -> Answer {
     let stream = connect(to);
-    send_head(&stream, to, method, target, 0);
+    send_head(&stream, to, method, target, BYTES, 0);
     read_head(stream)
 }
 
@@ -27,12 +36,13 @@ pub(crate) fn send(
     to: SocketAddr,
     method: &str,
     target: &str,
+    media_type: &str,
     first: &[u8],
     piece: &[u8],
     repeat: usize,
 ) -> Answer {
     let mut stream = connect(to);
-    send_head(&stream, to, method, target, first.len() + piece.len() * repeat);
+    send_head(&stream, to, method, target, media_type, first.len() + piece.len() * repeat);
     stream.write_all(first).expect("the server reads");
     for _ in 0..repeat {
         for part in piece.chunks(PIECE) {
@@ -56,16 +66,18 @@ impl Answer {
 
     /// Reads the body to its end, and says how long it was.
     pub(crate) fn read(mut self) -> u64 {
-        let length: u64 = self.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-        let mut buffer = vec![0; PIECE];
-        let mut read = self.body_read;
-        while read < length {
-            match self.stream.read(&mut buffer).expect("the server writes") {
-                0 => break,
-                bytes => read += bytes as u64,
-            }
+        while self.read_some() {}
+        self.body_read
+    }
+
+    /// Reads more of the body, and says whether there was more.
+    pub(crate) fn read_some(&mut self) -> bool {
+        if self.body_read >= self.length {
+            return false;
         }
-        read
+        let read = self.stream.read(&mut self.buffer).expect("the server writes");
+        self.body_read += read as u64;
+        read > 0
     }
 }
 
@@ -75,10 +87,17 @@ fn connect(to: SocketAddr) -> TcpStream {
     stream
 }
 
-fn send_head(mut stream: &TcpStream, to: SocketAddr, method: &str, target: &str, length: usize) {
+fn send_head(
+    mut stream: &TcpStream,
+    to: SocketAddr,
+    method: &str,
+    target: &str,
+    media_type: &str,
+    length: usize,
+) {
     let head = format!(
         "{method} {target} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\
-         Content-Type: application/octet-stream\r\nContent-Length: {length}\r\n\r\n"
+         Accept: {MANIFESTS}\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).expect("the server reads");
 }
@@ -89,7 +108,11 @@ fn read_head(mut stream: TcpStream) -> Answer {
     loop {
         if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-            return Answer { stream, head, body_read: (bytes.len() - end - 4) as u64 };
+            let body_read = (bytes.len() - end - 4) as u64;
+            let mut answer = Answer { stream, head, length: 0, body_read, buffer: vec![0; PIECE] };
+            answer.length =
+                answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+            return answer;
         }
         let read = stream.read(&mut buffer).expect("the server answers");
         assert!(read > 0, "the server closed the connection");

@@ -8,7 +8,7 @@ use orlop::clock::monotonic;
 use orlop::oci::{Digest, DigestAlgorithm, Hasher};
 use tempfile::TempDir;
 
-use crate::exchange::{request, send};
+use crate::exchange::{BYTES, request, send};
 use crate::program::{Program, cpu_of_this_thread};
 use crate::pull::get;
 use crate::sample::{HEAD, Sample, Samples};
@@ -57,7 +57,7 @@ impl Body {
 
     fn send(&self, to: SocketAddr, target: &str) -> u16 {
         let first = [&self.first[..], &self.piece[self.first.len()..]].concat();
-        send(to, "PUT", target, &first, &self.piece, self.repeat - 1).status()
+        send(to, "PUT", target, BYTES, &first, &self.piece, self.repeat - 1).status()
     }
 }
 

@@ -1,0 +1,50 @@
+//! The pull-through cache: many clients that want the same thing at once, and what a pull takes, cold and warm.
+//!
+//! `cargo bench --bench cache` prints a report in Markdown; `docs/performance.md` keeps one, and says how to read it. It needs
+//! Debian's `docker-registry`, which is the upstream, and in its proxy mode the other cache. An argument chooses one part:
+//! `crowd` or `pulls`. Every round begins with new processes on empty folders, but for the upstream.
+
+#![expect(clippy::print_stdout, reason = "the report is what this program is for")]
+
+mod crowd;
+#[path = "../serving/exchange.rs"]
+mod exchange;
+#[path = "../collection/figures.rs"]
+mod figures;
+mod image;
+#[path = "../serving/processor.rs"]
+mod processor;
+mod program;
+mod pull;
+mod pulls;
+mod relay;
+
+use std::process::Command;
+
+fn main() {
+    // Cargo passes `--bench`.
+    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let wanted = |name: &str| part.as_deref().is_none_or(|part| part == name);
+    println!("Machine: {}; {}\n", processor::describe(), load());
+    if wanted("pulls") {
+        pulls::report();
+    }
+    if wanted("crowd") {
+        crowd::report();
+    }
+    println!("At the end: {}", load());
+}
+
+/// How busy the machine is with whatever else it does.
+fn load() -> String {
+    let averages = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let last: Vec<_> = averages.split_whitespace().take(3).collect();
+    format!("load {}", last.join(", "))
+}
+
+/// What a program prints, without the line's end.
+pub(crate) fn output_of(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+}
