@@ -132,6 +132,70 @@ fn local_names_win_and_never_fall_through() {
 }
 
 #[test]
+fn a_push_of_a_new_name_never_depends_on_the_default_upstream() {
+    let faults = [
+        Fault::Status(401, &[], "{}"),
+        Fault::Status(403, &[], "{}"),
+        Fault::Status(429, &[("retry-after", "600")], "{}"),
+        Fault::Status(503, &[("retry-after", "600")], "{}"),
+        Fault::Close,
+        Fault::Body(b"<html>".to_vec()),
+    ];
+    for fault in faults {
+        let hub = FaultyUpstream::start();
+        hub.order("HEAD", "", 100, fault.clone());
+        hub.order("GET", "", 100, fault.clone());
+        let server = Server::with_file(&upstream("docker.io", &hub, ""), &[]);
+        // As containerd does before it pushes.
+        server.head(&manifest("app", "1")).send().expect(404);
+        let status = server.get(&manifest("app", "1")).send().status;
+        let is_refusal = matches!(fault, Fault::Status(401 | 403, ..));
+        assert!(status == 404 || !is_refusal, "{fault:?}: {status}");
+        server.push_image("app", "1", 1);
+        server.get(&manifest("app", "1")).send().expect(200);
+    }
+}
+
+#[test]
+fn what_filters_leave_out_of_the_default_upstream_is_ones_own() {
+    let hub = FaultyUpstream::start();
+    put_image(&hub, "1", 1);
+    let server = Server::with_file(&upstream("docker.io", &hub, "allow = [\"library/box\"]"), &[]);
+    server.get(&manifest("box", "1")).send().expect(200);
+    let asked = hub.received().len();
+    server.head(&manifest("app", "1")).send().expect(404);
+    server.get(&manifest("app", "1")).send().expect_error(404, "NAME_UNKNOWN");
+    server.get(&manifest("docker.io/app", "1")).send().expect_error(403, "DENIED");
+    assert_eq!(hub.received().len(), asked);
+}
+
+#[test]
+fn nobody_waits_twice_for_an_upstream_that_is_slow() {
+    let hub = FaultyUpstream::start();
+    let one = put_image(&hub, "1", 1);
+    let file = upstream("hub.example", &hub, "revalidate_after = \"0s\"\npatience = \"10s\"");
+    let server = Server::with_file(&file, &[]);
+    let target = manifest("hub.example/a/box", "1");
+    server.get(&target).send().expect(200);
+    hub.order("HEAD", "/manifests/", 1, Fault::Hang);
+    let is_stale = |server: &Server| {
+        let stale = server.get(&target).send().expect(200).expect_body(&one.bytes);
+        assert!(stale.header("warning").contains("takes longer"), "{}", stale.header("warning"));
+    };
+    is_stale(&server);
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (0..5).for_each(|_| is_stale(&server));
+            tell.send(()).unwrap();
+        });
+        told.recv_timeout(Duration::from_secs(9)).expect("they don't wait for as long as the first");
+    });
+    // The one that hangs is asked for all of them.
+    assert_eq!(hub.count("HEAD", "/manifests/"), 2, "the first one and the one that hangs");
+}
+
+#[test]
 fn only_names_under_an_upstream_refuse_pushes() {
     let hub = FaultyUpstream::start();
     let config = format!("cache.default = \"docker.io\"\n{}", upstream("docker.io", &hub, ""));

@@ -134,7 +134,11 @@ impl Cache {
             return Err(Error::HostUnknown { host: host.to_owned() });
         }
         let Some(upstream) = &inner.default else { return Ok(Place::Local) };
-        self.cached(upstream, name.clone(), purpose, true)
+        match self.cached(upstream, name.clone(), purpose, true) {
+            // It may be a name of one's own that is still to come.
+            Err(Error::Denied(_) | Error::NameTooLong { .. }) => Ok(Place::Local),
+            place => place,
+        }
     }
 
     fn is_local(&self, name: &RepositoryName) -> Result<bool, Error> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::registry::{Manifest, ManifestHead};
+use crate::client::registry::{Manifest, ManifestHead, Missing};
 use crate::clock::{Timestamp, monotonic};
 use crate::oci::{Digest, ManifestKind, MediaType, Reference, Tag};
 use crate::registry::{self, Actor, ManifestPut};
@@ -57,18 +57,34 @@ impl CachedRepository {
     /// Sees to it that the registry has the manifest under the reference: the one that the upstream has, or for a tag the one
     /// that it had, where the upstream can't be asked.
     pub async fn manifest(&self, reference: &Reference) -> Result<Outcome, Error> {
-        match reference {
+        let found = match reference {
             Reference::Digest(digest) if self.has(digest)? => Ok(Outcome::of(Source::Hit)),
-            Reference::Digest(digest) => {
-                self.fetch(*digest).await?;
-                Ok(Outcome::of(Source::Miss))
-            }
+            Reference::Digest(digest) => self.fetch(*digest).await.map(|()| Outcome::of(Source::Miss)),
             Reference::Tag(tag) => self.current(tag, self.refresh(tag)).await,
+        };
+        match found {
+            // Docker Hub refuses what it hasn't got, and the name may be one of one's own.
+            Err(Error::Refused(reason)) if self.is_by_default => {
+                Err(Error::NotFound { what: Missing::Manifest, reason })
+            }
+            found => found,
         }
     }
 
     /// The same for somebody who doesn't want the manifest itself: what the registry doesn't have is not fetched.
+    ///
+    /// Where the request names no upstream it may be from somebody who is about to push the manifest under that name, and who
+    /// must hear that it isn't there whenever nothing better is known.
     pub async fn head_manifest(&self, reference: &Reference) -> Result<Headed, Error> {
+        match self.head(reference).await {
+            Err(error) if self.is_by_default && !matches!(error, Error::Registry(_)) => {
+                Err(Error::NotFound { what: Missing::Manifest, reason: error.to_string() })
+            }
+            headed => headed,
+        }
+    }
+
+    async fn head(&self, reference: &Reference) -> Result<Headed, Error> {
         match reference {
             Reference::Digest(digest) if self.has(digest)? => Ok(Headed::Stored(Outcome::of(Source::Hit))),
             Reference::Digest(digest) => {
@@ -120,11 +136,19 @@ impl CachedRepository {
         if is_fresh || settings.is_offline {
             return Ok(Outcome::of(Source::Hit));
         }
-        let reason = match tokio::time::timeout(settings.patience, ask).await {
+        // Where somebody has waited in vain the upstream is asked all the same, for those who come later.
+        let is_slow = self.upstream.is_slow();
+        let patience = if is_slow { Duration::ZERO } else { settings.patience };
+        let reason = match tokio::time::timeout(patience, ask).await {
             Ok(Ok(source)) => return Ok(Outcome::of(source)),
             Ok(Err(error)) if self.may_do_without(&error) => error.to_string(),
             Ok(Err(error)) => return Err(error),
-            Err(_) => format!("{} takes longer than {:?} to answer", settings.host, settings.patience),
+            Err(_) => {
+                if !is_slow {
+                    self.upstream.note_slow();
+                }
+                format!("{} takes longer than {:?} to answer", settings.host, settings.patience)
+            }
         };
         let age = checked_at.map_or_else(String::new, |at| format!(" of {at}"));
         let warning = Some(format!("this is the cached copy{age}, which may be out of date: {reason}"));

@@ -1,5 +1,8 @@
 //! One upstream, as the cache knows it.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
 use super::absent::Absent;
 use super::circuit::Circuit;
 use super::fetching::Fetches;
@@ -9,12 +12,17 @@ use crate::client::registry::{self, Missing, Upstream as Client};
 use crate::clock::monotonic;
 use crate::oci::RepositoryName;
 
+/// For how long nobody waits for an upstream, who can do without, after somebody has waited in vain.
+const SLOW: Duration = Duration::from_secs(30);
+
 /// An upstream: how it is asked, and whether it is.
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) settings: UpstreamSettings,
     pub(super) client: Client,
     circuit: Circuit,
+    /// Until when those who can do without it don't wait for it.
+    slow_until: Mutex<Option<Instant>>,
     /// What it hasn't got.
     pub(super) absent: Absent,
     /// The blobs that are on their way.
@@ -29,7 +37,7 @@ impl Upstream {
         let (client, folder) = (Client::new(settings.client.clone())?, settings.folder());
         let (circuit, absent) = (Circuit::default(), Absent::default());
         let fetches = Fetches::new(settings.fetching.at_once);
-        Ok(Upstream { settings, client, circuit, absent, fetches, folder })
+        Ok(Upstream { settings, client, circuit, slow_until: Mutex::default(), absent, fetches, folder })
     }
 
     /// The repository's name here.
@@ -63,6 +71,23 @@ impl Upstream {
         self.circuit.enter(monotonic())?;
         let answer = question.await;
         self.circuit.note(&answer, monotonic());
+        if answer.is_ok() {
+            *self.slow() = None;
+        }
         Ok(answer?)
+    }
+
+    /// Whether somebody who could do without it has just waited for it in vain.
+    pub(super) fn is_slow(&self) -> bool {
+        self.slow().is_some_and(|until| monotonic() < until)
+    }
+
+    /// Notes that somebody who can do without it has waited for it in vain.
+    pub(super) fn note_slow(&self) {
+        *self.slow() = Some(monotonic() + SLOW);
+    }
+
+    fn slow(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.slow_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
