@@ -16,6 +16,7 @@ mod cache_restart;
 mod cache_settings;
 mod cache_skopeo;
 mod cache_upstreams;
+mod cache_warm_up;
 mod containerd;
 mod docker;
 mod docker_registry;
