@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use orlop::client;
 use orlop::oci::{Digest, RepositoryName, Tag};
+use orlop::proxy::{Cache, Settings, UpstreamSettings};
 use orlop::registry::{Actor, Error, Evicted, EvictionGuard, Policy, Quotas, Repository, UpstreamAccess};
 use store::{HOUR, IMAGE, INDEX, MINUTE, Store, image, index, push, push_blob, push_image, sha256, tag};
 
@@ -385,6 +387,63 @@ async fn nothing_is_evicted_for_what_will_not_fit_anyway() {
         store.repository("local").blobs().put("z".repeat(4_000).into(), None, &Actor::anonymous()).await;
     assert!(matches!(vain, Err(Error::QuotaExceeded { .. })), "{vain:?}");
     assert!(has(&cached, "v1"));
+}
+
+/// The cache over a store, with a limit for all and one for `up.example`. Nobody is asked for anything.
+fn cache(store: &Store, all: Option<u64>, own: Option<u64>, pinned: &[&str]) -> Cache {
+    let upstreams = [(UP, own), ("other.example", None)].map(|(host, max_bytes)| {
+        let client = client::registry::Options::new(format!("http://{host}").parse().unwrap());
+        UpstreamSettings { max_bytes, ..UpstreamSettings::new(host, client) }
+    });
+    let pinned = pinned.iter().map(|pattern| pattern.parse().unwrap()).collect();
+    let settings = Settings { upstreams: upstreams.into(), max_bytes: all, pinned, ..Settings::default() };
+    Cache::open(settings, store.registry.clone()).unwrap()
+}
+
+#[tokio::test]
+async fn each_limit_is_kept_to_nine_tenths_once_it_is_exceeded() {
+    let store = store();
+    let (up, other) = (store.repository("up.example/app"), store.repository("other.example/app"));
+    for number in 0..20 {
+        push_image(&up, &[&format!("up {number:02}")], &[&format!("v{number}")]).await;
+        push_image(&other, &[&format!("other {number:02}")], &[&format!("v{number}")]).await;
+        store.pass(MINUTE);
+    }
+    store.pass(HOUR);
+    let (own, all) = (bytes(&store, Some(UP)), bytes(&store, None));
+    let one = own / 20;
+    let enough = cache(&store, Some(all), Some(own), &[]);
+    assert_eq!(enough.evict().await.unwrap(), Evicted::default());
+    drop((enough, up, other));
+    let store = store.restart().await;
+    let cache =
+        cache(&store, Some(all - 4 * one), Some(own - 1), &["up.example/app:v0", "up.example/app:v1*"]);
+    cache.evict().await.unwrap();
+    let up = store.repository("up.example/app");
+    assert!(bytes(&store, Some(UP)) <= own * 9 / 10);
+    assert!(bytes(&store, None) <= (all - 4 * one) * 9 / 10);
+    assert!(bytes(&store, None) > (all - 4 * one) * 9 / 10 - 2 * one);
+    assert!(has(&up, "v0") && has(&up, "v1") && !has(&up, "v2") && has(&up, "v10"));
+    store.check();
+}
+
+#[tokio::test]
+async fn the_cache_is_kept_within_its_limits_by_itself() {
+    let store = store();
+    let cached = store.repository("up.example/app");
+    let former = push_image(&cached, &["former"], &["v1"]).await;
+    push_image(&cached, &["one"], &["v1"]).await;
+    push_image(&cached, &["two"], &["v2"]).await;
+    store.pass(HOUR * 25);
+    pull(&cached, "v2");
+    let cache = cache(&store, Some(1), None, &["up.example/app:v1"]);
+    let keeping = tokio::spawn(async move { cache.keep_within_limits().await });
+    while has(&cached, &former.to_string()) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(has(&cached, "v1") && has(&cached, "v2"), "one is pinned, and one is being used");
+    keeping.abort();
+    store.check();
 }
 
 const MIB: usize = 1 << 20;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::eviction::{Growth, Guard};
 use super::flights::Flights;
 use super::heads::Heads;
 use super::host::{HUB, canonical};
@@ -19,12 +20,13 @@ use crate::registry::Registry;
 pub struct Cache(Arc<Inner>);
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     registry: Registry,
-    settings: Settings,
-    upstreams: Vec<Arc<Upstream>>,
+    pub(super) settings: Settings,
+    pub(super) upstreams: Vec<Arc<Upstream>>,
     default: Option<Arc<Upstream>>,
-    flights: Running,
+    pub(super) flights: Running,
+    growth: Growth,
     heads: Heads,
     referrers: ReferrerLists,
 }
@@ -51,15 +53,19 @@ impl Cache {
             settings.upstreams.iter().cloned().map(|upstream| Upstream::new(upstream).map(Arc::new));
         let upstreams: Vec<Arc<Upstream>> = upstreams.collect::<Result<_, _>>()?;
         let default = settings.default.as_deref().and_then(|host| by_host(&upstreams, host));
-        Ok(Cache(Arc::new(Inner {
+        let eviction = registry.eviction();
+        let inner = Arc::new(Inner {
             registry,
             settings,
             upstreams,
             default,
             flights: Running::default(),
+            growth: Growth::default(),
             heads: Heads::default(),
             referrers: ReferrerLists::default(),
-        })))
+        });
+        eviction.set_guard(Arc::new(Guard(Arc::downgrade(&inner))));
+        Ok(Cache(inner))
     }
 
     /// The registry that holds what is cached.
@@ -69,6 +75,11 @@ impl Cache {
 
     pub(super) fn flights(&self) -> &Running {
         &self.0.flights
+    }
+
+    /// To be told when something was stored.
+    pub(super) fn growth(&self) -> &Growth {
+        &self.0.growth
     }
 
     pub(super) fn heads(&self) -> &Heads {

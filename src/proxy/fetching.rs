@@ -82,6 +82,11 @@ impl Fetches {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether the blob is being fetched for the repository.
+    pub(super) fn has(&self, repository: &RepositoryName, digest: &Digest) -> bool {
+        self.running().contains_key(&(*digest, repository.clone()))
+    }
+
     /// Interrupts all of them, so that they can be gone on with after a restart, and waits for that.
     pub(super) async fn stop(&self) {
         self.is_stopping.send_replace(true);
@@ -181,6 +186,7 @@ impl CachedRepository {
             Stage::Failed(error)
         });
         running.stage.send_replace(stage);
+        self.cache.growth().note();
     }
 
     async fn bring(

@@ -24,6 +24,11 @@ where
     K: Hash + Eq + Clone + Send + 'static,
     T: Clone + Send + Sync + 'static,
 {
+    /// Whether work of this key is under way.
+    pub(super) fn has(&self, key: &K) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(key)
+    }
+
     /// Waits for the work of this key that is under way, or begins it. It goes on when everybody has stopped waiting.
     /// `None` where it has panicked.
     pub(super) async fn join<F>(&self, key: K, work: impl FnOnce() -> F) -> Option<T>

@@ -9,6 +9,7 @@ mod blobs;
 mod cache;
 mod circuit;
 mod error;
+mod eviction;
 mod fetching;
 mod flights;
 mod heads;

@@ -52,7 +52,8 @@ pub struct Evicted {
 }
 
 impl Evicted {
-    fn add(&mut self, other: &Evicted) {
+    /// Adds what else was evicted.
+    pub fn add(&mut self, other: &Evicted) {
         self.images += other.images;
         self.manifests += other.manifests;
         self.tags += other.tags;

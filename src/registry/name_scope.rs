@@ -72,7 +72,8 @@ enum Component {
 pub struct NamePatternError;
 
 impl NamePattern {
-    fn matches(&self, name: &str) -> bool {
+    /// Whether the whole name matches.
+    pub fn matches(&self, name: &str) -> bool {
         let components: Vec<&str> = name.split('/').collect();
         matches(&self.0, &components)
     }

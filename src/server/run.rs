@@ -281,6 +281,7 @@ impl Server {
         let sweep = tokio::spawn(sweep(self.registry.clone()));
         let pulls = tokio::spawn(flush_pulls(self.registry.clone()));
         let collection = tokio::spawn(collect(self.registry.clone(), self.collect_every));
+        let eviction = tokio::spawn(keep_cache(self.cache.clone()));
         let RetentionSettings { every, policies } = self.retention;
         let retention = tokio::spawn(run_on_schedule(self.registry.clone(), policies.into(), every));
         let sync = tokio::spawn(sync(self.cache.clone()));
@@ -309,7 +310,7 @@ impl Server {
         };
         let served = serve(self.listener, self.router, &self.limits, &self.metrics, stop);
         let (drained, ()) = tokio::join!(served, admin);
-        for task in [sweep, pulls, collection, retention, sync] {
+        for task in [sweep, pulls, collection, eviction, retention, sync] {
             task.abort();
             // It ends by the abort, and what it had begun is completed by the close.
             let _ = task.await;
@@ -322,6 +323,13 @@ impl Server {
         }
         self.registry.close().await;
         drained
+    }
+}
+
+/// Keeps what is cached within its limits.
+async fn keep_cache(cache: Option<Cache>) {
+    if let Some(cache) = cache {
+        cache.keep_within_limits().await;
     }
 }
 

@@ -79,13 +79,14 @@ impl Store {
         let Store { registry, clock, disk, .. } = self;
         registry.close().await;
         drop(registry);
-        loop {
+        for _ in 0..10_000 {
             // A step of a collection that nobody waits for may be on its way out.
             match Registry::open(Store::options(&disk, &clock, &policy)) {
                 Err(OpenError::Locked(_)) => tokio::time::sleep(Duration::from_millis(1)).await,
                 opened => return Store { registry: opened.unwrap(), clock, disk, policy },
             }
         }
+        panic!("somebody still has a handle to the former registry");
     }
 
     pub(crate) fn repository(&self, name: &str) -> Repository {
