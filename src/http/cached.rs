@@ -10,10 +10,11 @@ use http::{HeaderName, HeaderValue};
 use crate::client::registry::Missing;
 use crate::proxy::{CachedRepository, Error, Outcome, Place, Purpose};
 use crate::registry;
+use crate::telemetry::CacheKind;
 
 use super::errors::{ApiError, ErrorCode};
 use super::headers::value;
-use super::observe::set_cache;
+use super::observe::{Cached, set_cache};
 use super::query::Query;
 use super::routes::{Access, Operation, Route};
 use super::service::App;
@@ -71,6 +72,7 @@ fn is_own(app: &App, parts: &Parts, namespace: &str) -> bool {
 pub(super) fn describe(
     parts: &Parts,
     response: &mut Response,
+    operation: Operation,
     cached: &CachedRepository,
     outcome: Option<&Outcome>,
 ) {
@@ -79,7 +81,35 @@ pub(super) fn describe(
     if let Some(warning) = outcome.and_then(|outcome| outcome.warning.as_deref()) {
         headers.insert(WARNING, warning_value(warning));
     }
-    set_cache(&parts.extensions, cached.host(), outcome.map(|outcome| outcome.source.as_str()));
+    let answered =
+        kind(operation).zip(outcome).map(|(kind, outcome)| Cached { kind, source: outcome.source });
+    set_cache(&parts.extensions, cached.metrics(), answered);
+}
+
+/// What of an upstream's content an operation asks for.
+fn kind(operation: Operation) -> Option<CacheKind> {
+    match operation {
+        Operation::GetManifest | Operation::HeadManifest => Some(CacheKind::Manifest),
+        Operation::GetBlob | Operation::HeadBlob => Some(CacheKind::Blob),
+        Operation::ListReferrers => Some(CacheKind::Referrers),
+        Operation::ListTags => Some(CacheKind::Tags),
+        Operation::GetBase
+        | Operation::ListRepositories
+        | Operation::DeleteBlob
+        | Operation::CreateUpload
+        | Operation::GetUpload
+        | Operation::WriteUpload
+        | Operation::CommitUpload
+        | Operation::CancelUpload
+        | Operation::PutManifest
+        | Operation::DeleteManifest
+        | Operation::DeleteRepository
+        | Operation::SetTag
+        | Operation::ListTagHistory
+        | Operation::ListManifests
+        | Operation::ListManifestTags
+        | Operation::ListSignatures => None,
+    }
 }
 
 /// A warning as HTTP writes it: printable ASCII, with what would end the quotes left out.

@@ -20,7 +20,8 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::{Frame, SizeHint};
 
 use crate::clock::monotonic;
-use crate::telemetry::{self, GaugeGuard, Metrics, RequestId};
+use crate::proxy::Source;
+use crate::telemetry::{self, CacheAnswer, CacheKind, GaugeGuard, Metrics, RequestId, UpstreamMetrics};
 
 use super::errors::{ApiError, ErrorCode, Failure};
 use super::headers::{CONTENT_DIGEST, REQUEST_ID, UPLOAD_UUID};
@@ -37,7 +38,7 @@ pub(super) struct Progress {
     received_bytes: AtomicU64,
     route: OnceLock<&'static str>,
     /// The upstream that content is of, and how the cache came by it.
-    cache: OnceLock<(String, Option<&'static str>)>,
+    cache: OnceLock<(UpstreamMetrics, Option<Cached>)>,
 }
 
 /// Names the route of the request with these extensions, for metrics and logs.
@@ -48,11 +49,18 @@ pub(super) fn set_route(extensions: &Extensions, name: &'static str) {
     }
 }
 
-/// Names the upstream that the request's content is of, and how the cache came by it, for logs.
-pub(super) fn set_cache(extensions: &Extensions, upstream: &str, source: Option<&'static str>) {
+/// What an answer has of an upstream's content, and how the cache came by it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cached {
+    pub(super) kind: CacheKind,
+    pub(super) source: Source,
+}
+
+/// Names the upstream that the request is about, and what the answer has of it, for metrics and logs.
+pub(super) fn set_cache(extensions: &Extensions, upstream: &UpstreamMetrics, cached: Option<Cached>) {
     if let Some(progress) = extensions.get::<Arc<Progress>>() {
         // There is one answer.
-        let _ = progress.cache.set((upstream.to_owned(), source));
+        let _ = progress.cache.set((upstream.clone(), cached));
     }
 }
 
@@ -202,11 +210,11 @@ impl Line {
     }
 
     fn upstream(&self) -> Option<&str> {
-        self.progress.cache.get().map(|(upstream, _)| upstream.as_str())
+        self.progress.cache.get().map(|(upstream, _)| upstream.host())
     }
 
     fn cache(&self) -> Option<&'static str> {
-        self.progress.cache.get().and_then(|(_, source)| *source)
+        self.progress.cache.get().and_then(|(_, cached)| cached.map(|cached| cached.source.as_str()))
     }
 
     fn received_bytes(&self) -> u64 {
@@ -225,6 +233,16 @@ impl Drop for Line {
             received_bytes: self.received_bytes(),
             sent_bytes: self.sent_bytes,
         });
+        if let Some((upstream, Some(Cached { kind, source }))) = self.progress.cache.get()
+            && self.status < 400
+        {
+            upstream.answered(&CacheAnswer {
+                kind: *kind,
+                source: source.as_str(),
+                is_hit: source.is_hit(),
+                sent_bytes: self.sent_bytes,
+            });
+        }
         let line = self;
         match (&line.failure, line.is_complete) {
             (Some(failure), _) => event!(error, line, took, failure, "request failed"),

@@ -49,8 +49,11 @@ pub(super) struct Running {
 impl Cache {
     /// The cache of these upstreams in `registry`, whose policy has to know them too. Blocks; asks nobody yet.
     pub fn open(settings: Settings, registry: Registry) -> Result<Cache, client::Error> {
-        let upstreams =
-            settings.upstreams.iter().cloned().map(|upstream| Upstream::new(upstream).map(Arc::new));
+        let upstreams = settings
+            .upstreams
+            .iter()
+            .cloned()
+            .map(|upstream| Upstream::new(upstream, &settings.metrics).map(Arc::new));
         let upstreams: Vec<Arc<Upstream>> = upstreams.collect::<Result<_, _>>()?;
         let default = settings.default.as_deref().and_then(|host| by_host(&upstreams, host));
         let eviction = registry.eviction();

@@ -59,6 +59,18 @@ impl Circuit {
         })
     }
 
+    /// Whether the last request has failed.
+    pub(super) fn is_open(&self) -> bool {
+        self.state().open.is_some()
+    }
+
+    /// Why the upstream is left alone now, and how much longer.
+    pub(super) fn left_alone(&self, now: Instant) -> Option<(String, Duration)> {
+        let state = self.state();
+        let open = state.open.as_ref().filter(|open| now < open.until)?;
+        Some((open.reason.clone(), open.until - now))
+    }
+
     /// Notes how a request went.
     pub(super) fn note<T>(&self, result: &Result<T, upstream::Error>, now: Instant) {
         let mut state = self.state();

@@ -7,6 +7,7 @@ use crate::clock::{Timestamp, monotonic};
 use crate::oci::{Digest, ManifestKind, MediaType, Reference, Tag};
 use crate::registry::{self, Actor, ManifestPut};
 
+use super::told::Told;
 use super::{CachedRepository, Error, Outcome, Source};
 
 /// What an upstream may send. It is kept as it is, whatever it is, so a tag of many platforms has to come as its index.
@@ -297,7 +298,7 @@ impl CachedRepository {
     }
 
     /// Asks the upstream for something of this repository, unless it said a moment ago that it hasn't got it.
-    pub(super) async fn ask<T>(
+    pub(super) async fn ask<T: Told>(
         &self,
         what: &str,
         question: impl Future<Output = Result<T, crate::client::registry::Error>>,

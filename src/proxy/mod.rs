@@ -22,6 +22,7 @@ mod pull;
 mod settings;
 mod streamed;
 mod sync;
+mod told;
 mod transfer;
 mod upstream;
 

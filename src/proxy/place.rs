@@ -6,6 +6,7 @@ use super::Cache;
 use super::upstream::Upstream;
 use crate::oci::RepositoryName;
 use crate::registry::Repository;
+use crate::telemetry::UpstreamMetrics;
 
 /// What somebody wants of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,14 @@ impl Source {
             Source::Streamed => "streamed",
         }
     }
+
+    /// Whether the content was here.
+    pub fn is_hit(self) -> bool {
+        match self {
+            Source::Hit | Source::Revalidated | Source::Stale => true,
+            Source::Miss | Source::Streamed => false,
+        }
+    }
 }
 
 /// What the cache says of an answer.
@@ -95,6 +104,11 @@ impl CachedRepository {
     /// The upstream's host, as images call it.
     pub fn host(&self) -> &str {
         &self.upstream.settings.host
+    }
+
+    /// Where it is counted what the cache does for this upstream.
+    pub fn metrics(&self) -> &UpstreamMetrics {
+        &self.upstream.metrics
     }
 
     /// Whether the request named no upstream, so that it may as well mean a repository of one's own that is still to come.

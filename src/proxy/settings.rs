@@ -8,6 +8,7 @@ use super::SyncSettings;
 use super::host::{canonical, folder};
 use crate::client::registry;
 use crate::registry::{NamePattern, NameScope, TagPattern, UpstreamAccess};
+use crate::telemetry::CacheMetrics;
 
 /// What is cached, of whom, and how much of it.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub struct Settings {
     pub pinned: Vec<ImagePattern>,
     /// What is fetched by the clock.
     pub sync: SyncSettings,
+    /// Where it is counted what the cache does.
+    pub metrics: CacheMetrics,
 }
 
 /// One upstream.
@@ -132,6 +135,7 @@ impl Default for Settings {
             keep_superseded: Duration::from_secs(24 * 60 * 60),
             pinned: Vec::new(),
             sync: SyncSettings::default(),
+            metrics: CacheMetrics::default(),
         }
     }
 }

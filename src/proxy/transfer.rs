@@ -154,6 +154,7 @@ impl Transfer {
             };
             let limits = &self.repository.upstream.settings.fetching;
             let is_too_slow = answer.pace.note(bytes.len(), asked.elapsed(), limits);
+            self.repository.upstream.metrics.fetched(bytes.len() as u64);
             let skipped = answer.to_skip.min(bytes.len() as u64);
             answer.to_skip -= skipped;
             bytes.advance(usize::try_from(skipped).unwrap_or(bytes.len()));

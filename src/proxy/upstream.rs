@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use super::absent::Absent;
 use super::circuit::Circuit;
 use super::fetching::Fetches;
+use super::told::{Told, rate_limit_of, result_of};
 use super::{Error, UpstreamSettings};
 use crate::client;
-use crate::client::registry::{self, Missing, Upstream as Client};
+use crate::client::registry::{self, Missing, RateLimit, Upstream as Client};
 use crate::clock::monotonic;
 use crate::oci::RepositoryName;
+use crate::telemetry::{CacheMetrics, UpstreamMetrics, UpstreamRequest};
 
 /// For how long nobody waits for an upstream, who can do without, after somebody has waited in vain.
 const SLOW: Duration = Duration::from_secs(30);
@@ -23,6 +25,7 @@ pub(super) struct Upstream {
     circuit: Circuit,
     /// Until when those who can do without it don't wait for it.
     slow_until: Mutex<Option<Instant>>,
+    pub(super) metrics: UpstreamMetrics,
     /// What it hasn't got.
     pub(super) absent: Absent,
     /// The blobs that are on their way.
@@ -33,11 +36,21 @@ pub(super) struct Upstream {
 
 impl Upstream {
     /// Reads the root certificates. Blocks.
-    pub(super) fn new(settings: UpstreamSettings) -> Result<Upstream, client::Error> {
+    pub(super) fn new(settings: UpstreamSettings, metrics: &CacheMetrics) -> Result<Upstream, client::Error> {
         let (client, folder) = (Client::new(settings.client.clone())?, settings.folder());
         let (circuit, absent) = (Circuit::default(), Absent::default());
         let fetches = Fetches::new(settings.fetching.at_once);
-        Ok(Upstream { settings, client, circuit, slow_until: Mutex::default(), absent, fetches, folder })
+        let metrics = metrics.upstream(&settings.host);
+        Ok(Upstream {
+            settings,
+            client,
+            circuit,
+            slow_until: Mutex::default(),
+            metrics,
+            absent,
+            fetches,
+            folder,
+        })
     }
 
     /// The repository's name here.
@@ -58,7 +71,7 @@ impl Upstream {
     }
 
     /// Asks the upstream, unless it is to be left alone.
-    pub(super) async fn ask<T>(
+    pub(super) async fn ask<T: Told>(
         &self,
         question: impl Future<Output = Result<T, registry::Error>>,
     ) -> Result<T, Error> {
@@ -69,11 +82,13 @@ impl Upstream {
             return Err(Error::NotFound { what: Missing::Manifest, reason });
         }
         self.circuit.enter(monotonic())?;
+        let began = monotonic();
         let answer = question.await;
         self.circuit.note(&answer, monotonic());
         if answer.is_ok() {
             *self.slow() = None;
         }
+        self.count(&answer, began.elapsed());
         Ok(answer?)
     }
 
@@ -89,5 +104,19 @@ impl Upstream {
 
     fn slow(&self) -> MutexGuard<'_, Option<Instant>> {
         self.slow_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count<T: Told>(&self, answer: &Result<T, registry::Error>, took: Duration) {
+        let (kind, method, result) = (T::KIND, T::METHOD, result_of(answer));
+        self.metrics.asked(&UpstreamRequest { kind, method, result, took });
+        self.metrics.fetched(answer.as_ref().map_or(0, Told::bytes));
+        self.metrics.left_alone(self.circuit.is_open());
+        let RateLimit { limit, remaining, .. } = rate_limit_of(answer);
+        self.metrics.limited(limit, remaining);
+    }
+
+    /// Why the upstream is left alone at the moment, if it is, and for how long.
+    pub(super) fn left_alone(&self) -> Option<(String, Duration)> {
+        self.circuit.left_alone(monotonic())
     }
 }

@@ -67,6 +67,7 @@ pub fn cache_settings(config: &Config) -> Result<Option<Settings>, PasswordError
         keep_superseded: cache.keep_superseded,
         pinned: cache.pinned.clone(),
         sync: cache.sync.clone(),
+        ..Settings::default()
     }))
 }
 

@@ -216,13 +216,16 @@ impl Server {
         let endpoints = config.notifications.endpoints.clone();
         // Reads the system's certificates, which is not for nothing.
         let client = if endpoints.is_empty() { None } else { Some(Client::new(&config.client)?) };
-        let cache = cache_settings(config)?;
+        let mut cache = cache_settings(config)?;
         for warning in cache.iter().flat_map(|cache| warnings(cache, address)) {
             tracing::warn!("{warning}");
         }
         let mut options = registry_options(config);
         options.trust_roots = read_trust_roots(&config.signatures.trust_roots)?;
         let metrics = Metrics::new(&options.metrics);
+        if let Some(cache) = &mut cache {
+            cache.metrics = metrics.cache().clone();
+        }
         let registry = Registry::open(options)?;
         let cache = cache.map(|settings| Cache::open(settings, registry.clone())).transpose();
         let cache = cache.map_err(|source| StartError::Cache { source })?;

@@ -12,7 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::{NotificationMetrics, StorageMetrics};
+use super::{CacheMetrics, NotificationMetrics, StorageMetrics};
 
 /// The media type of [`Metrics::render`]'s text.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -65,6 +65,7 @@ struct Inner {
     accepted: Counter,
     delayed: Counter,
     notifications: NotificationMetrics,
+    cache: CacheMetrics,
 }
 
 fn request_durations() -> Histogram {
@@ -110,6 +111,8 @@ impl Metrics {
         storage.register(&mut registry);
         let notifications = NotificationMetrics::default();
         notifications.register(&mut registry);
+        let cache = CacheMetrics::default();
+        cache.register(&mut registry);
 
         Self {
             inner: Arc::new(Inner {
@@ -123,6 +126,7 @@ impl Metrics {
                 accepted,
                 delayed,
                 notifications,
+                cache,
             }),
         }
     }
@@ -130,6 +134,11 @@ impl Metrics {
     /// Those of the delivery of events.
     pub fn notifications(&self) -> &NotificationMetrics {
         &self.inner.notifications
+    }
+
+    /// Those of the pull-through cache.
+    pub fn cache(&self) -> &CacheMetrics {
+        &self.inner.cache
     }
 
     /// Counts a finished request.

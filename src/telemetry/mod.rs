@@ -3,12 +3,14 @@
 //! This layer stands below everything that reports, so it knows nothing of blobs or requests beyond their names:
 //! the storage layers record into [`StorageMetrics`], the HTTP layer into [`Metrics`].
 
+mod cache;
 mod logs;
 mod metrics;
 mod notifications;
 mod request_id;
 mod storage;
 
+pub use cache::{CacheAnswer, CacheKind, CacheMetrics, UpstreamMetrics, UpstreamRequest, UpstreamSummary};
 pub use logs::{LogFormat, LogLevel, start_logs};
 pub use metrics::{GaugeGuard, METRICS_CONTENT_TYPE, Metrics, Request};
 pub use notifications::{EndpointMetrics, NotificationMetrics};

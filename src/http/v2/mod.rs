@@ -101,10 +101,11 @@ async fn respond(app: &App, parts: &Parts, mut route: Route, body: &mut Incoming
         Ok(cached) => cached,
         Err(error) => return error.into_response(),
     };
+    let operation = route.operation();
     let call = Call { app, parts, cached, outcome: OnceLock::new() };
     let mut response = answer(&call, route, body).await.unwrap_or_else(IntoResponse::into_response);
     if let Some(cached) = &call.cached {
-        describe(parts, &mut response, cached, call.outcome.get());
+        describe(parts, &mut response, operation, cached, call.outcome.get());
     }
     response
 }
