@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use crate::http::admin::{PullImages, PulledImages};
 
 use super::admin::{AdminArguments, AdminRequest};
+use super::cache_status::{self, CacheStatusArguments};
 use super::output::{Output, bytes};
 use super::table;
 
@@ -20,6 +21,12 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(super) enum CacheCommand {
+    /// Show how the upstreams do, and what is cached of them.
+    ///
+    /// Hits, misses and requests are counted since the server's start. Saved is what was sent to clients and didn't have to be
+    /// fetched for that. Without a server there is only what is stored.
+    #[command(after_help = cache_status::EXAMPLES)]
+    Status(CacheStatusArguments),
     /// Fetch images of upstreams before anybody asks for them.
     ///
     /// An image is named with a tag, a digest, a pattern of tags (:1.*) or a range of versions (:^1.4). What is here already
@@ -42,7 +49,10 @@ pub(super) struct PullArguments {
 
 impl CacheCommand {
     pub(super) fn run(self, output: &mut Output) -> anyhow::Result<ExitCode> {
-        let Self::Pull(PullArguments { images, platforms, admin }) = self;
+        let PullArguments { images, platforms, admin } = match self {
+            Self::Status(arguments) => return cache_status::run(&arguments, output),
+            Self::Pull(arguments) => arguments,
+        };
         let request = AdminRequest::post("cache/pull", &PullImages { images, platforms })?;
         admin.ask(request, output, print)?;
         Ok(ExitCode::SUCCESS)

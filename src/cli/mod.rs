@@ -7,6 +7,7 @@
 
 mod admin;
 mod cache;
+mod cache_status;
 mod collection;
 mod compact;
 mod config;
@@ -84,7 +85,7 @@ enum Command {
     /// go on. The copy needs room on the disk. Where anything fails, or is interrupted, the file stays as it was.
     #[command(after_help = compact::EXAMPLES)]
     Compact(CompactArguments),
-    /// Fetch images into the cache.
+    /// Show how the upstreams of the cache do, or fetch images into it.
     #[command(subcommand, arg_required_else_help = true)]
     Cache(CacheCommand),
     /// Check or show the configuration.

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 
+use crate::proxy::Cache;
 use crate::telemetry::METRICS_CONTENT_TYPE;
 
 use super::observe::set_route;
@@ -31,5 +32,8 @@ pub(super) async fn get_readyz(State(app): State<Arc<App>>, request: Request) ->
 /// Shows all metrics.
 pub(super) async fn get_metrics(State(app): State<Arc<App>>, request: Request) -> Response {
     set_route(request.extensions(), "metrics");
+    if let Some(Err(error)) = app.cache.as_ref().map(Cache::measure) {
+        tracing::warn!(%error, "what is cached can't be counted");
+    }
     ([(CONTENT_TYPE, METRICS_CONTENT_TYPE)], app.metrics.render()).into_response()
 }

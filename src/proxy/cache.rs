@@ -76,6 +76,10 @@ impl Cache {
         &self.0.registry
     }
 
+    pub(super) fn upstreams(&self) -> &[Arc<Upstream>] {
+        &self.0.upstreams
+    }
+
     pub(super) fn flights(&self) -> &Running {
         &self.0.flights
     }

@@ -406,6 +406,11 @@ impl Registry {
         sizes::of_cached(&self.0, upstream)
     }
 
+    /// The folders of all upstreams of which something was ever cached, with how much each holds.
+    pub fn cached_upstreams(&self) -> Result<Vec<(String, Sizes)>, Error> {
+        sizes::of_upstreams(&self.0)
+    }
+
     /// How much the store holds: each blob and manifest once, what can be undeleted included.
     pub fn sizes(&self) -> Result<Sizes, Error> {
         sizes::of_store(&self.0)

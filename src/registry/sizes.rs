@@ -63,6 +63,23 @@ pub(super) fn of_cached(inner: &Inner, upstream: Option<&str>) -> Result<Sizes, 
     Ok(Sizes { unique: record.bytes(), ..record.into() })
 }
 
+/// What each upstream's repositories hold, by folder.
+pub(super) fn of_upstreams(inner: &Inner) -> Result<Vec<(String, Sizes)>, Error> {
+    let found = inner.metadata.read(|tx| {
+        let mut upstreams = Vec::new();
+        repositories::each_upstream(tx, |folder, number| {
+            upstreams.push((folder.to_owned(), number));
+            Ok(Scan::Continue)
+        })?;
+        let sizes = upstreams.into_iter().map(|(folder, number)| {
+            let record = sizes::of_cached(tx, Cached::Of(number))?;
+            Ok((folder, Sizes { unique: record.bytes(), ..record.into() }))
+        });
+        sizes.collect::<Result<_, metadata::Error>>()
+    })?;
+    Ok(found)
+}
+
 /// Up to `limit` repositories behind `after` in byte order, with what each holds.
 pub(super) fn of_repositories(
     inner: &Inner,

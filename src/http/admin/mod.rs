@@ -4,6 +4,7 @@
 //! server opens the data directory and asks [`Admin::call`] in its own process. [`endpoints`] is its one page of routes,
 //! with a handler in a file per noun. A handler that takes long answers with lines of JSON; see [`job`].
 
+mod cache;
 mod call;
 mod collection;
 mod compact;
@@ -28,6 +29,7 @@ use axum::routing::any;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+pub use cache::{Activity, CacheStatus, CachedUpstream, LeftAlone};
 pub use collection::{Gc, GcAnswer, Kept, KeptBy};
 pub use compact::{Compact, CompactAnswer};
 pub use deletions::{Deleted, Deletions, Purge, Purged, Target};
