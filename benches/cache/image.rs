@@ -25,9 +25,9 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Makes an image with a layer of `size` bytes, a multiple of 1 MiB, and pushes it.
+    /// Makes an image with a layer of `size` bytes, a multiple of 4 MiB or less than that, and pushes it.
     pub(crate) fn push(upstream: SocketAddr, tag: &str, size: u64) -> Image {
-        let mut piece = vec![0; 64 << 20];
+        let mut piece = vec![0; 4 << 20];
         piece.truncate(usize::try_from(size).expect("it fits").min(piece.len()));
         let mut random = std::fs::File::open("/dev/urandom").expect("it opens");
         random.read_exact(&mut piece).expect("it never ends");
