@@ -284,20 +284,16 @@ impl CachedRepository {
 
     async fn fetch_blob(&self, digest: &Digest, running: &Running) -> Result<Stage, Error> {
         let blobs = self.stored().blobs();
-        let known = match blobs.was_interrupted(digest)? {
-            true => self.size_if_said(digest).await?,
-            false => None,
-        };
-        let (size, blob) = match known {
-            Some(size) => (size, None),
-            None => {
-                let blob = self.unless_stopped(self.ask_bytes(digest, 0)).await?;
-                let size = match blob.size {
-                    Some(size) => size,
-                    None => self.unless_stopped(self.ask_size(digest)).await?,
-                };
-                (size, Some(blob))
-            }
+        let known = if blobs.was_interrupted(digest)? { self.size_if_said(digest).await? } else { None };
+        let (size, blob) = if let Some(size) = known {
+            (size, None)
+        } else {
+            let blob = self.unless_stopped(self.ask_bytes(digest, 0)).await?;
+            let size = match blob.size {
+                Some(size) => size,
+                None => self.unless_stopped(self.ask_size(digest)).await?,
+            };
+            (size, Some(blob))
         };
         if self.max_bytes().is_some_and(|most| size > most) {
             return Ok(Stage::NotKept(Some(size)));
