@@ -5,11 +5,11 @@ use crate::metadata::manifests;
 use crate::oci::{Digest, Manifest, MediaType};
 
 /// How many manifests that name a blob are looked at.
-const MANIFESTS: usize = 1_000;
+const MANIFESTS: usize = 100;
 
 impl BlobService {
     /// Whether some manifest of the repository names the blob as a part of an image whose blobs have `max_bytes` together at
-    /// most; `None` where no manifest names it. Of a thousand manifests the rest isn't looked at.
+    /// most; `None` where no manifest names it. Where more than a hundred name it, the rest isn't looked at.
     pub fn is_of_image_within(&self, digest: &Digest, max_bytes: u64) -> Result<Option<bool>, Error> {
         let found = self.scope().read(|tx, id| {
             let mut within = None;
