@@ -362,7 +362,11 @@ impl CachedRepository {
                 }
                 Ok(None) => return Ok(()),
                 Err(error @ Error::Invalid(_)) => return Err(End::Wrong(error)),
-                Err(error) => return Err(End::Interrupted(error)),
+                Err(error) => {
+                    let digest = fetch.digest();
+                    tracing::warn!(%digest, repository = %self.name, came = fetch.size(), %error, "a fetch broke off");
+                    return Err(End::Interrupted(error));
+                }
             }
         }
     }
@@ -381,7 +385,7 @@ impl CachedRepository {
         }
         let limits = &self.upstream.settings.fetching;
         let since = unread_since.get_or_insert_with(monotonic);
-        let missing = fetch.blob().size() - fetch.size();
+        let missing = fetch.missing();
         if since.elapsed() < limits.unread_time && missing <= limits.unread_bytes {
             return Ok(());
         }

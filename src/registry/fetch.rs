@@ -155,6 +155,16 @@ impl BlobFetch {
         self.writer.size()
     }
 
+    /// How many are still to come.
+    pub fn missing(&self) -> u64 {
+        self.shared.size - self.writer.size()
+    }
+
+    /// The digest that was asked for.
+    pub fn digest(&self) -> &Digest {
+        &self.shared.digest
+    }
+
     /// For somebody who wants to read the blob.
     pub fn blob(&self) -> GrowingBlob {
         GrowingBlob { shared: self.shared.clone(), progress: self.progress.subscribe() }
