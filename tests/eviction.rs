@@ -489,3 +489,201 @@ async fn a_full_disk_evicts_before_it_refuses() {
     assert_eq!(bytes(&store, None), before, "nothing goes in vain");
     store.check();
 }
+
+/// An image is there with all its layers, or isn't there at all.
+fn is_whole(repository: &Repository, tag: &str, layers: &[&str]) -> bool {
+    let is_there = has(repository, tag);
+    for layer in layers {
+        let found = repository.blobs().open(sha256(layer.as_bytes())).unwrap();
+        assert!(!is_there || found.is_some(), "{layer} of {tag} is missing");
+    }
+    is_there
+}
+
+#[test]
+fn a_power_cut_at_any_moment_of_an_eviction_leaves_a_sound_store() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (disk, clock, from) = runtime.block_on(async {
+        let store = store();
+        let (cached, local) = (store.repository("up.example/app"), store.repository("local"));
+        push_image(&local, &["shared"], &["v1"]).await;
+        push_image(&cached, &["shared", "one"], &["v1"]).await;
+        store.pass(MINUTE);
+        let child = image(&["child"], None);
+        push_image(&cached, &["child"], &[]).await;
+        push(&cached, INDEX, &index(&[&child]), &["v2"]).await;
+        store.pass(HOUR);
+        let from = store.disk.operations();
+        assert_eq!(evict(&store, 1).await.images, 1);
+        evict_all(&store).await;
+        assert!(!cached.exists().unwrap());
+        store.registry.close().await;
+        (store.disk.clone(), store.clock.clone(), from)
+    });
+    let mut replay = disk.replay();
+    replay.advance_to(from);
+    let mut cuts = 0;
+    loop {
+        for kind in [0, 2, 6] {
+            let store = Store::open(replay.reboot(kind + 8 * replay.completed()), clock.clone(), policy());
+            runtime.block_on(async {
+                let (cached, local) = (store.repository("up.example/app"), store.repository("local"));
+                assert!(is_whole(&local, "v1", &["shared"]));
+                let first = is_whole(&cached, "v1", &["shared", "one"]);
+                let second = is_whole(&cached, "v2", &["child"]);
+                assert!(second || !first || !cached.exists().unwrap(), "the older one goes first");
+                let problems = store.registry.verify(orlop::registry::Depth::Full).unwrap().problems;
+                assert_eq!(problems, [""; 0]);
+                store.collect_all().await;
+                assert_eq!(
+                    store.registry.cached_sizes(None).unwrap().tags,
+                    u64::from(first) + u64::from(second)
+                );
+                store.registry.close().await;
+            });
+            cuts += 1;
+        }
+        if !replay.advance() {
+            break;
+        }
+    }
+    assert!(cuts > 30, "{cuts}");
+}
+
+/// Numbers that look like chance, the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % limit
+    }
+
+    fn one<'t>(&mut self, of: &[&'t str]) -> &'t str {
+        of[usize::try_from(self.below(of.len() as u64)).unwrap()]
+    }
+}
+
+const REPOSITORIES: [&str; 5] =
+    ["up.example/a", "up.example/b", "other.example/a", "local", "other.example/b"];
+const LAYERS: [&str; 7] = ["one", "two two", "three three", "four", "five five five", "six", "seven"];
+const TAGS: [&str; 4] = ["v1", "v2", "latest", "edge"];
+
+/// Does something, and says what.
+async fn act(store: &Store, dice: &mut Dice) -> String {
+    let name = dice.one(&REPOSITORIES);
+    let repository = store.repository(name);
+    let (layers, tag_name) = ([dice.one(&LAYERS), dice.one(&LAYERS)], dice.one(&TAGS));
+    let one = image(&layers, None);
+    let digest = sha256(one.as_bytes());
+    let is_cached = name.contains('/');
+    match dice.below(20) {
+        0..=3 => {
+            let tags = [tag_name];
+            push_image(&repository, &layers, if dice.below(3) == 0 { &[] } else { &tags }).await;
+            format!("push {layers:?} to {name}:{tag_name}")
+        }
+        4 if is_cached => {
+            // Without its layers.
+            push(&repository, IMAGE, &one, &[tag_name]).await;
+            format!("cache {layers:?} in {name}:{tag_name}")
+        }
+        5 if is_cached => {
+            let other = image(&[layers[1], layers[0]], None);
+            push(&repository, INDEX, &index(&[&one, &other]), &[tag_name]).await;
+            format!("cache an index of {layers:?} in {name}:{tag_name}")
+        }
+        6 => {
+            push_blob(&repository, layers[0]).await;
+            push(&repository, IMAGE, &image(&layers[..1], Some(&one)), &[]).await;
+            format!("push something about {layers:?} to {name}")
+        }
+        7 => {
+            push_blob(&repository, layers[0]).await;
+            format!("push {} to {name}", layers[0])
+        }
+        8 => {
+            let _ = repository.manifests().get(&tag_name.parse().unwrap()).unwrap();
+            let _ = repository.manifests().ask(&digest.to_string().parse().unwrap()).unwrap();
+            if dice.below(2) == 0 {
+                store.registry.flush_pulls().await.unwrap();
+            }
+            format!("pull {name}:{tag_name}")
+        }
+        9 => {
+            let _ = repository.tags().untag(&tag(tag_name)).await;
+            format!("untag {name}:{tag_name}")
+        }
+        10 => {
+            let _ = repository.manifests().delete(&digest).await;
+            format!("delete {layers:?} from {name}")
+        }
+        11 => {
+            let linked = repository.cached().link(&sha256(layers[0].as_bytes()), &Actor::anonymous()).await;
+            let checked = repository.cached().set_checked(&tag(tag_name), store::BEGIN).await;
+            format!("link {} into {name}: {linked:?}, {checked:?}", layers[0])
+        }
+        12 if dice.below(4) == 0 => {
+            repository.deletions().delete_repository().await.unwrap();
+            format!("delete {name}")
+        }
+        13 => {
+            store.collect_all().await;
+            "collect".to_owned()
+        }
+        14 => {
+            let evicted = store.registry.eviction().evict_superseded(HOUR).await.unwrap();
+            format!("evict what is superseded: {evicted:?}")
+        }
+        15 | 16 => {
+            let upstream = [None, Some(UP), Some("other.example")][usize::try_from(dice.below(3)).unwrap()];
+            let target = bytes(store, upstream) * dice.below(10) / 10;
+            let evicted = store.registry.eviction().evict(upstream, target).await.unwrap();
+            format!("evict from {upstream:?}: {evicted:?}")
+        }
+        _ => {
+            store.pass(MINUTE * u32::try_from(dice.below(30)).unwrap());
+            "wait".to_owned()
+        }
+    }
+}
+
+#[tokio::test]
+async fn counters_indexes_and_local_images_are_right_whatever_happens() {
+    let (rounds, steps) = match std::env::var("EVICTION_ROUNDS") {
+        Ok(rounds) => (rounds.parse().unwrap(), 300),
+        Err(_) => (6, 120),
+    };
+    for seed in 0..rounds {
+        let mut dice = Dice(seed);
+        let mut store = store();
+        let mut log = Vec::new();
+        for step in 0..steps {
+            log.push(act(&store, &mut dice).await);
+            let problems = store.problems();
+            assert!(problems.is_empty(), "seed {seed}: {problems:?} after {log:#?}");
+            let local = store.repository("local");
+            for name in local.tags().list(None, 10).map(|page| page.items).unwrap_or_default() {
+                let (_, manifest) = local.manifests().get(&name.as_str().parse().unwrap()).unwrap().unwrap();
+                let manifest = String::from_utf8(manifest.to_vec()).unwrap();
+                for layer in LAYERS.iter().filter(|it| manifest.contains(&sha256(it.as_bytes()).to_string()))
+                {
+                    let found = local.blobs().get(sha256(layer.as_bytes())).await.unwrap();
+                    assert_eq!(found.as_deref(), Some(layer.as_bytes()), "seed {seed}: {log:#?}");
+                }
+            }
+            drop(local);
+            if step % 50 == 49 {
+                store = store.restart().await;
+            }
+        }
+        store.pass(HOUR * 24);
+        store.registry.eviction().evict(None, 0).await.unwrap();
+        store.collect_all().await;
+        store.registry.eviction().evict_superseded(HOUR).await.unwrap();
+        store.collect_all().await;
+        let left = store.registry.cached_sizes(None).unwrap();
+        assert_eq!((left.blobs, left.manifests, left.bytes), (0, 0, 0), "seed {seed}: {log:#?}");
+        assert_eq!(store.problems(), [""; 0]);
+    }
+}

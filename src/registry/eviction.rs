@@ -150,16 +150,23 @@ async fn run(
     let _alone = inner.eviction.alone.lock().await;
     let mut evicted = Evicted::default();
     let mut behind: Option<Candidate> = None;
+    let mut images = 0;
     while !is_enough(inner)? {
         let (worker, last) = (inner.clone(), behind);
         let found = blocking(move || evictable::least_used(&worker, cached, last, FOUND)).await?;
-        let Some(last) = found.last() else { break };
-        behind = Some(*last);
+        behind = found.last().copied();
         for candidate in found {
             evicted.add(&evict_image(inner, candidate).await?.unwrap_or_default());
             if is_enough(inner)? || patience.is_some_and(|patience| began.elapsed() > patience) {
                 return Ok(evicted);
             }
+        }
+        if behind.is_none() {
+            if evicted.images == images {
+                break;
+            }
+            // What an index has left may be an image of its own now, before those that were found.
+            images = evicted.images;
         }
     }
     Ok(evicted)

@@ -54,7 +54,7 @@ impl Store {
         Store { registry, clock, disk, policy }
     }
 
-    fn open(disk: SimulatedDisk, clock: Arc<ManualClock>, policy: Policy) -> Store {
+    pub(crate) fn open(disk: SimulatedDisk, clock: Arc<ManualClock>, policy: Policy) -> Store {
         let registry = Registry::open(Store::options(&disk, &clock, &policy)).unwrap();
         Store { registry, clock, disk, policy }
     }
@@ -95,6 +95,11 @@ impl Store {
 
     pub(crate) fn pass(&self, time: Duration) {
         self.clock.advance(time);
+    }
+
+    /// Collects, and looks at nothing.
+    pub(crate) async fn collect_all(&self) -> Collected {
+        self.registry.collect(|_| {}).await.unwrap()
     }
 
     pub(crate) async fn collect(&self) -> Collected {
