@@ -340,7 +340,7 @@ pub const KEYS: &[Key] = &[
         "0",
         |config, value| size(value).map(|bytes| config.storage.max_size = (bytes != 0).then_some(bytes)),
         "What all repositories together may hold, each blob counted once, and what is deleted and can still be restored \
-         counted too; pushes of more are refused. 0 sets no limit.",
+         counted too; pushes of more are refused, unless cached images can make room. 0 sets no limit.",
     ),
     Key::text(
         "storage.cache.blobdescriptor",
