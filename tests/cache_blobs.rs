@@ -442,6 +442,21 @@ fn only_so_many_are_fetched_at_once() {
 }
 
 #[test]
+fn what_nobody_reads_makes_room_for_those_who_wait() {
+    let upstream = FaultyUpstream::start();
+    let (first, second) = (upstream.put_blob(&noise(42, 12 * MIB)), noise(43, MIB));
+    let second_digest = upstream.put_blob(&second);
+    upstream.order("GET", &first, 1, Fault::StallAfter(MIB));
+    let mut settings = settings(&upstream);
+    settings.fetching.at_once = 1;
+    settings.fetching.contended_unread_time = Duration::from_millis(50);
+    settings.client.timeouts.idle = Duration::from_secs(3600);
+    let caching = Caching::with(settings);
+    drop(caching.get("team/box", &first));
+    assert!(caching.get("team/box", &second_digest).bytes().unwrap() == second);
+}
+
+#[test]
 fn what_is_fetched_for_another_repository_is_shared_once_the_upstream_has_said_yes() {
     let upstream = FaultyUpstream::start();
     let bytes = noise(26, 3 * MIB);

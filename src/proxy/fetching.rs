@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ pub(super) struct Fetches {
     running: Mutex<BTreeMap<Key, Arc<Running>>>,
     /// Held by those that take bytes from the upstream.
     slots: Arc<Semaphore>,
+    /// How many wait for one.
+    waiting: AtomicUsize,
     is_stopping: watch::Sender<bool>,
 }
 
@@ -75,7 +78,8 @@ impl Stage {
 impl Fetches {
     pub(super) fn new(at_once: usize) -> Fetches {
         let slots = Arc::new(Semaphore::new(at_once.clamp(1, Semaphore::MAX_PERMITS)));
-        Fetches { running: Mutex::default(), slots, is_stopping: watch::Sender::new(false) }
+        let (running, waiting) = (Mutex::default(), AtomicUsize::new(0));
+        Fetches { running, slots, waiting, is_stopping: watch::Sender::new(false) }
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<Key, Arc<Running>>> {
@@ -102,6 +106,22 @@ impl Fetches {
     async fn stopping(&self) {
         // The sender is here.
         let _ = self.is_stopping.subscribe().wait_for(|is_stopping| *is_stopping).await;
+    }
+}
+
+/// Counts one that waits, until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Waiting<'_> {
+    fn of(count: &AtomicUsize) -> Waiting<'_> {
+        count.fetch_add(1, Ordering::Relaxed);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -239,6 +259,10 @@ impl CachedRepository {
     /// Waits for its turn; `None` where nobody waits for the blob any more, or the cache stops.
     async fn slot(&self, digest: &Digest, running: &Running) -> Option<OwnedSemaphorePermit> {
         let fetches = &self.upstream.fetches;
+        if let Ok(slot) = fetches.slots.clone().try_acquire_owned() {
+            return Some(slot);
+        }
+        let _waiting = Waiting::of(&fetches.waiting);
         let mut slot = pin!(fetches.slots.clone().acquire_owned());
         loop {
             tokio::select! {
@@ -386,7 +410,9 @@ impl CachedRepository {
         let limits = &self.upstream.settings.fetching;
         let since = unread_since.get_or_insert_with(monotonic);
         let missing = fetch.missing();
-        if since.elapsed() < limits.unread_time && missing <= limits.unread_bytes {
+        let has_others = self.upstream.fetches.waiting.load(Ordering::Relaxed) > 0;
+        let longest = if has_others { limits.contended_unread_time } else { limits.unread_time };
+        if since.elapsed() < longest && missing <= limits.unread_bytes {
             return Ok(());
         }
         let reason = format!("what comes from {} is read by nobody any more; ask again", self.host());

@@ -74,6 +74,8 @@ pub struct FetchLimits {
     pub slowest_time: Duration,
     /// How long a fetch goes on that nobody reads.
     pub unread_time: Duration,
+    /// The same while others wait for their turn.
+    pub contended_unread_time: Duration,
     /// How much may be missing yet of a blob that nobody reads, for its fetch to go on.
     pub unread_bytes: u64,
 }
@@ -88,6 +90,7 @@ impl Default for FetchLimits {
             slowest_bytes: 64 << 10,
             slowest_time: Duration::from_secs(60),
             unread_time: Duration::from_secs(10 * 60),
+            contended_unread_time: Duration::from_secs(10),
             unread_bytes: 8 << 30,
         }
     }
