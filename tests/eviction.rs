@@ -10,10 +10,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use orlop::client;
+use orlop::clock::ManualClock;
+use orlop::fsio::SimulatedDisk;
 use orlop::oci::{Digest, RepositoryName, Tag};
 use orlop::proxy::{Cache, Settings, UpstreamSettings};
-use orlop::registry::{Actor, Error, Evicted, EvictionGuard, Policy, Quotas, Repository, UpstreamAccess};
-use store::{HOUR, IMAGE, INDEX, MINUTE, Store, image, index, push, push_blob, push_image, sha256, tag};
+use orlop::registry::{
+    Actor, Error, Evicted, EvictionGuard, Options, Policy, Quotas, Registry, Repository, UpstreamAccess,
+};
+use orlop::telemetry::Metrics;
+use store::{
+    BEGIN, HOUR, IMAGE, INDEX, MINUTE, Store, image, index, push, push_blob, push_image, sha256, tag,
+};
 
 const UP: &str = "up.example";
 
@@ -76,6 +83,25 @@ async fn the_least_recently_used_images_go_first_until_there_is_room() {
     let again = store.registry.eviction().evict(Some(UP), target).await.unwrap();
     assert_eq!(again, Evicted::default());
     assert_eq!(cached.tags().history(&tag("v3"), None, 10).unwrap().items.len(), 1, "its name stays known");
+}
+
+#[tokio::test]
+async fn what_is_evicted_is_counted_in_the_metrics() {
+    let clock = Arc::new(ManualClock::new(BEGIN));
+    let mut options = Options::new("/data");
+    options.disk = Arc::new(SimulatedDisk::new());
+    options.clock = clock.clone();
+    options.policy = Policy { free_floor_bytes: 0, ..policy() };
+    let metrics = Metrics::new(&options.metrics);
+    let registry = Registry::open(options).unwrap();
+    let cached = registry.namespace().repository(&"up.example/app".parse().unwrap());
+    push_image(&cached, &["layer 1"], &["v1"]).await;
+    clock.advance(HOUR);
+    assert_eq!(registry.eviction().evict(None, 0).await.unwrap().images, 1);
+    let text = metrics.render();
+    for line in ["\norlop_cache_evicted_images_total 1\n", "\norlop_cache_evicted_bytes_total 7\n"] {
+        assert!(text.contains(line), "{text}");
+    }
 }
 
 #[tokio::test]

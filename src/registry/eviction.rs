@@ -15,6 +15,7 @@ use crate::clock::monotonic;
 use crate::metadata::repositories::{self, Cached, RepositoryId};
 use crate::metadata::sizes;
 use crate::oci::{Digest, RepositoryName, Tag};
+use crate::telemetry::StorageMetrics;
 
 /// How many images one search finds at most.
 const FOUND: usize = 4096;
@@ -64,14 +65,19 @@ impl Evicted {
 }
 
 /// What eviction knows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Eviction {
     guard: OnceLock<Arc<dyn EvictionGuard>>,
+    metrics: StorageMetrics,
     /// Held by the one who evicts.
     alone: tokio::sync::Mutex<()>,
 }
 
 impl Eviction {
+    pub(super) fn new(metrics: StorageMetrics) -> Eviction {
+        Eviction { guard: OnceLock::new(), metrics, alone: tokio::sync::Mutex::default() }
+    }
+
     pub(super) fn is_pinned(&self, repository: &RepositoryName, tags: &[Tag]) -> bool {
         self.guard.get().is_some_and(|guard| guard.is_pinned(repository, tags))
     }
@@ -182,7 +188,9 @@ async fn evict_image(inner: &Arc<Inner>, candidate: Candidate) -> Result<Option<
         let gone =
             worker.metadata.write(move |tx| evictable::remove_image(tx, &writer, now, candidate)).await?;
         let Some(gone) = gone else { return Ok(None) };
+        worker.eviction.metrics.evicted(gone.evicted.images, 0);
         let (blobs, bytes) = unlinked::collect_these(&worker, gone.blobs).await?;
+        worker.eviction.metrics.evicted(0, bytes);
         Ok(Some(Evicted { blobs, bytes, ..gone.evicted }))
     });
     match task.await {

@@ -304,7 +304,7 @@ impl Registry {
         let events = Events::new(events, metrics.clone());
         events.register(&metadata).map_err(metadata::OpenError::from)?;
         let pulls = Pulls::new(&metadata, clock.now()).map_err(metadata::OpenError::from)?;
-        let sessions = Sessions::new(metrics, policy.collection.lease);
+        let sessions = Sessions::new(metrics.clone(), policy.collection.lease);
         Ok(Registry(Arc::new(Inner {
             metadata,
             blobs,
@@ -320,7 +320,7 @@ impl Registry {
             verifying: Mutex::new(()),
             collecting: tokio::sync::Mutex::new(()),
             readers: Readers::default(),
-            eviction: Eviction::default(),
+            eviction: Eviction::new(metrics),
             holds: AtomicUsize::new(0),
             changes: AtomicU64::new(0),
             _lock: lock,

@@ -102,8 +102,6 @@ pub struct CacheMetrics {
     left_alone: Family<UpstreamLabels, Gauge>,
     rate_limit: Family<UpstreamLabels, Gauge>,
     rate_limit_remaining: Family<UpstreamLabels, Gauge>,
-    evicted_images: Family<UpstreamLabels, Counter>,
-    evicted_bytes: Family<UpstreamLabels, Counter>,
     bytes: Family<UpstreamLabels, Gauge>,
 }
 
@@ -122,8 +120,6 @@ impl Default for CacheMetrics {
             left_alone: Family::default(),
             rate_limit: Family::default(),
             rate_limit_remaining: Family::default(),
-            evicted_images: Family::default(),
-            evicted_bytes: Family::default(),
             bytes: Family::default(),
         }
     }
@@ -137,8 +133,6 @@ impl CacheMetrics {
             fetched_bytes: self.fetched_bytes.get_or_create_owned(&labels),
             seconds: self.seconds.get_or_create_owned(&labels),
             left_alone: self.left_alone.get_or_create_owned(&labels),
-            evicted_images: self.evicted_images.get_or_create_owned(&labels),
-            evicted_bytes: self.evicted_bytes.get_or_create_owned(&labels),
             bytes: self.bytes.get_or_create_owned(&labels),
             labels,
             all: self.clone(),
@@ -187,8 +181,6 @@ impl CacheMetrics {
             "How many of these are left, as it last said",
             self.rate_limit_remaining.clone(),
         );
-        registry.register("cache_evicted_images", "Images evicted", self.evicted_images.clone());
-        registry.register("cache_evicted_bytes", "Bytes that evictions freed", self.evicted_bytes.clone());
         registry.register("cache_bytes", "Bytes that are cached, each blob once", self.bytes.clone());
     }
 }
@@ -204,8 +196,6 @@ struct Inner {
     fetched_bytes: Counter,
     seconds: Histogram,
     left_alone: Gauge,
-    evicted_images: Counter,
-    evicted_bytes: Counter,
     bytes: Gauge,
     sums: Mutex<Sums>,
 }
@@ -302,12 +292,6 @@ impl UpstreamMetrics {
         }
     }
 
-    /// Counts images that were evicted, and what that has freed.
-    pub fn evicted(&self, images: u64, bytes: u64) {
-        self.0.evicted_images.inc_by(images);
-        self.0.evicted_bytes.inc_by(bytes);
-    }
-
     /// Records how much is cached.
     pub fn cached(&self, bytes: u64) {
         self.0.bytes.set(gauge(bytes));
@@ -359,7 +343,6 @@ mod tests {
         hub.limited(Some(100), Some(7));
         hub.limited(None, Some(6));
         hub.left_alone(true);
-        hub.evicted(2, 5);
         hub.cached(9);
         let text = metrics.render();
         for line in [
@@ -371,8 +354,6 @@ mod tests {
             "orlop_cache_upstream_rate_limit{upstream=\"docker.io\"} 100\n",
             "orlop_cache_upstream_rate_limit_remaining{upstream=\"docker.io\"} 6\n",
             "orlop_cache_upstream_left_alone{upstream=\"docker.io\"} 1\n",
-            "orlop_cache_evicted_images_total{upstream=\"docker.io\"} 2\n",
-            "orlop_cache_evicted_bytes_total{upstream=\"docker.io\"} 5\n",
             "orlop_cache_bytes{upstream=\"docker.io\"} 9\n",
         ] {
             assert!(text.contains(line), "{line}: {text}");

@@ -16,6 +16,8 @@ pub struct StorageMetrics {
     file_sync_seconds: Histogram,
     rehashed_bytes: Counter,
     expired_uploads: Counter,
+    evicted_images: Counter,
+    evicted_bytes: Counter,
     database_reopens: Counter,
     descriptor_hits: Counter,
     descriptor_misses: Counter,
@@ -33,6 +35,8 @@ impl Default for StorageMetrics {
             file_sync_seconds: Histogram::new(exponential_buckets(0.000_25, 2.0, 15)),
             rehashed_bytes: Counter::default(),
             expired_uploads: Counter::default(),
+            evicted_images: Counter::default(),
+            evicted_bytes: Counter::default(),
             database_reopens: Counter::default(),
             descriptor_hits: Counter::default(),
             descriptor_misses: Counter::default(),
@@ -65,6 +69,12 @@ impl StorageMetrics {
     /// Records that `count` abandoned uploads were removed.
     pub fn uploads_expired(&self, count: u64) {
         self.expired_uploads.inc_by(count);
+    }
+
+    /// Records that cached images were evicted, and the bytes that this has freed.
+    pub fn evicted(&self, images: u64, bytes: u64) {
+        self.evicted_images.inc_by(images);
+        self.evicted_bytes.inc_by(bytes);
     }
 
     /// Records that the database handle was dropped and opened again after an I/O error.
@@ -178,6 +188,16 @@ impl StorageMetrics {
             "uploads_expired",
             "Abandoned uploads that were removed",
             self.expired_uploads.clone(),
+        );
+        registry.register(
+            "cache_evicted_images",
+            "Images of other registries that were evicted",
+            self.evicted_images.clone(),
+        );
+        registry.register(
+            "cache_evicted_bytes",
+            "Bytes of blobs and their files that evictions have freed",
+            self.evicted_bytes.clone(),
         );
     }
 }
