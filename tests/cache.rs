@@ -47,6 +47,9 @@ fn every_route_to_an_upstream_leads_to_the_same_repository() {
     for target in [
         "/v2/docker.io/library/box/manifests/1",
         "/v2/library/box/manifests/1?ns=docker.io",
+        "/v2/library/box/manifests/1?ns=index.docker.io",
+        "/v2/library/box/manifests/1?ns=registry-1.docker.io",
+        "/v2/registry-1.docker.io/library/box/manifests/1",
         "/v2/docker.io/library/box/manifests/1?ns=docker.io",
         "/v2/library/box/manifests/1",
         "/v2/box/manifests/1",

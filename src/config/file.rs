@@ -56,13 +56,23 @@ pub(super) fn assignments(path: &Path, text: &str) -> Result<Vec<Assignment>, Co
         let line = error.span().map_or(1, |span| line_of(text, span.start));
         ConfigError::Syntax {
             origin: Source::File { path: path.to_path_buf(), line },
-            message: error.message().to_owned(),
+            message: message(error.message(), text.lines().nth(line - 1).unwrap_or_default()),
         }
     })?;
     let mut found = Vec::new();
     flatten(text, "", table.get_ref(), &mut found);
     found.sort_by_key(|assignment| assignment.line);
     Ok(found)
+}
+
+/// What the parser says of a line, and what that means where people meet it.
+fn message(said: &str, line: &str) -> String {
+    if said == "duplicate key" && line.trim_start().trim_start_matches('[').starts_with("cache") {
+        return format!(
+            "{said}. Beside a table [cache], `cache = […]` is written in it, as `upstreams = […]`"
+        );
+    }
+    said.to_owned()
 }
 
 fn flatten(text: &str, prefix: &str, table: &DeTable<'_>, found: &mut Vec<Assignment>) {

@@ -21,6 +21,8 @@ pub struct Key<T: 'static = Config> {
     pub help: &'static str,
     /// How the value is written in the file.
     pub(super) form: Form,
+    /// Whether messages keep a wrong value to themselves, since it may be a secret.
+    pub(super) is_hidden: bool,
     set: Setter<T>,
 }
 
@@ -47,7 +49,7 @@ impl<T> Key<T> {
         set: Setter<T>,
         help: &'static str,
     ) -> Self {
-        Self { name, default, help, form: Form::Quoted, set }
+        Self { name, default, help, form: Form::Quoted, is_hidden: false, set }
     }
 
     pub(super) const fn bare(
@@ -56,7 +58,7 @@ impl<T> Key<T> {
         set: Setter<T>,
         help: &'static str,
     ) -> Self {
-        Self { name, default, help, form: Form::Bare, set }
+        Self { name, default, help, form: Form::Bare, is_hidden: false, set }
     }
 
     pub(super) const fn words(
@@ -65,11 +67,21 @@ impl<T> Key<T> {
         set: Setter<T>,
         help: &'static str,
     ) -> Self {
-        Self { name, default, help, form: Form::Words, set }
+        Self { name, default, help, form: Form::Words, is_hidden: false, set }
     }
 
     pub(super) const fn entries(name: &'static str, set: Setter<T>, help: &'static str) -> Self {
-        Self { name, default: "", help, form: Form::Entries, set }
+        Self { name, default: "", help, form: Form::Entries, is_hidden: true, set }
+    }
+
+    /// A text whose wrong values no message shows.
+    pub(super) const fn hidden(
+        name: &'static str,
+        default: &'static str,
+        set: Setter<T>,
+        help: &'static str,
+    ) -> Self {
+        Self { name, default, help, form: Form::Quoted, is_hidden: true, set }
     }
 
     /// The key's table in the file and its name there; the table is empty for the keys at the top.

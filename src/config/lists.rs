@@ -197,7 +197,7 @@ fn assign<T: ListTable>(
     let key = T::KEYS.iter().find(|key| key.name == name);
     let (key, result) = match (entry, key, value) {
         (Some((key, entry)), _, Value::Text(value)) => {
-            (key, key.apply(table, &format!("{entry}: {value}")).map_err(|advice| ("…".to_owned(), advice)))
+            (key, key.apply(table, &format!("{entry}: {value}")).map_err(|advice| (value, advice)))
         }
         (_, Some(key), Value::Text(value)) if matches!(key.form, Form::Quoted | Form::Bare) => {
             (key, key.apply(table, &value).map_err(|advice| (value, advice)))
@@ -206,16 +206,17 @@ fn assign<T: ListTable>(
             let value = words.join(",");
             (key, key.apply(table, &value).map_err(|advice| (value, advice)))
         }
-        (Some((key, _)), _, _) => (key, Err(("…".to_owned(), advice(key)))),
-        (_, Some(key), _) if key.form == Form::Entries => (key, Err(("…".to_owned(), advice(key)))),
-        (_, Some(key), value) => (key, Err((value.shown(), advice(key)))),
+        (Some((key, _)), _, value) | (_, Some(key), value) => (key, Err((value.shown(), advice(key)))),
         (None, None, _) => {
             let nearest = T::KEYS.iter().min_by_key(|key| key.distance(&name));
             let nearest = nearest.expect("the table is not empty").name.to_owned();
             return Err(ConfigError::UnknownKey { name, origin, nearest });
         }
     };
-    result.map_err(|(value, advice)| ConfigError::Value { key: key.name, origin, value, advice })
+    result.map_err(|(value, advice)| {
+        let value = if key.is_hidden { "…".to_owned() } else { value };
+        ConfigError::Value { key: key.name, origin, value, advice }
+    })
 }
 
 /// What to write for a key whose value has the wrong form.

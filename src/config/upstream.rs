@@ -138,11 +138,12 @@ impl ListTable for UpstreamTable {
             },
             "The file with the user's password or access token; a line break at its end doesn't count. It is read at the start.",
         ),
-        Key::text(
+        Key::hidden(
             "upstream.password_env",
             "",
             |table, value| variable(value).map(|()| value.clone_into(&mut table.password_env)),
-            "The environment variable with the password, for example \"DOCKER_HUB_TOKEN\", in place of a file.",
+            "The environment variable with the password, for example \"DOCKER_HUB_TOKEN\", in place of a file. Its name is in \
+             capitals.",
         ),
         Key::text(
             "upstream.ca",
@@ -281,13 +282,12 @@ impl ListTable for UpstreamTable {
     }
 }
 
-/// Checks the name of an environment variable, which may be empty.
+/// Checks the name of an environment variable, which may be empty. Capitals only, so that a token in its place is told apart.
 fn variable(text: &str) -> Result<(), String> {
-    let is_name = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    // Whoever writes the secret itself isn't answered with it.
-    if is_name {
-        Ok(())
-    } else {
-        Err("write the name of an environment variable, for example \"DOCKER_HUB_TOKEN\"".to_owned())
+    let is_plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    if text.bytes().all(is_plain) {
+        return Ok(());
     }
+    Err("write the name of an environment variable in capitals, for example \"DOCKER_HUB_TOKEN\"; not the password itself"
+        .to_owned())
 }

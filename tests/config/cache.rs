@@ -128,6 +128,11 @@ fn a_mistake_about_the_cache_is_named_with_its_line_and_what_to_write() {
             &["line 4", "upstream.password_env", "either"],
         ),
         ("password = \"sesame\"", &["line 3", "nearest is \"upstream.password_", "\"upstream.password\""]),
+        (
+            "username = \"anna\"\npassword_env = \"dckr_sesame\"",
+            &["line 4", "upstream.password_env", "in capitals"],
+        ),
+        ("password_env = [\"sesame\"]", &["line 3", "upstream.password_env", "string"]),
         ("allow = [\"A\"]", &["line 3", "upstream.allow", "team/**"]),
         ("max_size = \"much\"", &["line 3", "upstream.max_size", "MiB"]),
         ("idle_timeout = \"0s\"", &["line 3", "upstream.idle_timeout", "too short"]),
@@ -143,6 +148,9 @@ fn a_mistake_about_the_cache_is_named_with_its_line_and_what_to_write() {
         }
         assert!(!message.contains("sesame"), "{message}");
     }
+    let twice = "cache = [\"ghcr.io\"]\n[cache]\nmax_size = \"1 GiB\"\n";
+    let message = mistake(&with_file(directory.path(), twice));
+    assert!(message.contains("line 2") && message.contains("`upstreams = […]`"), "{message}");
     let message = mistake(&with_file(directory.path(), "cache = [\"team\"]\n"));
     assert!(message.contains("line 1") && message.contains("\"cache.upstreams\""), "{message}");
     let message = mistake(&with_file(directory.path(), "[upstream]\nhost = \"ghcr.io\"\n"));
