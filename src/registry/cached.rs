@@ -162,3 +162,54 @@ impl Scope {
         if id.is_cached() { Ok(id) } else { Err(Error::NotCached(self.name.clone())) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::fsio::SimulatedDisk;
+    use crate::metadata::sizes::{self, Counters, SizeRecord};
+    use crate::registry::{Actor, Depth, Options, Registry, Treatment, VerifyOptions};
+
+    #[test]
+    fn wrong_counters_and_freshness_without_a_tag_are_found_and_repaired() {
+        let mut options = Options::new("/data");
+        options.disk = Arc::new(SimulatedDisk::new());
+        options.policy.upstreams = [("up.example".to_owned(), UpstreamAccess::Anonymous)].into();
+        let registry = Registry::open(options).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for (name, content) in [("up.example/app", "cached"), ("local", "own")] {
+            let repository = registry.namespace().repository(&name.parse().unwrap());
+            let blobs = repository.blobs();
+            runtime.block_on(blobs.put(content.into(), None, &Actor::anonymous())).unwrap();
+        }
+        assert_eq!(registry.verify(Depth::Quick).unwrap().problems, [""; 0]);
+        let right = registry.cached_sizes(Some("up.example")).unwrap();
+        registry
+            .0
+            .metadata
+            .write_blocking(|tx| {
+                let upstream = repositories::upstream(tx, "up.example")?.map(Cached::Of);
+                for cached in upstream.into_iter().chain([Cached::All]) {
+                    sizes::repair(tx, Counters::OfCached(cached), &SizeRecord::default())?;
+                }
+                for name in ["up.example/app", "local"] {
+                    let id = repositories::id_of(tx, &name.parse().unwrap())?.unwrap();
+                    freshness::set_checked(tx, id, &"gone".parse().unwrap(), Timestamp::from_millis(1))?;
+                }
+                Ok::<_, metadata::Error>(())
+            })
+            .unwrap();
+        let problems = registry.verify(Depth::Quick).unwrap().problems;
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        let repair = VerifyOptions {
+            is_alone: true,
+            treatment: Treatment::Repair,
+            ..VerifyOptions::new(Depth::Quick)
+        };
+        let report = registry.verify_with(&repair, |_| std::ops::ControlFlow::Continue(())).unwrap();
+        assert_eq!((report.problems, report.repaired.len()), (Vec::new(), 4));
+        assert_eq!(registry.cached_sizes(Some("up.example")).unwrap(), right);
+    }
+}

@@ -153,7 +153,15 @@ async fn run(
     is_enough: impl Fn(&Inner) -> Result<bool, Error>,
 ) -> Result<Evicted, Error> {
     let began = monotonic();
-    let _alone = inner.eviction.alone.lock().await;
+    let alone = inner.eviction.alone.lock();
+    let _alone = match patience {
+        None => alone.await,
+        // Somebody else's eviction has made room by then, or is too large to wait for.
+        Some(patience) => match tokio::time::timeout(patience, alone).await {
+            Ok(alone) => alone,
+            Err(_) => return Ok(Evicted::default()),
+        },
+    };
     let mut evicted = Evicted::default();
     let mut behind: Option<Candidate> = None;
     let mut images = 0;
