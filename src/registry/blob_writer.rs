@@ -109,6 +109,11 @@ impl BlobWriter {
         self.accepted
     }
 
+    /// How much of that the thread of a large blob has written to the file so far.
+    pub(super) fn written(&self) -> u64 {
+        self.session.written()
+    }
+
     /// Refuses, before they are taken, `more` bytes for which there is no room: on the disk, or within the quotas, also where
     /// what is cached makes some. With a
     /// `digest` under which the repository has the blob already, only the disk counts.
@@ -523,6 +528,7 @@ impl Step {
             result = sessions::checkpoint(inner, session, &mut self.held);
         }
         self.held = keep_or_discard(inner, session, self.held, result)?;
+        session.note_written(len);
         Ok(self)
     }
 

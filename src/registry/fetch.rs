@@ -26,6 +26,10 @@ use crate::oci::{Digest, MediaType};
 /// Readers are told of new bytes in steps of this size.
 const STEP: u64 = 1 << 20;
 
+/// How long readers wait for a step of a slow upstream that is not on the disk yet. Of a fast one they hear what has been
+/// written without anybody waiting for that.
+const SLOW: Duration = Duration::from_millis(50);
+
 /// How much of the end is held back.
 const HELD_BACK: u64 = 64 << 10;
 
@@ -66,8 +70,9 @@ pub struct BlobFetch {
     writer: BlobWriter,
     shared: Arc<Shared>,
     progress: watch::Sender<Progress>,
-    /// What readers know of.
+    /// What readers know of, and since when.
     told: u64,
+    told_at: Instant,
     /// How much was durable, and since when.
     recorded: (u64, Instant),
 }
@@ -119,7 +124,8 @@ impl BlobService {
             Arc::new(Shared { digest: *digest, size, file: OnceLock::new(), reading: OnceLock::new() });
         let progress = watch::Sender::new(Progress::Growing(0));
         let recorded = (writer.size(), monotonic());
-        let mut fetch = BlobFetch { scope: scope.clone(), writer, shared, progress, told: 0, recorded };
+        let (scope, told_at) = (scope.clone(), recorded.1);
+        let mut fetch = BlobFetch { scope, writer, shared, progress, told: 0, told_at, recorded };
         if fetch.writer.size() > 0 {
             fetch.tell().await?;
         }
@@ -185,7 +191,16 @@ impl BlobFetch {
             });
         }
         self.writer.write(bytes).await?;
-        if self.writer.size() >= self.told + STEP { self.tell().await } else { Ok(()) }
+        let written = self.writer.written();
+        if self.is_due(self.writer.size()) {
+            self.tell().await
+        } else if written >= self.told + STEP {
+            self.tell_of(written)
+        } else if self.writer.size() >= self.told + STEP && self.told_at.elapsed() >= SLOW {
+            self.tell().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Lets readers have what has come, as [`write`](BlobFetch::write) does only once there is a certain amount: for an
@@ -194,22 +209,31 @@ impl BlobFetch {
         if self.writer.size() > self.told { self.tell().await } else { Ok(()) }
     }
 
-    /// Lets readers have what has come, and makes it durable from time to time.
+    /// Whether it is time to make so many bytes durable.
+    fn is_due(&self, bytes: u64) -> bool {
+        let (recorded, since) = self.recorded;
+        self.is_remembered() && bytes >= recorded + RECORDED_BYTES && since.elapsed() >= RECORDED_EVERY
+    }
+
+    /// Lets readers have all that has come, and makes it durable from time to time.
     async fn tell(&mut self) -> Result<(), Error> {
         let written = self.writer.flush().await?;
-        let (recorded, since) = self.recorded;
-        let is_due = written >= recorded + RECORDED_BYTES && since.elapsed() >= RECORDED_EVERY;
-        if is_due && self.is_remembered() {
+        if self.is_due(written) {
             self.writer.checkpoint().await?;
             self.recorded = (written, monotonic());
         }
+        self.tell_of(written)
+    }
+
+    /// Lets readers have what is in the file.
+    fn tell_of(&mut self, written: u64) -> Result<(), Error> {
         if self.shared.file.get().is_none()
             && let Some(file) = self.scope.inner.blobs.open_staged(*self.writer.id())?
         {
             // Nobody else sets it.
             let _ = self.shared.file.set(file);
         }
-        self.told = written;
+        (self.told, self.told_at) = (written, monotonic());
         let readable = written.min(self.shared.size.saturating_sub(HELD_BACK));
         self.progress.send_replace(Progress::Growing(readable));
         Ok(())

@@ -56,6 +56,8 @@ pub(super) struct Session {
     pub(super) actor: String,
     /// When bytes last came, in milliseconds since 1970.
     active_at: AtomicU64,
+    /// How many bytes the writer's thread has written to the file, for who follows it.
+    written: AtomicU64,
     state: Arc<tokio::sync::Mutex<State>>,
 }
 
@@ -152,6 +154,7 @@ impl Session {
             started_at: Timestamp::from_millis(record.started_at),
             actor: record.actor.clone(),
             active_at: AtomicU64::new(record.active_at),
+            written: AtomicU64::new(0),
             state: Arc::new(tokio::sync::Mutex::new(State { staged: Some(staged), recorded })),
         }
     }
@@ -159,6 +162,16 @@ impl Session {
     /// Notes that bytes came.
     pub(super) fn touch(&self, now: Timestamp) {
         self.active_at.store(now.millis(), Ordering::Relaxed);
+    }
+
+    /// Notes how long the file is.
+    pub(super) fn note_written(&self, bytes: u64) {
+        self.written.store(bytes, Ordering::Release);
+    }
+
+    /// How long the file was last known to be; it may be longer.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
     }
 
     fn active_at(&self) -> Timestamp {
