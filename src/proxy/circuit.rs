@@ -33,6 +33,7 @@ struct State {
 
 #[derive(Debug, Clone)]
 struct Open {
+    since: Instant,
     until: Instant,
     is_limited: bool,
     reason: String,
@@ -44,12 +45,13 @@ impl Circuit {
     }
 
     /// Says why the upstream is left alone; whoever comes when that time is over finds out whether it is back.
-    pub(super) fn enter(&self, now: Instant) -> Result<(), Error> {
+    pub(super) fn enter(&self, now: Instant) -> Result<Entered<'_>, Error> {
         let mut state = self.state();
-        let Some(open) = &mut state.open else { return Ok(()) };
+        let entered = |probe| Entered { circuit: self, at: now, probe };
+        let Some(open) = &mut state.open else { return Ok(entered(None)) };
         if now >= open.until {
             open.until = now + PROBE;
-            return Ok(());
+            return Ok(entered(Some(open.until)));
         }
         let (reason, retry_after) = (open.reason.clone(), open.until - now);
         Err(if open.is_limited {
@@ -71,9 +73,14 @@ impl Circuit {
         Some((open.reason.clone(), open.until - now))
     }
 
-    /// Notes how a request went.
-    pub(super) fn note<T>(&self, result: &Result<T, upstream::Error>, now: Instant) {
+    /// Notes how a request went that began at `began`. What began before the upstream was left alone says nothing new: of all
+    /// that an outage breaks off at once the first counts.
+    fn note<T>(&self, result: &Result<T, upstream::Error>, began: Instant, now: Instant) {
         let mut state = self.state();
+        let is_limited = matches!(result, Err(upstream::Error::RateLimited { .. }));
+        if state.open.as_ref().is_some_and(|open| began < open.since && (open.is_limited || !is_limited)) {
+            return;
+        }
         let (is_limited, until) = match result {
             Err(upstream::Error::RateLimited { retry_after, .. }) => {
                 (true, now + retry_after.unwrap_or(LIMITED).min(LONGEST_LIMITED))
@@ -95,7 +102,33 @@ impl Circuit {
             }
         };
         let reason = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        state.open = Some(Open { until, is_limited, reason });
+        state.open = Some(Open { since: now, until, is_limited, reason });
+    }
+}
+
+/// A request that was let through. One that is given up without an answer lets the next one find out.
+#[derive(Debug)]
+pub(super) struct Entered<'a> {
+    circuit: &'a Circuit,
+    at: Instant,
+    /// Until when the others wait for this one.
+    probe: Option<Instant>,
+}
+
+impl Entered<'_> {
+    /// Notes how the request went.
+    pub(super) fn note<T>(mut self, result: &Result<T, upstream::Error>, now: Instant) {
+        self.probe = None;
+        self.circuit.note(result, self.at, now);
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        let Some(probe) = self.probe else { return };
+        if let Some(open) = self.circuit.state().open.as_mut().filter(|open| open.until == probe) {
+            open.until = self.at;
+        }
     }
 }
 
@@ -123,16 +156,15 @@ mod tests {
     fn a_failure_opens_it_for_longer_each_time_and_an_answer_closes_it() {
         let (circuit, mut now) = (Circuit::default(), monotonic());
         for seconds in [10, 20, 40, 80, 160, 300, 300] {
-            assert!(circuit.enter(now).is_ok(), "one finds out");
-            circuit.note(&down(None), now);
+            circuit.enter(now).expect("one finds out").note(&down(None), now);
             assert_eq!(retry_after(&circuit, now), Some(Duration::from_secs(seconds)));
             now += Duration::from_secs(seconds);
         }
-        assert!(circuit.enter(now).is_ok());
+        let probe = circuit.enter(now).unwrap();
         assert!(circuit.enter(now).is_err(), "the others wait for the one that finds out");
-        circuit.note(&Ok(()), now);
+        probe.note(&Ok(()), now);
         assert!(circuit.enter(now).is_ok());
-        circuit.note(&down(None), now);
+        circuit.note(&down(None), now, now);
         assert_eq!(retry_after(&circuit, now), Some(FIRST), "the count began anew");
     }
 
@@ -143,25 +175,50 @@ mod tests {
             let limit = RateLimit::default();
             Err(upstream::Error::RateLimited { host: "a".to_owned(), retry_after, limit })
         };
-        circuit.note(&limited(Some(Duration::from_secs(900))), now);
+        circuit.note(&limited(Some(Duration::from_secs(900))), now, now);
         assert!(matches!(circuit.enter(now), Err(Error::RateLimited { .. })));
         assert_eq!(retry_after(&circuit, now), Some(Duration::from_secs(900)));
-        circuit.note(&limited(None), now);
+        circuit.note(&limited(None), now, now);
         assert_eq!(retry_after(&circuit, now), Some(LIMITED));
-        circuit.note(&down(Some(Duration::from_secs(1))), now);
+        circuit.note(&down(Some(Duration::from_secs(1))), now, now);
         assert_eq!(retry_after(&circuit, now), Some(Duration::from_secs(1)));
     }
 
     #[test]
     fn an_upstream_that_says_no_is_there() {
         let (circuit, now) = (Circuit::default(), monotonic());
-        circuit.note(&down(None), now);
+        circuit.note(&down(None), now, now);
         let missing = upstream::Error::NotFound {
             host: "a".to_owned(),
             what: upstream::Missing::Manifest,
             reason: String::new(),
         };
-        circuit.note::<()>(&Err(missing), now);
+        circuit.note::<()>(&Err(missing), now, now);
         assert!(circuit.enter(now).is_ok());
+    }
+
+    #[test]
+    fn what_an_outage_breaks_off_at_once_is_one_failure() {
+        let (circuit, began) = (Circuit::default(), monotonic());
+        let under_way: Vec<_> = (0..6).map(|_| circuit.enter(began).unwrap()).collect();
+        let late = circuit.enter(began).unwrap();
+        let now = began + Duration::from_secs(1);
+        for entered in under_way {
+            entered.note(&down(None), now);
+        }
+        assert_eq!(retry_after(&circuit, now), Some(FIRST));
+        late.note(&Ok(()), now);
+        assert_eq!(retry_after(&circuit, now), Some(FIRST), "an answer to what was asked before says nothing");
+    }
+
+    #[test]
+    fn who_gives_up_leaves_it_to_the_next_one_to_find_out() {
+        let (circuit, now) = (Circuit::default(), monotonic());
+        circuit.note(&down(None), now, now);
+        let later = now + FIRST;
+        let probe = circuit.enter(later).unwrap();
+        assert!(circuit.enter(later).is_err());
+        drop(probe);
+        assert!(circuit.enter(later).is_ok());
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
+
 use super::absent::Absent;
 use super::circuit::Circuit;
 use super::fetching::Fetches;
@@ -17,12 +19,16 @@ use crate::telemetry::{CacheMetrics, UpstreamMetrics, UpstreamRequest};
 /// For how long nobody waits for an upstream, who can do without, after somebody has waited in vain.
 const SLOW: Duration = Duration::from_secs(30);
 
+/// How many questions wait for an upstream at once.
+const QUESTIONS: usize = 1_000;
+
 /// An upstream: how it is asked, and whether it is.
 #[derive(Debug)]
 pub(super) struct Upstream {
     pub(super) settings: UpstreamSettings,
     pub(super) client: Client,
     circuit: Circuit,
+    questions: Semaphore,
     /// Until when those who can do without it don't wait for it.
     slow_until: Mutex<Option<Instant>>,
     pub(super) metrics: UpstreamMetrics,
@@ -45,6 +51,7 @@ impl Upstream {
             settings,
             client,
             circuit,
+            questions: Semaphore::new(QUESTIONS),
             slow_until: Mutex::default(),
             metrics,
             absent,
@@ -81,10 +88,15 @@ impl Upstream {
                 format!("this is not cached, and {host} is not asked: it is `offline` in the configuration");
             return Err(Error::NotFound { what: Missing::Manifest, reason });
         }
-        self.circuit.enter(monotonic())?;
+        // Those who don't wait for the answer any more may be many.
+        let Ok(_turn) = self.questions.try_acquire() else {
+            let reason = format!("{} is asked for too much at once; try again later", self.settings.host);
+            return Err(Error::Unavailable { reason, retry_after: Duration::from_secs(1) });
+        };
         let began = monotonic();
+        let entered = self.circuit.enter(began)?;
         let answer = question.await;
-        self.circuit.note(&answer, monotonic());
+        entered.note(&answer, monotonic());
         if answer.is_ok() {
             *self.slow() = None;
         }
