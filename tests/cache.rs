@@ -221,6 +221,30 @@ fn only_names_under_an_upstream_refuse_pushes() {
 }
 
 #[test]
+fn what_was_pushed_under_the_name_of_a_host_is_nothing_of_its_upstreams() {
+    let hub = FaultyUpstream::start();
+    put_image(&hub, "1", 1);
+    let mut server = Server::with_file("", &[]);
+    let squatted = server.push_image("docker.io/library/box", "1", 9);
+    let own = server.push_image("library/box", "1", 8);
+    server.stop();
+    server.configure(&format!("cache.default = \"docker.io\"\n{}", upstream("docker.io", &hub, "")));
+    server.run_again();
+    for (name, image) in [("docker.io/library/box", &squatted), ("library/box", &own)] {
+        server.get(&manifest(name, "1")).send().expect(200).expect_body(&image.bytes);
+    }
+    for target in ["/v2/library/box/manifests/1?ns=docker.io", "/v2/index.docker.io/library/box/manifests/1"] {
+        server.get(target).send().expect_error(404, "NAME_UNKNOWN").expect_no_header("oci-namespace");
+        server.delete(target).send().expect_error(404, "NAME_UNKNOWN");
+    }
+    server.get("/v2/box/manifests/1").send().expect_error(404, "NAME_UNKNOWN");
+    server.get(&manifest("library/box", "1")).send().expect(200).expect_body(&own.bytes);
+    assert!(hub.received().is_empty(), "{:?}", hub.received());
+    server.delete("/v2/_orlop/repositories/docker.io/library/box").send().expect(202);
+    server.get("/v2/library/box/manifests/1?ns=docker.io").send().expect(200).expect_header("oci-namespace", "docker.io");
+}
+
+#[test]
 fn what_is_cached_can_be_mounted_into_ones_own_repositories() {
     let hub = FaultyUpstream::start();
     let blob = hub.put_blob(b"base layer");
@@ -372,6 +396,52 @@ fn without_the_upstream_what_is_cached_is_served_with_a_warning_and_at_once() {
         let same = server.get(&manifest("hub.example/a/box", &one.digest())).send().expect(200);
         same.expect_no_header("warning");
     }
+}
+
+#[test]
+fn a_tag_of_which_only_the_head_came_is_served_as_it_was_while_the_upstream_is_away() {
+    let hub = FaultyUpstream::start();
+    let one = put_image(&hub, "1", 1);
+    let server = Server::with_file(&upstream("hub.example", &hub, "revalidate_after = \"1s\""), &[]);
+    let target = manifest("hub.example/a/box", "1");
+    server.get(&target).send().expect(200).expect_body(&one.bytes);
+    let two = put_image(&hub, "1", 2);
+    std::thread::sleep(Duration::from_millis(1100));
+    hub.order("GET", "/manifests/", 1000, Fault::Status(503, &[("retry-after", "3600")], "{}"));
+    server.head(&target).send().expect(200).expect_header("docker-content-digest", two.digest());
+    server.get(&manifest("hub.example/a/box", &two.digest())).send().expect_error(503, "UNAVAILABLE");
+    let stale = server.head(&target).send().expect(200).expect_header("docker-content-digest", one.digest());
+    stale.header("warning");
+    server.get(&target).send().expect(200).expect_body(&one.bytes).header("warning");
+}
+
+#[test]
+fn a_tag_called_tags_is_not_the_list_of_tags() {
+    let hub = FaultyUpstream::start();
+    put_image(&hub, "1", 1);
+    let server = caching(&hub);
+    server.get(&manifest("hub.example/a/box", "tags")).send().expect_error(404, "MANIFEST_UNKNOWN");
+    let tags = server.get("/v2/hub.example/a/box/tags/list").send().expect(200).strings("tags");
+    assert_eq!(tags, ["1"]);
+}
+
+#[test]
+fn a_tag_that_came_back_to_what_is_here_stays_there() {
+    let hub = FaultyUpstream::start();
+    let one = put_image(&hub, "1", 1);
+    let server = Server::with_file(&upstream("hub.example", &hub, "revalidate_after = \"1s\""), &[]);
+    let target = manifest("hub.example/a/box", "1");
+    let wait = || std::thread::sleep(Duration::from_millis(1100));
+    server.get(&target).send().expect(200).expect_body(&one.bytes);
+    let two = put_image(&hub, "1", 2);
+    wait();
+    server.head(&target).send().expect(200).expect_header("docker-content-digest", two.digest());
+    hub.put_manifest("1", &one.media_type, &one.bytes);
+    wait();
+    server.head(&target).send().expect(200).expect_header("docker-content-digest", one.digest());
+    server.get(&manifest("hub.example/a/box", &two.digest())).send().expect(200);
+    hub.order("HEAD", "", 1000, Fault::Status(503, &[("retry-after", "3600")], "{}"));
+    server.get(&target).send().expect(200).expect_body(&one.bytes);
 }
 
 #[test]
@@ -625,9 +695,16 @@ fn what_came_with_credentials_is_for_nobody_unless_it_is_public() {
     for target in &targets {
         server.get(target).send().expect(200);
     }
-    for without in [credentials, "revalidate_after = \"1h\""] {
+    let other = upstream("other.example", &hub, "");
+    for without in [
+        upstream("hub.example", &hub, credentials),
+        upstream("hub.example", &hub, "revalidate_after = \"1h\""),
+        other.clone(),
+        format!("cache.default = \"other.example\"\n{other}"),
+        String::new(),
+    ] {
         server.stop();
-        server.configure(&upstream("hub.example", &hub, without));
+        server.configure(&without);
         server.run_again();
         is_closed(&server);
     }

@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 
 use crate::client::registry::Missing;
+use crate::oci::RepositoryName;
 use crate::proxy::{CachedRepository, Error, Outcome, Place, Purpose};
 use crate::registry;
 use crate::telemetry::CacheKind;
@@ -31,7 +32,6 @@ pub(super) fn locate(
     parts: &Parts,
     route: &mut Route,
 ) -> Result<Option<CachedRepository>, ApiError> {
-    let Some(cache) = &app.cache else { return Ok(None) };
     let operation = route.operation();
     let purpose = match operation.row().access {
         Access::Any | Access::List => return Ok(None),
@@ -40,9 +40,16 @@ pub(super) fn locate(
         Access::Delete => Purpose::Delete,
     };
     let Some(name) = route.name_mut() else { return Ok(None) };
+    let Some(cache) = &app.cache else {
+        require_open(app, name, purpose)?;
+        return Ok(None);
+    };
     let namespace = Query::of(&parts.uri).first("ns");
     let namespace = namespace.as_deref().filter(|namespace| !is_own(app, parts, namespace));
-    let Place::Cached(cached) = cache.locate(name, namespace, purpose)? else { return Ok(None) };
+    let Place::Cached(cached) = cache.locate(name, namespace, purpose)? else {
+        require_open(app, name, purpose)?;
+        return Ok(None);
+    };
     // Whoever asks for a blob by HEAD is about to push it, unless it is there. A name that may be one of one's own is taken
     // for that then.
     let is_clear = matches!(
@@ -58,6 +65,18 @@ pub(super) fn locate(
     }
     name.clone_from(cached.name());
     Ok(Some(cached))
+}
+
+/// Refuses what came with the credentials of an upstream that isn't configured any more.
+fn require_open(app: &App, name: &RepositoryName, purpose: Purpose) -> Result<(), ApiError> {
+    if purpose != Purpose::Pull || !app.registry.namespace().repository(name).cached().is_private()? {
+        return Ok(());
+    }
+    let message = format!(
+        "what is cached of {name} came with credentials, and its upstream isn't configured any more; its operator can \
+         configure it again with `public = true` to let everybody read it, or delete the repository"
+    );
+    Err(ApiError::new(ErrorCode::Denied, message))
 }
 
 /// Whether a namespace is this registry itself, as clients say that reach it by another host than images name.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use super::eviction::{Growth, Guard};
 use super::flights::Flights;
 use super::heads::Heads;
-use super::host::{HUB, canonical};
+use super::host::{HUB, canonical, means_folder};
 use super::listings::{ReferrerLists, Referrers};
 use super::manifests::Looked;
 use super::place::{CachedRepository, Place, Purpose, Source};
 use super::upstream::Upstream;
 use super::{Error, Settings};
 use crate::client;
+use crate::client::registry::Missing;
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::registry::Registry;
 
@@ -127,19 +128,19 @@ impl Cache {
             let upstream = upstream.ok_or_else(|| Error::HostUnknown { host: namespace.to_owned() })?;
             let path = match name.as_str().split_once('/') {
                 // Both ways at once name the same.
-                Some((first, rest)) if canonical(first) == upstream.folder => {
+                Some((first, rest)) if means_folder(first, &upstream.folder) => {
                     rest.parse().unwrap_or_else(|_| name.clone())
                 }
                 _ => name.clone(),
             };
-            return self.cached(&upstream, path, purpose, false);
+            return self.cached(&upstream, name, path, purpose, false);
         }
         if let Some((first, rest)) = name.as_str().split_once('/')
             && let Some(upstream) =
-                inner.upstreams.iter().find(|upstream| upstream.folder == canonical(first))
+                inner.upstreams.iter().find(|upstream| means_folder(first, &upstream.folder))
             && let Ok(path) = rest.parse::<RepositoryName>()
         {
-            return self.cached(upstream, path, purpose, false);
+            return self.cached(upstream, name, path, purpose, false);
         }
         if !matches!(purpose, Purpose::Pull | Purpose::Keep)
             || inner.upstreams.is_empty()
@@ -152,7 +153,7 @@ impl Cache {
             return Err(Error::HostUnknown { host: host.to_owned() });
         }
         let Some(upstream) = &inner.default else { return Ok(Place::Local) };
-        match self.cached(upstream, name.clone(), purpose, true) {
+        match self.cached(upstream, name, name.clone(), purpose, true) {
             // It may be a name of one's own that is still to come.
             Err(Error::Denied(_) | Error::NameTooLong { .. }) => Ok(Place::Local),
             place => place,
@@ -167,9 +168,11 @@ impl Cache {
         Ok(repository.exists()? || repository.was_there()?)
     }
 
+    /// The upstream's repository that was asked for as `asked`.
     fn cached(
         &self,
         upstream: &Arc<Upstream>,
+        asked: &RepositoryName,
         path: RepositoryName,
         purpose: Purpose,
         is_by_default: bool,
@@ -210,8 +213,19 @@ impl Cache {
                 cached.name
             )));
         }
-        // What was pushed before the upstream was configured stays what it is.
-        Ok(if cached.stored().is_cached()? { Place::Cached(cached) } else { Place::Local })
+        if cached.stored().is_cached()? {
+            return Ok(Place::Cached(cached));
+        }
+        // What was pushed before the upstream was configured stays what it is, and is nothing of the upstream's.
+        if is_by_default || cached.name == *asked {
+            return Ok(Place::Local);
+        }
+        let reason = format!(
+            "{} is a repository of this registry's own, pushed before {host} was cached; its operator can delete it to have \
+             the one of {host} cached",
+            cached.name
+        );
+        Err(Error::NotFound { what: Missing::Repository, reason })
     }
 }
 

@@ -43,6 +43,7 @@ impl Heads {
         asked_at: Timestamp,
     ) {
         let mut told = self.told();
+        told.remove(&(name.clone(), tag.clone()));
         if told.len() >= MOST {
             told.retain(|_, told| now.saturating_duration_since(told.at) < FOLLOWS);
         }
@@ -51,17 +52,23 @@ impl Heads {
         }
     }
 
-    /// What was said of a tag no longer ago than `believed`.
+    /// What was said of a tag no longer ago than `believed`, and when it was asked for.
     pub(super) fn of(
         &self,
         name: &RepositoryName,
         tag: &Tag,
         now: Instant,
         believed: Duration,
-    ) -> Option<ManifestHead> {
+    ) -> Option<(ManifestHead, Timestamp)> {
         let told = self.told();
         let found = told.get(&(name.clone(), tag.clone()))?;
-        (now.saturating_duration_since(found.at) < believed.min(FOLLOWS)).then(|| found.head.clone())
+        let is_believed = now.saturating_duration_since(found.at) < believed.min(FOLLOWS);
+        is_believed.then(|| (found.head.clone(), found.asked_at))
+    }
+
+    /// Forgets what was said of a tag, since the upstream says something else now.
+    pub(super) fn forget(&self, name: &RepositoryName, tag: &Tag) {
+        self.told().remove(&(name.clone(), tag.clone()));
     }
 
     /// Takes the tags out that were said to be the manifest's, with the times at which they were asked for.
@@ -104,13 +111,15 @@ mod tests {
         heads.remember(&one, &tag("2"), second.1.clone(), now, at);
         heads.remember(&other, &tag("1"), first.1.clone(), now, at);
         let hour = Duration::from_secs(3600);
-        assert_eq!(heads.of(&one, &tag("2"), now, hour), Some(second.1));
+        assert_eq!(heads.of(&one, &tag("2"), now, hour), Some((second.1, at)));
         assert_eq!(heads.of(&one, &tag("2"), now, Duration::ZERO), None);
         assert_eq!(heads.of(&one, &tag("2"), now + FOLLOWS, hour), None);
         let mut taken = heads.take(&one, &first.0, now);
         taken.sort();
         assert_eq!(taken, [(tag("1"), at), (tag("latest"), at)]);
         assert!(heads.take(&one, &first.0, now).is_empty(), "once");
+        heads.forget(&one, &tag("2"));
+        assert_eq!(heads.of(&one, &tag("2"), now, hour), None);
         assert!(heads.take(&other, &first.0, now + FOLLOWS).is_empty(), "that was long ago");
     }
 

@@ -34,6 +34,11 @@ pub(super) fn canonical(host: &str) -> String {
     if OTHERS_OF_HUB.contains(&host.as_str()) { HUB.to_owned() } else { host }
 }
 
+/// Whether a name's first component means the upstream with this folder.
+pub(super) fn means_folder(first: &str, folder: &str) -> bool {
+    first == folder || (folder == HUB && OTHERS_OF_HUB.contains(&first))
+}
+
 /// The first component of the names of a host's repositories here: the host, with `_` for the colon before a port.
 pub fn folder(host: &str) -> String {
     host.replace(':', "_")

@@ -103,7 +103,7 @@ impl CachedRepository {
         }
         let last: Option<Tag> = after.and_then(|after| after.parse().ok());
         let question = self.upstream.client.list_tags(&self.path, last.as_ref(), limit);
-        match self.ask("tags", question).await {
+        match self.ask("tags/list", question).await {
             Ok(found) => {
                 let page = Page { more: !found.is_complete, items: found.tags };
                 Ok((page, Outcome::of(Source::Miss)))

@@ -42,8 +42,8 @@ pub enum Headed {
 pub(super) enum Looked {
     /// The tag here points to what the upstream's does.
     Same,
-    /// The upstream's points to what isn't here.
-    Other(ManifestHead),
+    /// The upstream's points to what isn't here, or did when it was asked.
+    Other(ManifestHead, Timestamp),
 }
 
 impl Headed {
@@ -98,7 +98,7 @@ impl CachedRepository {
             Reference::Tag(tag) => {
                 let mut headed = None;
                 let look = async {
-                    if let Looked::Other(head) = self.look(tag).await? {
+                    if let Looked::Other(head, _) = self.look(tag).await? {
                         headed = Headed::of(&head);
                         if headed.is_none() {
                             return self.refresh(tag).await;
@@ -133,7 +133,9 @@ impl CachedRepository {
             return ask.await.map(Outcome::of);
         }
         let checked_at = stored.cached().checked_at(tag)?;
-        let is_fresh = checked_at.is_some_and(|at| self.now().since(at) < settings.revalidate_after);
+        let now = self.now();
+        // A clock that was set back has seen nothing of what it says came later.
+        let is_fresh = checked_at.is_some_and(|at| at <= now && now.since(at) < settings.revalidate_after);
         if is_fresh || settings.is_offline {
             return Ok(Outcome::of(Source::Hit));
         }
@@ -181,8 +183,7 @@ impl CachedRepository {
     }
 
     async fn refresh_alone(&self, tag: &Tag) -> Result<Source, Error> {
-        let Looked::Other(head) = self.look(tag).await? else { return Ok(Source::Revalidated) };
-        let asked_at = self.now();
+        let Looked::Other(head, asked_at) = self.look(tag).await? else { return Ok(Source::Revalidated) };
         let digest = match head.digest {
             Some(digest) => {
                 self.fetch(digest).await?;
@@ -204,19 +205,23 @@ impl CachedRepository {
     }
 
     async fn look_alone(&self, tag: &Tag) -> Result<Looked, Error> {
-        let believed = self.upstream.settings.revalidate_after;
-        if let Some(head) = self.cache.heads().of(&self.name, tag, monotonic(), believed) {
-            return Ok(Looked::Other(head));
+        let (heads, believed) = (self.cache.heads(), self.upstream.settings.revalidate_after);
+        // Where the manifest couldn't be fetched now, a copy of the former one is better.
+        if let Some((head, asked_at)) = heads.of(&self.name, tag, monotonic(), believed)
+            && self.upstream.left_alone().is_none()
+        {
+            return Ok(Looked::Other(head, asked_at));
         }
         let asked_at = self.now();
         let head = self.ask_for_head(&Reference::Tag(tag.clone())).await?;
-        let Some(digest) = head.digest else { return Ok(Looked::Other(head)) };
+        let Some(digest) = head.digest else { return Ok(Looked::Other(head, asked_at)) };
         if self.has(&digest)? {
+            heads.forget(&self.name, tag);
             self.point(tag, &digest, asked_at).await?;
             return Ok(Looked::Same);
         }
-        self.cache.heads().remember(&self.name, tag, head.clone(), monotonic(), asked_at);
-        Ok(Looked::Other(head))
+        heads.remember(&self.name, tag, head.clone(), monotonic(), asked_at);
+        Ok(Looked::Other(head, asked_at))
     }
 
     /// Points the tag to a manifest that is here, and notes when that was found to be right.

@@ -151,7 +151,7 @@ impl CachedRepository {
             digest,
             manifests,
             blobs: blobs.len(),
-            bytes: blobs.values().sum(),
+            bytes: blobs.values().fold(0, |sum: u64, size| sum.saturating_add(*size)),
             fetched: 0,
             not_kept: 0,
         };

@@ -111,11 +111,14 @@ fn question<'a>(
     Question { method, name, rest, query: None, headers, missing: Missing::Manifest }
 }
 
-/// The media type in the headers, where it says something: what is any JSON or bytes at all does not.
+/// The media type in the headers, where it says something: what is any JSON, bytes or page at all does not.
 fn media_type(headers: &HeaderMap) -> Option<MediaType> {
     let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
     let text = text.split(';').next().unwrap_or_default().trim();
-    let is_vague = matches!(text, "application/json" | "application/octet-stream" | "text/plain");
+    let is_vague = matches!(
+        text,
+        "application/json" | "application/octet-stream" | "binary/octet-stream" | "text/plain" | "text/html"
+    );
     if is_vague { None } else { text.parse().ok() }
 }
 
