@@ -233,7 +233,8 @@ fn what_was_pushed_under_the_name_of_a_host_is_nothing_of_its_upstreams() {
     for (name, image) in [("docker.io/library/box", &squatted), ("library/box", &own)] {
         server.get(&manifest(name, "1")).send().expect(200).expect_body(&image.bytes);
     }
-    for target in ["/v2/library/box/manifests/1?ns=docker.io", "/v2/index.docker.io/library/box/manifests/1"] {
+    for target in ["/v2/library/box/manifests/1?ns=docker.io", "/v2/index.docker.io/library/box/manifests/1"]
+    {
         server.get(target).send().expect_error(404, "NAME_UNKNOWN").expect_no_header("oci-namespace");
         server.delete(target).send().expect_error(404, "NAME_UNKNOWN");
     }
@@ -241,7 +242,11 @@ fn what_was_pushed_under_the_name_of_a_host_is_nothing_of_its_upstreams() {
     server.get(&manifest("library/box", "1")).send().expect(200).expect_body(&own.bytes);
     assert!(hub.received().is_empty(), "{:?}", hub.received());
     server.delete("/v2/_orlop/repositories/docker.io/library/box").send().expect(202);
-    server.get("/v2/library/box/manifests/1?ns=docker.io").send().expect(200).expect_header("oci-namespace", "docker.io");
+    server
+        .get("/v2/library/box/manifests/1?ns=docker.io")
+        .send()
+        .expect(200)
+        .expect_header("oci-namespace", "docker.io");
 }
 
 #[test]

@@ -118,6 +118,23 @@ fn patterns_and_ranges_mean_several_tags() {
 }
 
 #[test]
+fn sizes_that_a_manifest_makes_up_break_nothing() {
+    let hub = FaultyUpstream::start();
+    let entries: Vec<Value> = (1..=4)
+        .map(|seed| {
+            let digest = hub.put_blob(&noise(seed, 1000));
+            json!({"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": digest, "size": i64::MAX})
+        })
+        .collect();
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest =
+        json!({"schemaVersion": 2, "mediaType": media_type, "config": entries[0], "layers": entries[1..]});
+    hub.put_manifest("1", media_type, manifest.to_string().as_bytes());
+    let server = Server::with_file(&configuration(&hub, ""), &[]);
+    said(&pull(&server, &["box:1"]));
+}
+
+#[test]
 fn what_can_not_be_fetched_is_said() {
     let hub = FaultyUpstream::start();
     put_platforms(&hub, "1", &["linux/amd64", "linux/s390x"]);

@@ -419,6 +419,12 @@ async fn answers_that_can_not_be_right_are_refused() {
         let error = manifest(&upstream, "1").await.unwrap_err();
         assert!(matches!(error, Error::Invalid { .. }), "{fault:?}: {error}");
     }
+    for vague in ["text/html; charset=utf-8", "application/octet-stream"] {
+        let bytes = br#"{"schemaVersion":2,"config":{},"layers":[]}"#;
+        let tag = server.put_manifest("typed", vague, bytes).parse().unwrap();
+        let fetched = upstream.get_manifest(&name("a/b"), &tag, &accept(), 4096).await.unwrap();
+        assert_eq!(fetched.media_type, MediaType::OCI_IMAGE_MANIFEST, "{vague}");
+    }
     server.order("GET", "/manifests/", 1, Fault::Body(b"{}".to_vec()));
     let error = manifest(&upstream, &image).await.unwrap_err();
     assert!(matches!(error, Error::Invalid { .. }), "{error}");

@@ -208,7 +208,11 @@ mod tests {
         }
         assert_eq!(retry_after(&circuit, now), Some(FIRST));
         late.note(&Ok(()), now);
-        assert_eq!(retry_after(&circuit, now), Some(FIRST), "an answer to what was asked before says nothing");
+        assert_eq!(
+            retry_after(&circuit, now),
+            Some(FIRST),
+            "an answer to what was asked before says nothing"
+        );
     }
 
     #[test]

@@ -63,8 +63,9 @@ impl Upstream {
             StatusCode::OK => (0, length(answer.headers())),
             StatusCode::PARTIAL_CONTENT => {
                 let size = answer.header(CONTENT_RANGE.as_str()).and_then(|range| rest_of(range, offset));
-                let size = size
-                    .filter(|size| length(answer.headers()).is_none_or(|length| offset.checked_add(length) == Some(*size)));
+                let size = size.filter(|size| {
+                    length(answer.headers()).is_none_or(|length| offset.checked_add(length) == Some(*size))
+                });
                 let reason = format!("asked for a blob from byte {offset} it sends another part");
                 (offset, Some(size.ok_or_else(|| Error::invalid(&host, reason))?))
             }
