@@ -135,6 +135,25 @@ fn local_names_win_and_never_fall_through() {
 }
 
 #[test]
+fn names_outside_of_the_scope_are_the_default_upstreams_and_take_no_pushes() {
+    let hub = FaultyUpstream::start();
+    let one = put_image(&hub, "1", 1);
+    let config =
+        format!("scope = [\"team/**\"]\ncache.default = \"docker.io\"\n{}", upstream("docker.io", &hub, ""));
+    let mut server = Server::with_file("", &[]);
+    server.push_image("library/mine", "1", 8);
+    server.stop();
+    server.configure(&config);
+    server.run_again();
+    server.get(&manifest("library/mine", "1")).send().expect_error(404, "NAME_UNKNOWN");
+    assert!(hub.received().is_empty(), "{:?}", hub.received());
+    server.get(&manifest("library/box", "1")).send().expect(200).expect_body(&one.bytes);
+    server.post("/v2/library/box/blobs/uploads/").body(b"").send().expect(403);
+    let own = server.push_image("team/app", "1", 9);
+    server.get(&manifest("team/app", "1")).send().expect(200).expect_body(&own.bytes);
+}
+
+#[test]
 fn a_push_of_a_new_name_never_depends_on_the_default_upstream() {
     let faults = [
         Fault::Status(401, &[], "{}"),

@@ -164,8 +164,7 @@ impl Cache {
         if self.0.settings.local.contains(name) {
             return Ok(true);
         }
-        let repository = self.0.registry.namespace().repository(name);
-        Ok(repository.exists()? || repository.was_there()?)
+        Ok(self.0.registry.namespace().repository(name).is_taken()?)
     }
 
     /// The upstream's repository that was asked for as `asked`.

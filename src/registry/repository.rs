@@ -300,11 +300,15 @@ impl Repository {
         Ok(self.scope.look_up(|_, _| Ok(()))?.is_some())
     }
 
-    /// Whether the name was a repository's that is deleted and can come back, or that is called something else now.
-    pub fn was_there(&self) -> Result<bool, Error> {
-        self.scope.require_readable()?;
-        let (name, now) = (&self.scope.name, self.scope.inner.clock.now().millis());
-        Ok(self.scope.inner.metadata.read(|tx| {
+    /// Whether the name is a repository's, served or not, or was one's that is deleted and can come back or that is called
+    /// something else now.
+    pub fn is_taken(&self) -> Result<bool, Error> {
+        let (name, metadata) = (&self.scope.name, &self.scope.inner.metadata);
+        if metadata.look_up(|tx| repositories::id_of(tx, name))?.is_some() {
+            return Ok(true);
+        }
+        let now = self.scope.inner.clock.now().millis();
+        Ok(metadata.read(|tx| {
             let newest = deletions::of_name(tx, name, 1)?.pop();
             let deletion = newest.map(|id| deletions::get(tx, id)).transpose()?.flatten();
             Ok(deletion.is_some_and(|deletion| deletion.expires_at > now)
