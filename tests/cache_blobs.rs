@@ -496,6 +496,23 @@ fn what_another_repository_has_is_linked_once_the_upstream_has_said_yes() {
 }
 
 #[test]
+fn a_blob_whose_file_is_lost_comes_anew() {
+    let upstream = FaultyUpstream::start();
+    let bytes = noise(33, 100_000);
+    let digest = upstream.put_blob(&bytes);
+    let caching = Caching::of(&upstream);
+    for repository in ["team/one", "team/two"] {
+        assert!(caching.get(repository, &digest).bytes().unwrap() == bytes);
+        caching.wait_for(repository, &digest);
+        caching.lose(&digest);
+        assert!(caching.get(repository, &digest).bytes().unwrap() == bytes, "{repository}");
+        wait_until("its file is back", || caching.get("team/one", &digest).status() == 200);
+    }
+    caching.lose(&digest);
+    assert!(caching.get("team/three", &digest).bytes().unwrap() == bytes);
+}
+
+#[test]
 fn an_image_that_is_too_large_is_handed_through_and_not_kept() {
     let upstream = FaultyUpstream::start();
     let (shared, own, config) = (noise(30, MIB), noise(31, 3 * MIB / 2), b"{}".to_vec());

@@ -216,8 +216,9 @@ impl CachedRepository {
         leader: Option<watch::Receiver<Stage>>,
     ) -> Result<Stage, Error> {
         let blobs = self.stored().blobs();
-        // Another fetch may have ended a moment ago.
-        if blobs.stat(digest)?.is_some() {
+        // Another fetch may have ended a moment ago. What is here in name only comes anew.
+        let is_known = blobs.stat(digest)?.is_some();
+        if is_known && blobs.has_file(digest)? {
             return Ok(Stage::Stored(Source::Hit));
         }
         if let Some(most) = self.max_bytes()
@@ -231,7 +232,7 @@ impl CachedRepository {
             if self.link(digest).await? {
                 return Ok(Stage::Stored(Source::Miss));
             }
-        } else if self.stored().cached().is_linkable(digest)? {
+        } else if !is_known && self.stored().cached().is_linkable(digest)? {
             self.unless_stopped(self.ask_size(digest)).await?;
             if self.link(digest).await? {
                 return Ok(Stage::Stored(Source::Revalidated));

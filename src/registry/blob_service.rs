@@ -93,6 +93,12 @@ impl BlobService {
         Ok(found.flatten())
     }
 
+    /// Whether the bytes of the blob are where they should be, as far as their number tells.
+    pub fn has_file(&self, digest: &Digest) -> Result<bool, Error> {
+        let Some(Found { blob, .. }) = self.find(&(*digest).into())? else { return Ok(false) };
+        Ok(self.scope.inner.blobs.blob_len(&blob.digest)? == Some(blob.size))
+    }
+
     /// Opens the blob for reading, which is a pull.
     pub fn open(&self, digest: impl Into<ProvisionalDigest>) -> Result<Option<BlobReader>, Error> {
         let digest = digest.into();

@@ -194,6 +194,22 @@ impl Caching {
         pulls.map(|(_, event)| event.target.repository.to_string()).collect()
     }
 
+    /// Takes the blob's file away, as a disk may that loses things.
+    pub(crate) fn lose(&self, digest: &str) {
+        let name = digest.strip_prefix("sha256:").unwrap();
+        let mut folders = vec![self.directory.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                } else if entry.path().to_string_lossy().contains(name) {
+                    return std::fs::remove_file(entry.path()).unwrap();
+                }
+            }
+        }
+        panic!("there is no file of {digest}");
+    }
+
     pub(crate) fn wait_for(&self, name: &str, digest: &str) {
         wait_until("the blob is stored", || self.has(name, digest));
     }
