@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use caching::{Caching, broken, read, rest, settings, wait_until};
 use orlop::client::registry::{Credentials, Timeouts};
+use orlop::clock::{ManualClock, Timestamp};
 use orlop::fsio::SimulatedDisk;
 use orlop::registry::Policy;
 use serde_json::json;
@@ -493,6 +494,24 @@ fn what_another_repository_has_is_linked_once_the_upstream_has_said_yes() {
     assert!(caching.has("team/other", &digest));
     assert_eq!((upstream.count("GET", ""), upstream.count("HEAD", "")), (1, 2));
     assert_eq!(upstream.sent_bytes(), bytes.len() as u64);
+}
+
+#[test]
+fn a_clock_that_was_wrong_keeps_no_tag_from_being_looked_at_again() {
+    let upstream = FaultyUpstream::start();
+    let image = image(b"{}", &[], &json!({}));
+    upstream.put_manifest("1", &image.media_type, &image.bytes);
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(4_000_000_000_000)));
+    let mut settings = settings(&upstream);
+    settings.client.clock = clock.clone();
+    let caching = Caching::with(settings);
+    let heads = || {
+        assert_eq!(caching.manifest("team/box", "1").status(), 200);
+        upstream.count("HEAD", "/manifests/")
+    };
+    assert_eq!((heads(), heads()), (1, 1));
+    clock.set(Timestamp::from_millis(1_700_000_000_000));
+    assert_eq!((heads(), heads()), (2, 2), "it is asked, and believed from then on");
 }
 
 #[test]

@@ -132,3 +132,27 @@ impl Upstream {
         self.circuit.left_alone(monotonic())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::client::registry::{BlobHead, Options};
+
+    #[tokio::test]
+    async fn what_waits_for_an_upstream_is_bounded() {
+        let head = || Ok(BlobHead { size: 1, accepts_ranges: false, rate_limit: RateLimit::default() });
+        let settings = UpstreamSettings::new("a.example", Options::new("a.example".parse().unwrap()));
+        let upstream = Upstream::new(settings, &CacheMetrics::default()).unwrap();
+        let mut waiting: Vec<_> = (0..QUESTIONS)
+            .map(|_| Box::pin(upstream.ask(std::future::pending::<Result<BlobHead, registry::Error>>())))
+            .collect();
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(waiting.iter_mut().all(|asked| asked.as_mut().poll(&mut context).is_pending()));
+        let refused = upstream.ask(std::future::ready(head())).await;
+        assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
+        waiting.pop();
+        assert!(upstream.ask(std::future::ready(head())).await.is_ok());
+    }
+}
