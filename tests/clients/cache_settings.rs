@@ -1,12 +1,14 @@
 //! What an operator sets for each upstream: how long tags are believed, how much is kept, what may be pulled.
 
+use std::process::Command;
+
 use reqwest::blocking::Response;
 
 use crate::docker_registry::DockerRegistry;
 use crate::image::Compression;
 use crate::image::random_bytes;
 use crate::page::{configuration, snippet};
-use crate::process::run_to_failure;
+use crate::process::{run, run_to_failure};
 use crate::server::Server;
 use crate::skopeo::Skopeo;
 use crate::wire::Wire;
@@ -49,6 +51,13 @@ fn tags_are_believed_as_long_as_the_operator_says() {
     let warning = stale.headers()["warning"].to_str().expect("it is text").to_owned();
     assert!(warning.starts_with("299 ") && warning.contains("cached copy"), "{warning}");
     assert_eq!(skopeo.pull_and_read(&image("ghcr.io"), "/etc/hello"), "new");
+
+    let line = snippet("status").replace("/var/lib/orlop", &server.data().display().to_string());
+    let status = run(Command::new(env!("CARGO_BIN_EXE_orlop")).args(line.split_whitespace().skip(1)));
+    for (host, state) in [("docker.io", "ok"), ("ghcr.io", "left alone"), ("quay.io", "offline")] {
+        let row = status.lines().find(|line| line.starts_with(host)).expect("every upstream has a row");
+        assert!(row.contains(state), "{status}");
+    }
 }
 
 #[test]
