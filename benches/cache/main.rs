@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench cache` prints a report in Markdown; `docs/performance.md` keeps one, and says how to read it. It needs
 //! Debian's `docker-registry`, which is the upstream, and in its proxy mode the other cache. An argument chooses one part:
-//! `crowd` or `pulls`. Every round begins with new processes on empty folders, but for the upstream.
+//! `pulls`, `crowd` or `line`. Every round begins with new processes on empty folders, but for the upstream.
 
 #![expect(clippy::print_stdout, reason = "the report is what this program is for")]
 
@@ -31,6 +31,9 @@ fn main() {
     }
     if wanted("crowd") {
         crowd::report();
+    }
+    if wanted("line") {
+        crowd::report_line();
     }
     println!("At the end: {}", load());
 }
