@@ -20,6 +20,7 @@ pub mod notifications;
 
 pub mod maintenance;
 
+pub mod auth;
 pub mod proxy;
 
 pub mod http;

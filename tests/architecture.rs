@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use scanner::{Token, declarations, names_crate, names_path, names_under_root, production, tokens};
 
 /// The layers, lowest first; a layer uses itself and those before it.
-const LAYERS: [&str; 16] = [
+const LAYERS: [&str; 17] = [
     "oci",
     "clock",
     "telemetry",
@@ -24,6 +24,7 @@ const LAYERS: [&str; 16] = [
     "registry",
     "notifications",
     "maintenance",
+    "auth",
     "proxy",
     "http",
     "config",
@@ -49,6 +50,7 @@ const FENCED_CRATES: &[(&str, &[&str])] = &[
     ("hyper_util", &["http", "server"]),
     ("regex", &["maintenance"]),
     ("semver", &["registry"]),
+    ("bcrypt", &["auth"]),
     ("toml", &["config"]),
     ("strsim", &["config"]),
     ("clap", &["cli", "main"]),

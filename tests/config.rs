@@ -66,6 +66,10 @@ fn the_example_as_it_is_and_with_every_key_uncommented_means_the_defaults() {
     let small = r#"
         [[upstream]]
         host = "docker.io"
+        [[rule]]
+        repositories = ["team/**"]
+        who = ["user:anna", "user:ci"]
+        actions = ["pull", "push"]
         [[notifications.endpoint]]
         name = "hook"
         url = "https://hooks.example.org/orlop"

@@ -183,6 +183,16 @@ pub const KEYS: &[Key] = &[
          components. Pushes to others are answered with 403, and pulls with 404, also where they have content.",
     ),
     Key::text(
+        "access.htpasswd",
+        "",
+        |config, value| {
+            config.access.htpasswd = (!value.is_empty()).then(|| PathBuf::from(value));
+            Ok(())
+        },
+        "A file of users with the bcrypt hashes of their passwords, as `htpasswd -B` writes it. It is read again when it changes. \
+         Without [[rule]]s these users pull and push, and nobody else does anything. Empty: there are no users.",
+    ),
+    Key::text(
         "log.level",
         "info",
         |config, value| choice(value).map(|level| config.log.level = level),
@@ -537,7 +547,7 @@ mod tests {
             let nonsense = match key.name {
                 "data" => "",
                 // Any text is a path.
-                "client.root_certificates" | "signatures.trust_roots" => continue,
+                "access.htpasswd" | "client.root_certificates" | "signatures.trust_roots" => continue,
                 _ => "non sense",
             };
             let message = key.apply(&mut Config::default(), nonsense).expect_err(key.name);

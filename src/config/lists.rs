@@ -8,6 +8,7 @@ use super::immutable::ImmutableTable;
 use super::keys::Form;
 use super::quota::QuotaTable;
 use super::retention::RetentionTable;
+use super::rule::RuleTable;
 use super::upstream::UpstreamTable;
 use super::{Config, ConfigError, Key, Source};
 
@@ -46,6 +47,12 @@ pub const LISTS: &[List] = &[
     List::of::<UpstreamTable>(
         "A registry whose images are cached; one such table for each of which more is to be said than its host.",
         "the first has",
+    ),
+    List::of::<RuleTable>(
+        "A rule that lets somebody do something; one such table for each. With any rule, what no rule allows is denied. \
+         Without one, users pull and push and nobody else does anything; and without users either, everybody may do \
+         everything.",
+        "all have",
     ),
     List::of::<EndpointTable>(
         "An endpoint that is told of what happens; one such table for each. There is none by default.",
@@ -252,6 +259,7 @@ mod tests {
 
     #[test]
     fn every_default_is_valid_and_nonsense_is_answered_with_what_to_write() {
+        check_keys::<RuleTable>();
         check_keys::<EndpointTable>();
         check_keys::<RetentionTable>();
         check_keys::<ImmutableTable>();

@@ -14,6 +14,7 @@ mod lists;
 mod load;
 mod quota;
 mod retention;
+mod rule;
 mod settings;
 mod template;
 mod upstream;

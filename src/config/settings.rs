@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::auth;
 use crate::client;
 use crate::maintenance::retention::Retention;
 use crate::notifications::Endpoint;
@@ -22,6 +23,8 @@ pub struct Config {
     pub data: PathBuf,
     /// `external_url`: what stands before the path in `Location` and `Link`, without a slash at its end.
     pub external_url: Option<String>,
+    /// `access.*` and `[[rule]]`.
+    pub access: auth::Options,
     /// `scope`: the repositories that are served.
     pub scope: NameScope,
     /// `log.*`.
@@ -245,6 +248,7 @@ impl Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             data: PathBuf::new(),
             external_url: None,
+            access: auth::Options::default(),
             scope: NameScope::new(Vec::new()),
             log: Log { level: LogLevel::Off, format: LogFormat::Text },
             uploads: Uploads { expire_after: Duration::ZERO, max_open: 0, chunk_min_length: 0 },

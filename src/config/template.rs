@@ -13,6 +13,7 @@ fn heading(table: &str) -> &'static str {
         "" => {
             "Orlop's configuration. Every key is shown with its default; remove the # before one to change it."
         }
+        "access" => "Who may do what.",
         "log" => "The log, on standard error.",
         "uploads" => "Uploads of blobs.",
         "manifests" => "Manifests.",

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::settings::DescriptorCache;
+use crate::auth::{Action, Actions, ActionsError, Who, WhoError};
 use crate::proxy::{self, ImagePattern, ImageSelection, ImageSelectionError, Platforms};
 use crate::registry::{NamePattern, TagPattern};
 use crate::telemetry::{LogFormat, LogLevel};
@@ -90,6 +91,16 @@ pub(super) fn hosts(text: &str) -> Result<Vec<String>, String> {
         hosts.push(host);
     }
     Ok(hosts)
+}
+
+pub(super) fn who(text: &str) -> Result<Vec<Who>, String> {
+    let one = |word: &str| word.parse().map_err(|error: WhoError| format!("{word}: {error}"));
+    words(text).map(one).collect()
+}
+
+pub(super) fn actions(text: &str) -> Result<Actions, String> {
+    let one = |word: &str| word.parse().map_err(|error: ActionsError| format!("{word}: {error}"));
+    words(text).map(one).collect::<Result<Vec<Action>, _>>().map(|actions| Actions::of(&actions))
 }
 
 pub(super) fn image_selections(text: &str) -> Result<Vec<ImageSelection>, String> {

@@ -6,6 +6,7 @@
 
 pub mod admin;
 
+mod authorization;
 mod body;
 mod buffers;
 mod cached;

@@ -7,6 +7,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{any, get};
 use http::HeaderValue;
 
+use crate::auth;
 use crate::proxy::Cache;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
@@ -21,6 +22,8 @@ use super::{headers, health, v2};
 pub struct Service {
     /// The registry that is served.
     pub registry: Registry,
+    /// Who may do what.
+    pub access: auth::Access,
     /// Other registries' content that is served beside its own.
     pub cache: Option<Cache>,
     /// How it is served.
@@ -52,6 +55,7 @@ impl Default for Settings {
 #[derive(Debug)]
 pub(super) struct App {
     pub(super) registry: Registry,
+    pub(super) access: auth::Access,
     pub(super) cache: Option<Cache>,
     pub(super) metrics: Metrics,
     pub(super) bodies: BlobBodies,
@@ -83,9 +87,10 @@ impl App {
 /// The server may put the peer's address into a request's extensions as `axum::extract::ConnectInfo<SocketAddr>`; it
 /// then stands in the log. Each call makes a buffer pool of its own: one router is enough for one process.
 pub fn router(service: Service) -> Router {
-    let Service { registry, cache, settings, metrics } = service;
+    let Service { registry, access, cache, settings, metrics } = service;
     let app = Arc::new(App {
         registry,
+        access,
         cache,
         metrics: metrics.clone(),
         bodies: BlobBodies::new(BufferPool::new(settings.buffer_bytes)),

@@ -9,6 +9,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use crate::auth::{Access, UsersError};
 use crate::client::{self, Client};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DescriptorCache, Limits, RetentionSettings, Upstream};
@@ -35,6 +36,8 @@ const ADMIN_CONNECTIONS: usize = 16;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How often pulls are written down; a crash loses those since.
 const PULLS_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the file of users is looked at.
+const USERS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a server can't start; the text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +65,13 @@ pub enum StartError {
     Cache {
         /// Why.
         source: client::Error,
+    },
+    /// The users can't be read.
+    #[error("{source}. Correct access.htpasswd, or the file")]
+    Users {
+        /// Why.
+        #[from]
+        source: UsersError,
     },
     /// A file of certificate authorities can't be used.
     #[error(
@@ -196,6 +206,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     registry: Registry,
+    access: Access,
     cache: Option<Cache>,
     router: Router,
     metrics: Metrics,
@@ -216,6 +227,7 @@ impl Server {
         let endpoints = config.notifications.endpoints.clone();
         // Reads the system's certificates, which is not for nothing.
         let client = if endpoints.is_empty() { None } else { Some(Client::new(&config.client)?) };
+        let access = Access::open(config.access.clone())?;
         let mut cache = cache_settings(config)?;
         for warning in cache.iter().flat_map(|cache| warnings(cache, address)) {
             tracing::warn!("{warning}");
@@ -231,6 +243,7 @@ impl Server {
         let cache = cache.map_err(|source| StartError::Cache { source })?;
         let router = http::router(http::Service {
             registry: registry.clone(),
+            access: access.clone(),
             cache: cache.clone(),
             settings: http::Settings {
                 external_url: config.external_url.clone(),
@@ -258,6 +271,7 @@ impl Server {
             listener,
             address,
             registry,
+            access,
             cache,
             router,
             metrics,
@@ -287,6 +301,7 @@ impl Server {
         let eviction = tokio::spawn(keep_cache(self.cache.clone()));
         let RetentionSettings { every, policies } = self.retention;
         let retention = tokio::spawn(run_on_schedule(self.registry.clone(), policies.into(), every));
+        let users = tokio::spawn(follow_users(self.access));
         let sync = tokio::spawn(sync(self.cache.clone()));
         let notifications = Notifications::start(self.registry.events(), self.notifications);
         if let Err(error) = &notifications {
@@ -313,7 +328,7 @@ impl Server {
         };
         let served = serve(self.listener, self.router, &self.limits, &self.metrics, stop);
         let (drained, ()) = tokio::join!(served, admin);
-        for task in [sweep, pulls, collection, eviction, retention, sync] {
+        for task in [sweep, pulls, collection, eviction, retention, sync, users] {
             task.abort();
             // It ends by the abort, and what it had begun is completed by the close.
             let _ = task.await;
@@ -359,6 +374,29 @@ async fn collect(registry: Registry, every: Duration) {
                 "collected"
             ),
             Err(error) => tracing::warn!(%error, "the collection was interrupted; it goes on by itself"),
+        }
+    }
+}
+
+/// Reads the users again when their file has changed.
+async fn follow_users(access: Access) {
+    let mut complained = None;
+    loop {
+        tokio::time::sleep(USERS_INTERVAL).await;
+        let reading = access.clone();
+        let Ok(read) = tokio::task::spawn_blocking(move || reading.reload()).await else { return };
+        match read.map_err(|error| error.to_string()) {
+            Ok(false) => {}
+            Ok(true) => {
+                complained = None;
+                tracing::info!("read the users again");
+            }
+            // Once for each mistake.
+            Err(error) if complained.as_ref() == Some(&error) => {}
+            Err(error) => {
+                tracing::error!(error, "the users stay as they were");
+                complained = Some(error);
+            }
         }
     }
 }

@@ -18,10 +18,12 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
+use crate::auth::Identity;
 use crate::oci::RepositoryName;
 use crate::proxy::{CachedRepository, Outcome};
 use crate::registry::{Actor, Force, Repository};
 
+use super::authorization::{authorize, identify, may_pull};
 use super::cached::{describe, locate};
 use super::errors::ApiError;
 use super::headers::{API_VERSION, REGISTRY_2};
@@ -36,6 +38,8 @@ use super::service::App;
 struct Call<'a> {
     app: &'a App,
     parts: &'a Parts,
+    /// Who asks.
+    identity: Identity,
     /// The upstream's repository that the request is about, if it isn't about one's own.
     cached: Option<CachedRepository>,
     /// What the cache says of the answer.
@@ -65,10 +69,14 @@ impl<'a> Call<'a> {
         Query::of(&self.parts.uri)
     }
 
-    /// Whoever asks; rules come later, and everybody is anonymous until then.
-    #[expect(clippy::unused_self, reason = "an actor will be told from the request's credentials")]
+    /// Whoever asks, as it is recorded beside what they change.
     fn actor(&self) -> Actor {
-        Actor::anonymous()
+        self.identity.actor()
+    }
+
+    /// Whether whoever asks may pull from a repository.
+    fn may_pull(&self, name: &RepositoryName) -> bool {
+        may_pull(self.app, &self.identity, name)
     }
 
     /// Whether what is deleted goes although something live names it: `?force=true`.
@@ -97,17 +105,30 @@ pub(super) async fn dispatch(State(app): State<Arc<App>>, request: Request) -> R
 }
 
 async fn respond(app: &App, parts: &Parts, mut route: Route, body: &mut Incoming) -> Response {
-    let cached = match locate(app, parts, &mut route) {
-        Ok(cached) => cached,
+    let operation = route.operation();
+    let (identity, cached) = match admit(app, parts, &mut route).await {
+        Ok(admitted) => admitted,
         Err(error) => return error.into_response(),
     };
-    let operation = route.operation();
-    let call = Call { app, parts, cached, outcome: OnceLock::new() };
+    let call = Call { app, parts, identity, cached, outcome: OnceLock::new() };
     let mut response = answer(&call, route, body).await.unwrap_or_else(IntoResponse::into_response);
     if let Some(cached) = &call.cached {
         describe(parts, &mut response, operation, cached, call.outcome.get());
     }
     response
+}
+
+/// Finds out who asks, what they ask about, and whether they may.
+async fn admit(
+    app: &App,
+    parts: &Parts,
+    route: &mut Route,
+) -> Result<(Identity, Option<CachedRepository>), ApiError> {
+    let identity = identify(app, parts).await?;
+    let cached = locate(app, parts, route)?;
+    let operation = route.operation();
+    authorize(app, &identity, operation, route.name_mut().map(|name| &*name))?;
+    Ok((identity, cached))
 }
 
 async fn answer(call: &Call<'_>, route: Route, body: &mut Incoming) -> Answer {

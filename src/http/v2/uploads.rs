@@ -27,7 +27,8 @@ pub(super) async fn create_upload(call: &Call<'_>, name: &RepositoryName, body: 
         let from = match query.first("from").map(|from| from.parse()) {
             Some(Ok(from)) => source(call, from).map(Some),
             Some(Err(_)) => None,
-            None => Some(None),
+            // Any repository that has it could be one that the client may not pull from.
+            None => call.app.access.is_open().then_some(None),
         };
         if let Some(from) = from
             && blobs.mount(&digest, from.as_ref(), &call.actor()).await?.is_some()
@@ -104,14 +105,14 @@ pub(super) async fn cancel_upload(call: &Call<'_>, name: &RepositoryName, id: &U
     }
 }
 
-/// The repository that a mount takes from, by its name here; `None` where nobody may pull from it.
+/// The repository that a mount takes from, by its name here; `None` where the one who asks may not pull from it.
 fn source(call: &Call<'_>, from: RepositoryName) -> Option<RepositoryName> {
-    let Some(cache) = &call.app.cache else { return Some(from) };
-    match cache.locate(&from, None, Purpose::Pull) {
-        Ok(Place::Local) => Some(from),
-        Ok(Place::Cached(cached)) => Some(cached.name().clone()),
-        Err(_) => None,
-    }
+    let from = match call.app.cache.as_ref().map(|cache| cache.locate(&from, None, Purpose::Pull)) {
+        None | Some(Ok(Place::Local)) => from,
+        Some(Ok(Place::Cached(cached))) => cached.name().clone(),
+        Some(Err(_)) => return None,
+    };
+    call.may_pull(&from).then_some(from)
 }
 
 /// The digest of a mount; `None` for an algorithm of which nothing can be here.

@@ -1,0 +1,16 @@
+//! Who may do what.
+//!
+//! [`Access`] tells who sends a request, by the user and password that it brings, and whether a rule lets them do it.
+//! Without users and rules everybody may do everything.
+
+mod access;
+mod attempts;
+mod htpasswd;
+mod identity;
+mod passwords;
+mod rules;
+
+pub use access::{Access, AuthenticationError, Options, UsersError};
+pub use htpasswd::{Htpasswd, HtpasswdError};
+pub use identity::Identity;
+pub use rules::{Action, Actions, ActionsError, Decision, Rule, Rules, Who, WhoError};
