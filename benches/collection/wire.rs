@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use orlop::auth::{Access, Options};
+use orlop::auth::Access;
 use orlop::http::{Service, Settings, router};
 use orlop::registry::Registry;
 use orlop::telemetry::{Metrics, StorageMetrics};
@@ -18,7 +18,7 @@ pub(crate) async fn serve(registry: Registry) -> SocketAddr {
     let address = listener.local_addr().expect("it is bound");
     let metrics = Metrics::new(&StorageMetrics::default());
     let service = TowerToHyperService::new(router(Service {
-        access: Access::open(Options::default()).expect("there are no users to read"),
+        access: Access::default(),
         registry,
         cache: None,
         settings: Settings::default(),

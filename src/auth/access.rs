@@ -85,6 +85,13 @@ struct Users {
 /// What changes with a file.
 type FileState = (SystemTime, u64, u64);
 
+/// Everybody may do everything.
+impl Default for Access {
+    fn default() -> Access {
+        Access::with(Options::default(), Users { users: Arc::default(), state: None })
+    }
+}
+
 impl Access {
     /// Reads the users. Blocks.
     pub fn open(options: Options) -> Result<Access, UsersError> {
@@ -92,9 +99,13 @@ impl Access {
             Some(path) => read(path)?,
             None => Users { users: Arc::default(), state: None },
         };
+        Ok(Access::with(options, users))
+    }
+
+    fn with(options: Options, users: Users) -> Access {
         let rules = Rules { rules: options.rules.clone(), has_users: options.htpasswd.is_some() };
         let (passwords, attempts) = (Passwords::new(), Attempts::default());
-        Ok(Access(Arc::new(Shared { options, users: RwLock::new(users), rules, passwords, attempts })))
+        Access(Arc::new(Shared { options, users: RwLock::new(users), rules, passwords, attempts }))
     }
 
     /// Whether everybody may do everything.
@@ -112,6 +123,10 @@ impl Access {
             return Ok(Identity::Anonymous);
         };
         let (user, password) = basic(authorization).ok_or(AuthenticationError::Malformed)?;
+        if user.is_empty() && password.is_empty() {
+            // As podman and skopeo ask who haven't logged in.
+            return Ok(Identity::Anonymous);
+        }
         let Shared { passwords, attempts, .. } = &*self.0;
         let users = self.users();
         let (hash, now) = (users.hash_of(&user), monotonic());

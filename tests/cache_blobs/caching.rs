@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use orlop::auth::{self as access, Access};
+use orlop::auth::Access;
 use orlop::client::registry as upstream;
 use orlop::config::{Config, Limits};
 use orlop::fsio::{Disk, RealDisk};
@@ -107,7 +107,7 @@ impl Caching {
         let runtime = Runtime::new().unwrap();
         let metrics = Metrics::new(&StorageMetrics::default());
         let service = Service {
-            access: Access::open(access::Options::default()).unwrap(),
+            access: Access::default(),
             registry: registry.clone(),
             cache: Some(cache.clone()),
             settings: http::Settings::default(),

@@ -11,6 +11,7 @@ use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
+use orlop::auth::Access;
 use orlop::http::{Service, Settings, router};
 use orlop::oci::{Digest, DigestAlgorithm};
 use orlop::registry::{self, Depth, Options, Policy};
@@ -244,5 +245,5 @@ impl Drop for Registry {
 
 fn serve(registry: &registry::Registry, settings: Settings) -> axum::Router {
     let metrics = Metrics::new(&StorageMetrics::default());
-    router(Service { registry: registry.clone(), cache: None, settings, metrics })
+    router(Service { registry: registry.clone(), access: Access::default(), cache: None, settings, metrics })
 }
