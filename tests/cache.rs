@@ -260,6 +260,13 @@ fn what_was_pushed_under_the_name_of_a_host_is_nothing_of_its_upstreams() {
     server.get("/v2/box/manifests/1").send().expect_error(404, "NAME_UNKNOWN");
     server.get(&manifest("library/box", "1")).send().expect(200).expect_body(&own.bytes);
     assert!(hub.received().is_empty(), "{:?}", hub.received());
+    server.stop();
+    server.configure(&upstream("docker.io", &hub, "deny = [\"**\"]"));
+    server.run_again();
+    server.get(&manifest("docker.io/library/box", "1")).send().expect(200).expect_body(&squatted.bytes);
+    server.stop();
+    server.configure(&upstream("docker.io", &hub, ""));
+    server.run_again();
     server.delete("/v2/_orlop/repositories/docker.io/library/box").send().expect(202);
     server
         .get("/v2/library/box/manifests/1?ns=docker.io")

@@ -1,5 +1,6 @@
 //! Requests about what an upstream has.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
@@ -159,11 +160,13 @@ impl From<Error> for ApiError {
                 come_back(ApiError::new(ErrorCode::Unavailable, message), retry_after)
             }
             Error::Invalid(_) => ApiError::new(ErrorCode::UpstreamInvalid, message),
-            Error::Registry(error) => match std::sync::Arc::try_unwrap(error) {
-                Ok(error) => error.into(),
-                Err(shared) => match *shared {
-                    registry::Error::DiskFull => ApiError::storage_full(),
-                    _ => ApiError::failure(shared),
+            Error::Registry(error) => match *error {
+                registry::Error::DiskFull | registry::Error::QuotaExceeded { .. } => {
+                    ApiError::new(ErrorCode::StorageFull, message)
+                }
+                _ => match Arc::try_unwrap(error) {
+                    Ok(error) => error.into(),
+                    Err(shared) => ApiError::failure(shared),
                 },
             },
         }
@@ -187,6 +190,18 @@ mod tests {
             (&long, &format!("299 - \"{}\"", "x".repeat(WARNING_BYTES))),
         ] {
             assert_eq!(warning_value(text), shown);
+        }
+    }
+
+    #[test]
+    fn want_of_room_is_told_to_everybody_who_waited() {
+        let (of, quota) = ("the registry".to_owned(), 10);
+        let full = registry::Error::QuotaExceeded { of, quota, used: 10, more: 1 };
+        for error in [full, registry::Error::DiskFull] {
+            let error = Error::from(error);
+            for error in [error.clone(), error] {
+                assert_eq!(ApiError::from(error).code(), ErrorCode::StorageFull);
+            }
         }
     }
 }

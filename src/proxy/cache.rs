@@ -182,49 +182,33 @@ impl Cache {
             _ => path,
         };
         let name = upstream.name_of(&path)?;
-        match purpose {
-            Purpose::Push => {
-                return Err(Error::Denied(format!(
-                    "{name} caches {host} and takes no pushes; push under a name that doesn't begin with {}",
-                    upstream.folder
-                )));
-            }
-            Purpose::Keep => upstream.require_allowed(&path)?,
-            Purpose::Pull => {
-                upstream.require_allowed(&path)?;
-                if upstream.settings.is_private() {
-                    return Err(Error::Denied(format!(
-                        "{host} is asked with credentials, and what they open is for nobody yet; its operator can set \
-                         `public = true` for this upstream to let everybody read it"
-                    )));
-                }
-            }
-            Purpose::Delete => {}
+        if purpose == Purpose::Push {
+            return Err(Error::Denied(format!(
+                "{name} caches {host} and takes no pushes; push under a name that doesn't begin with {}",
+                upstream.folder
+            )));
         }
         let cached =
             CachedRepository { cache: self.clone(), upstream: upstream.clone(), path, name, is_by_default };
-        let settings = &upstream.settings;
-        let is_for_all = settings.is_public || settings.client.credentials.is_some();
-        if purpose == Purpose::Pull && !is_for_all && cached.stored().cached().came_privately()? {
-            return Err(Error::Denied(format!(
-                "what is cached of {} came with credentials that {host} is not asked with any more; its operator can \
-                 set `public = true` for this upstream to let everybody read it, or delete the repository",
+        if !cached.stored().is_cached()? {
+            // What was pushed before the upstream was configured stays what it is, and is nothing of the upstream's.
+            if is_by_default || cached.name == *asked {
+                return Ok(Place::Local);
+            }
+            let reason = format!(
+                "{} is a repository of this registry's own, pushed before {host} was cached; its operator can delete it to \
+                 have the one of {host} cached",
                 cached.name
-            )));
+            );
+            return Err(Error::NotFound { what: Missing::Repository, reason });
         }
-        if cached.stored().is_cached()? {
-            return Ok(Place::Cached(cached));
+        if matches!(purpose, Purpose::Pull | Purpose::Keep) {
+            upstream.require_allowed(&cached.path)?;
         }
-        // What was pushed before the upstream was configured stays what it is, and is nothing of the upstream's.
-        if is_by_default || cached.name == *asked {
-            return Ok(Place::Local);
+        if purpose == Purpose::Pull {
+            cached.require_open()?;
         }
-        let reason = format!(
-            "{} is a repository of this registry's own, pushed before {host} was cached; its operator can delete it to have \
-             the one of {host} cached",
-            cached.name
-        );
-        Err(Error::NotFound { what: Missing::Repository, reason })
+        Ok(Place::Cached(cached))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Cache;
 use super::upstream::Upstream;
+use super::{Cache, Error};
 use crate::oci::RepositoryName;
 use crate::registry::Repository;
 use crate::telemetry::UpstreamMetrics;
@@ -114,6 +114,26 @@ impl CachedRepository {
     /// Whether the request named no upstream, so that it may as well mean a repository of one's own that is still to come.
     pub fn is_by_default(&self) -> bool {
         self.is_by_default
+    }
+
+    /// Refuses what came with credentials, or would, unless everybody may read it.
+    pub(super) fn require_open(&self) -> Result<(), Error> {
+        let settings = &self.upstream.settings;
+        let host = &settings.host;
+        if settings.is_private() {
+            return Err(Error::Denied(format!(
+                "{host} is asked with credentials, and what they open is for nobody yet; its operator can set \
+                 `public = true` for this upstream to let everybody read it"
+            )));
+        }
+        if !settings.is_public && self.stored().cached().came_privately()? {
+            return Err(Error::Denied(format!(
+                "what is cached of {} came with credentials that {host} is not asked with any more; its operator can set \
+                 `public = true` for this upstream to let everybody read it, or delete the repository",
+                self.name
+            )));
+        }
+        Ok(())
     }
 
     /// What the registry has of it, and notes to have come with credentials where there are some.
