@@ -457,6 +457,28 @@ fn a_tag_called_tags_is_not_the_list_of_tags() {
 }
 
 #[test]
+fn a_tag_that_moves_while_it_is_fetched_is_followed() {
+    let hub = FaultyUpstream::start();
+    put_image(&hub, "1", 1);
+    let server = caching(&hub);
+    let target = manifest("hub.example/a/box", "1");
+    server.get(&target).send().expect(200);
+    let two = put_image(&hub, "1", 2);
+    let stale_head = Fault::Header("docker-content-digest", two.digest());
+    let three = put_image(&hub, "1", 3);
+    hub.order("GET", &format!("/manifests/{}", two.digest()), 1000, Fault::Status(404, &[], "{}"));
+    hub.order("HEAD", "/manifests/1", 1, stale_head);
+    server.get(&target).send().expect(200).expect_body(&three.bytes);
+
+    let config = upstream("hub.example", &hub, "revalidate_after = \"1h\"");
+    let patient = Server::with_file(&config, &[]);
+    hub.order("HEAD", "/manifests/1", 1, Fault::Header("docker-content-digest", two.digest()));
+    patient.head(&target).send().expect(200).expect_header("docker-content-digest", two.digest());
+    patient.get(&manifest("hub.example/a/box", &two.digest())).send().expect_error(404, "MANIFEST_UNKNOWN");
+    patient.get(&target).send().expect(200).expect_body(&three.bytes);
+}
+
+#[test]
 fn a_tag_that_came_back_to_what_is_here_stays_there() {
     let hub = FaultyUpstream::start();
     let one = put_image(&hub, "1", 1);

@@ -180,6 +180,8 @@ mod tests {
         assert_eq!(retry_after(&circuit, now), Some(Duration::from_secs(900)));
         circuit.note(&limited(None), now, now);
         assert_eq!(retry_after(&circuit, now), Some(LIMITED));
+        circuit.note(&limited(Some(Duration::MAX)), now, now);
+        assert_eq!(retry_after(&circuit, now), Some(LONGEST_LIMITED));
         circuit.note(&down(Some(Duration::from_secs(1))), now, now);
         assert_eq!(retry_after(&circuit, now), Some(Duration::from_secs(1)));
     }

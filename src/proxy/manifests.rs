@@ -183,6 +183,14 @@ impl CachedRepository {
     }
 
     async fn refresh_alone(&self, tag: &Tag) -> Result<Source, Error> {
+        match self.follow_tag(tag).await {
+            // It may have moved since it was looked at, and what it pointed to may be gone.
+            Err(Error::NotFound { what: Missing::Manifest, .. }) => self.follow_tag(tag).await,
+            followed => followed,
+        }
+    }
+
+    async fn follow_tag(&self, tag: &Tag) -> Result<Source, Error> {
         let Looked::Other(head, asked_at) = self.look(tag).await? else { return Ok(Source::Revalidated) };
         let digest = match head.digest {
             Some(digest) => {
@@ -249,9 +257,13 @@ impl CachedRepository {
         if self.has(&digest)? {
             return Ok(());
         }
-        let manifest = self.ask_for(&Reference::Digest(digest)).await?;
-        let tags = self.cache.heads().take(&self.name, &digest, monotonic());
-        self.keep(manifest, tags).await.map(drop)
+        let asked = self.ask_for(&Reference::Digest(digest)).await;
+        // What the upstream hasn't got is no tag's any more.
+        let tags = match asked {
+            Ok(_) | Err(Error::NotFound { .. }) => self.cache.heads().take(&self.name, &digest, monotonic()),
+            Err(_) => Vec::new(),
+        };
+        self.keep(asked?, tags).await.map(drop)
     }
 
     /// Puts a manifest into the registry, with the tags that are known to be its own.
