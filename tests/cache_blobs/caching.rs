@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -198,6 +199,11 @@ impl Caching {
 
     /// Takes the blob's file away, as a disk may that loses things.
     pub(crate) fn lose(&self, digest: &str) {
+        std::fs::remove_file(self.file_of(digest).expect("it has a file")).unwrap();
+    }
+
+    /// The blob's file, if it is there.
+    pub(crate) fn file_of(&self, digest: &str) -> Option<PathBuf> {
         let name = digest.strip_prefix("sha256:").unwrap();
         let mut folders = vec![self.directory.path().to_owned()];
         while let Some(folder) = folders.pop() {
@@ -205,11 +211,11 @@ impl Caching {
                 if entry.file_type().unwrap().is_dir() {
                     folders.push(entry.path());
                 } else if entry.path().to_string_lossy().contains(name) {
-                    return std::fs::remove_file(entry.path()).unwrap();
+                    return Some(entry.path());
                 }
             }
         }
-        panic!("there is no file of {digest}");
+        None
     }
 
     pub(crate) fn wait_for(&self, name: &str, digest: &str) {
