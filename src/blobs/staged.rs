@@ -40,7 +40,6 @@ pub struct Checkpoint {
 ///
 /// [`resume`]: super::BlobStore::resume
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each says something else of the file")]
 pub struct StagedBlob {
     id: UploadId,
     disk: Arc<dyn Disk>,
