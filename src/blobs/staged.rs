@@ -52,8 +52,6 @@ pub struct StagedBlob {
     marks: Vec<(u64, Vec<Hasher>)>,
     /// The length for which write-back was asked last.
     written_back: u64,
-    /// Whether what is written is read soon.
-    has_readers: bool,
     /// Whether the name in `uploads` is durable.
     is_named: bool,
     /// Whether nothing has changed in the file since a sync.
@@ -81,7 +79,6 @@ impl StagedBlob {
             hashers: Vec::new(),
             marks: Vec::new(),
             written_back: 0,
-            has_readers: false,
             is_named: false,
             is_clean: false,
             has_failed_sync: false,
@@ -139,14 +136,6 @@ impl StagedBlob {
     /// Whether no byte has been accepted.
     pub fn is_empty(&self) -> bool {
         self.len == 0
-    }
-
-    /// Says that what is appended will be read soon, so that it should stay in memory.
-    pub fn expect_readers(&mut self) {
-        self.has_readers = true;
-        if let Some(file) = &self.file {
-            file.keep_in_memory();
-        }
     }
 
     /// Appends. After an error the length is that of the pieces that were written whole, and writing may be repeated.
@@ -307,11 +296,7 @@ impl StagedBlob {
 
     fn create_file(&mut self) -> Result<(), FileError> {
         if self.file.is_none() {
-            let file = self.disk.create(&self.path)?;
-            if self.has_readers {
-                file.keep_in_memory();
-            }
-            self.file = Some(file);
+            self.file = Some(self.disk.create(&self.path)?);
         }
         Ok(())
     }

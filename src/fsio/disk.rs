@@ -95,10 +95,6 @@ pub trait DiskFile: Send + Sync + Debug {
     /// call may answer success and prove nothing.
     fn sync(&self) -> io::Result<()>;
 
-    /// Leaves what is written from now on in memory, for those who read it soon; without this, large aligned writes may go past
-    /// the page cache. Promises nothing.
-    fn keep_in_memory(&self) {}
-
     /// Asks for early write-back of a range so that a later sync is short; promises nothing.
     fn start_writeback(&self, offset: u64, len: u64);
 }

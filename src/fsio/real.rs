@@ -182,11 +182,6 @@ impl DiskFile for RealFile {
         self.file.sync_data()
     }
 
-    fn keep_in_memory(&self) {
-        // Where it is open already, both ways make one file.
-        let _ = self.direct.set(None);
-    }
-
     fn start_writeback(&self, offset: u64, len: u64) {
         // `sync_file_range` has no safe wrapper. On Linux this advice starts the write-back of the range's dirty pages
         // without waiting for it, and drops only those pages that are clean already; a failure costs time only.
@@ -227,19 +222,6 @@ mod tests {
         assert!(!RealDisk.remove(&moved).unwrap());
         assert!(RealDisk.list(&dir.path().join("absent")).unwrap().is_empty());
         assert!(RealDisk.free_bytes(dir.path()).unwrap() > 0);
-    }
-
-    #[test]
-    fn what_is_to_stay_in_memory_is_not_written_directly() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let file = RealFile::new(File::create_new(&path).unwrap(), &path);
-        file.keep_in_memory();
-        let mut buffer = AlignedBuffer::new(1 << 20);
-        assert_eq!(buffer.append(&vec![7; 1 << 20], 1 << 20), 1 << 20);
-        file.write_at(buffer.as_slice(), 0).unwrap();
-        assert!(matches!(file.direct.get(), Some(None)));
-        assert_eq!(std::fs::read(&path).unwrap(), vec![7; 1 << 20]);
     }
 
     #[test]

@@ -109,15 +109,6 @@ impl BlobWriter {
         self.accepted
     }
 
-    /// Says that the bytes will be read while they come.
-    pub(super) fn expect_readers(&mut self) {
-        if let Stage::Idle { held, .. } = &mut self.stage
-            && let Some(staged) = &mut held.staged
-        {
-            staged.expect_readers();
-        }
-    }
-
     /// How much of that the thread of a large blob has written to the file so far.
     pub(super) fn written(&self) -> u64 {
         self.session.written()
@@ -305,15 +296,6 @@ impl BlobWriter {
     /// more or fewer than `blob` says, with [`Error::SizeMismatch`], and the upload stays. Goes on to its end where the
     /// caller stops waiting.
     pub async fn commit(&mut self, blob: impl Into<ProvisionalDescriptor>) -> Result<BlobDescriptor, Error> {
-        self.commit_and_tell(blob, || {}).await
-    }
-
-    /// The same; tells `right` as soon as the bytes are known to be those of the digest, before they are durable.
-    pub(super) async fn commit_and_tell(
-        &mut self,
-        blob: impl Into<ProvisionalDescriptor>,
-        right: impl FnOnce() + Send + 'static,
-    ) -> Result<BlobDescriptor, Error> {
         let ProvisionalDescriptor { digest, size, media_type } = blob.into();
         if let Some(claimed) = size.filter(|claimed| *claimed != self.accepted) {
             return Err(Error::SizeMismatch { claimed, received: self.accepted });
@@ -333,7 +315,7 @@ impl BlobWriter {
             let begun = blocking(move || {
                 let (inner, session) = worker;
                 let held = write_all(&inner, &session, held, &pending)?;
-                let checked = check(&inner, &session, held, digest, right)?;
+                let checked = check(&inner, &session, held, digest)?;
                 // The usual case, in one visit to the thread.
                 match inner.blobs.try_lock(&checked.canonical) {
                     Some(lock) => publish(&inner, &session, checked, lock).map(Ok),

@@ -1,7 +1,7 @@
 //! A blob that is being fetched from an upstream: written once, and read by everybody who wants it meanwhile.
 //!
 //! The bytes go to an upload of the repository. Readers follow the growing file, but for its end, which is held back until
-//! all of it has come and has the right digest. What turns out to be something else is never published, and
+//! all of it has come, has the right digest and is published. What turns out to be something else is never published, and
 //! its readers get an error instead of an end.
 
 use std::io;
@@ -45,8 +45,6 @@ const RECORDED_BYTES: u64 = 8 << 20;
 enum Progress {
     /// So many bytes may be read.
     Growing(u64),
-    /// All of it may be read: it has the right digest.
-    Right,
     /// All of it is published.
     Whole,
     /// It won't come.
@@ -111,7 +109,7 @@ impl BlobService {
         let scope = self.scope();
         eviction::make_space(&scope.inner, size).await?;
         eviction::make_quota_for(&scope.inner, &scope.name, size).await?;
-        let mut writer = match self.interrupted_fetch(digest).await? {
+        let writer = match self.interrupted_fetch(digest).await? {
             Some(writer) if writer.size() <= size => writer,
             _ => {
                 let writer = self.create(digest.algorithm(), actor)?;
@@ -127,7 +125,6 @@ impl BlobService {
         let progress = watch::Sender::new(Progress::Growing(0));
         let recorded = (writer.size(), monotonic());
         let (scope, told_at) = (scope.clone(), recorded.1);
-        writer.expect_readers();
         let mut fetch = BlobFetch { scope, writer, shared, progress, told: 0, told_at, recorded };
         if fetch.writer.size() > 0 {
             fetch.tell().await?;
@@ -268,14 +265,7 @@ impl BlobFetch {
         if written > 0 && self.shared.file.get().is_none() {
             self.tell().await?;
         }
-        let (progress, is_open) = (self.progress.clone(), self.shared.file.get().is_some());
-        // Readers need not wait until it is durable.
-        let right = move || {
-            if is_open {
-                progress.send_replace(Progress::Right);
-            }
-        };
-        let blob = self.writer.commit_and_tell(&digest, right).await?;
+        let blob = self.writer.commit(&digest).await?;
         let id = self.scope.inner.metadata.read(|tx| repositories::id_of(tx, &self.scope.name))?;
         if let Some(reading) = id.and_then(|id| self.scope.inner.readers.read(id, &blob.digest)) {
             let _ = self.shared.reading.set(reading);
@@ -324,7 +314,7 @@ impl GrowingBlob {
     pub fn has_failed(&self) -> bool {
         let is_over = self.progress.has_changed().is_err();
         match &*self.progress.borrow() {
-            Progress::Growing(_) | Progress::Right => is_over,
+            Progress::Growing(_) => is_over,
             Progress::Whole => false,
             Progress::Failed(_) => true,
         }
@@ -334,7 +324,7 @@ impl GrowingBlob {
     pub fn received(&self) -> u64 {
         match &*self.progress.borrow() {
             Progress::Growing(readable) => *readable,
-            Progress::Right | Progress::Whole => self.shared.size,
+            Progress::Whole => self.shared.size,
             Progress::Failed(_) => 0,
         }
     }
@@ -350,7 +340,7 @@ impl GrowingBlob {
             match &*self.progress.borrow_and_update() {
                 Progress::Whole => return Ok(()),
                 Progress::Failed(reason) => return Err(failed(reason)),
-                Progress::Growing(_) | Progress::Right => {}
+                Progress::Growing(_) => {}
             }
             if self.progress.changed().await.is_err() {
                 return Err(interrupted());
@@ -380,13 +370,13 @@ impl GrowingReader {
             if let Some(waiting) = &mut self.waiting {
                 let has_news = ready!(waiting.0.as_mut().poll(cx));
                 self.waiting = None;
-                if !has_news && !matches!(*self.blob.progress.borrow(), Progress::Right | Progress::Whole) {
+                if !has_news && !matches!(*self.blob.progress.borrow(), Progress::Whole) {
                     return Poll::Ready(Err(interrupted()));
                 }
             }
             match &*self.blob.progress.borrow_and_update() {
                 Progress::Growing(readable) => self.readable = *readable,
-                Progress::Right | Progress::Whole => self.readable = self.blob.shared.size,
+                Progress::Whole => self.readable = self.blob.shared.size,
                 Progress::Failed(reason) => return Poll::Ready(Err(failed(reason))),
             }
             if offset < self.readable || self.readable == self.blob.shared.size {
@@ -417,36 +407,5 @@ impl GrowingReader {
     /// Reads what may be read at `offset`; zero bytes where nothing may be yet.
     pub fn read_at(&self, space: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file()?.read_at(self.bounded(space, offset), offset)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-
-    use super::*;
-    use crate::oci::DigestAlgorithm;
-    use crate::registry::{Options, Registry};
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn the_end_is_read_as_soon_as_it_is_known_to_be_right() {
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::open(Options::new(dir.path().join("data"))).unwrap();
-        let bytes = Bytes::from(vec![7; 3 << 20]);
-        let digest = Digest::of(DigestAlgorithm::Sha256, &bytes);
-        let blobs = registry.namespace().repository(&"team/a".parse().unwrap()).blobs();
-        let mut fetch = blobs.fetch(&digest, bytes.len() as u64, &Actor::anonymous()).await.unwrap();
-        fetch.write(bytes.clone()).await.unwrap();
-        let mut reader = fetch.blob().reader();
-        // Whoever publishes waits for this.
-        let lock = blobs.scope().inner.blobs.lock(&digest).await;
-        let finished = tokio::spawn(fetch.finish());
-        let last = bytes.len() as u64 - 1;
-        poll_fn(|cx| reader.poll_readable(last, cx)).await.unwrap();
-        let mut end = [0];
-        assert_eq!((reader.read_at(&mut end, last).unwrap(), end), (1, [7]));
-        assert!(blobs.stat(digest).unwrap().is_none(), "it is not published yet");
-        drop(lock);
-        assert_eq!(finished.await.unwrap().unwrap().digest, digest);
     }
 }

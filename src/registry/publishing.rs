@@ -47,7 +47,6 @@ pub(super) fn check(
     session: &Session,
     mut held: Held,
     claimed: ProvisionalDigest,
-    right: impl FnOnce(),
 ) -> Result<Checked, Error> {
     if held.staged.is_none() {
         return Err(Error::UploadUnknown);
@@ -62,7 +61,6 @@ pub(super) fn check(
             return Err(Error::DigestMismatch { claimed, computed });
         }
         let checked = (staged.digest(DigestAlgorithm::CANONICAL)?, staged.len());
-        right();
         if held.recorded.is_some() {
             // What was acknowledged of the upload has to survive a crash before the commit: see `sessions::load`.
             sessions::checkpoint(inner, session, &mut held)?;
