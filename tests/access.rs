@@ -82,6 +82,22 @@ fn users_pull_and_push_and_nobody_else_does() {
 }
 
 #[test]
+fn who_may_do_nothing_learns_nothing_of_the_cache() {
+    let (_dir, path) = users(&[("anna", "anna")]);
+    let upstream =
+        "[[upstream]]\nhost = \"docker.io\"\nurl = \"http://127.0.0.1:9\"\ndeny = [\"team/secret\"]\n";
+    let server = configured(&path, upstream);
+    for (target, status) in [
+        ("/v2/ghcr.io/team/a/manifests/1", 404),
+        ("/v2/team/a/manifests/1?ns=ghcr.io", 404),
+        ("/v2/docker.io/team/secret/manifests/1", 403),
+    ] {
+        get(&server, "", target).expect_error(401, "UNAUTHORIZED");
+        get(&server, "anna", target).expect(status);
+    }
+}
+
+#[test]
 fn a_wrong_password_and_an_unknown_user_are_answered_alike() {
     let (_dir, path) = users(&[("anna", "sesame")]);
     let server = configured(&path, "");

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-/// The largest work factor of a hash that is taken: higher ones take longer than a minute to check.
+/// The largest work factor of a hash that is taken. Each one more doubles the time of a check, which is seconds by then.
 const MAX_COST: u32 = 16;
 
 /// Users with the hashes of their passwords. Hashes are never printed.
@@ -99,7 +99,7 @@ fn is_bcrypt(hash: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// "sesame", by `htpasswd -nbB -C 4`.
+    /// What such a hash looks like.
     const HASH: &str = "$2y$04$tEqe6DZ0JxXyk0FVQf0y5uDFQC2SMcO5hK6vZ4d0uOTpM5Q0R8E8a";
 
     #[test]

@@ -125,10 +125,11 @@ async fn admit(
     route: &mut Route,
 ) -> Result<(Identity, Option<CachedRepository>), ApiError> {
     let identity = identify(app, parts).await?;
-    let cached = locate(app, parts, route)?;
+    let located = locate(app, parts, route);
     let operation = route.operation();
+    // Who may do nothing here isn't told what is wrong with the name, either.
     authorize(app, &identity, operation, route.name_mut().map(|name| &*name))?;
-    Ok((identity, cached))
+    Ok((identity, located?))
 }
 
 async fn answer(call: &Call<'_>, route: Route, body: &mut Incoming) -> Answer {
