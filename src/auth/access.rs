@@ -120,12 +120,12 @@ impl Access {
         address: Option<IpAddr>,
     ) -> Result<Identity, AuthenticationError> {
         let Some(authorization) = authorization.filter(|_| !self.is_open()) else {
-            return Ok(Identity::Anonymous);
+            return Ok(Identity::anonymous());
         };
         let (user, password) = basic(authorization).ok_or(AuthenticationError::Malformed)?;
         if user.is_empty() && password.is_empty() {
             // As podman and skopeo ask who haven't logged in.
-            return Ok(Identity::Anonymous);
+            return Ok(Identity::anonymous());
         }
         let Shared { passwords, attempts, .. } = &*self.0;
         let users = self.users();

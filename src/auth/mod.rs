@@ -9,8 +9,10 @@ mod htpasswd;
 mod identity;
 mod passwords;
 mod rules;
+mod scope;
 
 pub use access::{Access, AuthenticationError, Options, UsersError};
 pub use htpasswd::{Htpasswd, HtpasswdError};
-pub use identity::Identity;
+pub use identity::{Identity, Principal, PrincipalKind};
 pub use rules::{Action, Actions, ActionsError, Decision, Rule, Rules, Who, WhoError};
+pub use scope::{Grant, Scope, ScopeError};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::Identity;
+use super::identity::{Identity, PrincipalKind};
 use crate::oci::RepositoryName;
 use crate::registry::NameScope;
 
@@ -18,11 +18,13 @@ pub enum Action {
     Delete,
     /// Sees which repositories there are, as far as they may be pulled from.
     List,
+    /// Commands the registry, as its operator does.
+    Admin,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Action; 4] = [Action::Pull, Action::Push, Action::Delete, Action::List];
+    pub const ALL: [Action; 5] = [Action::Pull, Action::Push, Action::Delete, Action::List, Action::Admin];
 
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
@@ -31,6 +33,7 @@ impl Action {
             Action::Push => "push",
             Action::Delete => "delete",
             Action::List => "list",
+            Action::Admin => "admin",
         }
     }
 
@@ -51,7 +54,7 @@ pub struct Actions(u8);
 
 /// A word that is no action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("write actions: pull, push, delete or list")]
+#[error("write actions: pull, push, delete, list or admin")]
 pub struct ActionsError;
 
 impl Actions {
@@ -63,6 +66,11 @@ impl Actions {
     /// Whether the action is among them.
     pub fn contain(self, action: Action) -> bool {
         self.0 & action.bit() != 0
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Action> {
+        Action::ALL.into_iter().filter(move |action| self.contain(*action))
     }
 
     /// Whether there is none.
@@ -81,11 +89,8 @@ impl FromStr for Action {
 
 impl fmt::Display for Actions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<_> = Action::ALL.into_iter().filter(|action| self.contain(*action)).collect();
-        words
-            .iter()
-            .enumerate()
-            .try_for_each(|(at, action)| write!(f, "{}{action}", if at == 0 { "" } else { ", " }))
+        let mut actions = self.iter().enumerate();
+        actions.try_for_each(|(at, action)| write!(f, "{}{action}", if at == 0 { "" } else { ", " }))
     }
 }
 
@@ -98,21 +103,49 @@ pub enum Who {
     Authenticated,
     /// One user.
     User(String),
+    /// Everybody in a group.
+    Group(String),
+    /// One robot account.
+    AccessToken(String),
+    /// Everybody of whom an external issuer says this: the claim's name, and a pattern of its value, in which `*` stands for
+    /// anything.
+    Claim(String, String),
 }
 
 /// A text that means nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("write anonymous (everybody), authenticated (everybody with a password) or user:NAME")]
+#[error(
+    "write anonymous (everybody), authenticated (everybody who has logged in), user:NAME, group:NAME, token:NAME or \
+     claim:NAME=VALUE"
+)]
 pub struct WhoError;
 
 impl Who {
     fn is(&self, identity: &Identity) -> bool {
-        match (self, identity) {
-            (Who::Anonymous, _) | (Who::Authenticated, Identity::User(_)) => true,
-            (Who::User(name), Identity::User(own)) => name == own,
-            (Who::Authenticated | Who::User(_), Identity::Anonymous) => false,
+        let Some(principal) = identity.principal() else { return matches!(self, Who::Anonymous) };
+        match self {
+            Who::Anonymous | Who::Authenticated => true,
+            Who::User(name) => principal.kind == PrincipalKind::User && *name == principal.name,
+            Who::AccessToken(name) => principal.kind == PrincipalKind::AccessToken && *name == principal.name,
+            Who::Group(group) => principal.groups.contains(group),
+            Who::Claim(name, pattern) => {
+                principal.claims.iter().any(|(own, value)| own == name && matches(pattern, value))
+            }
         }
     }
+}
+
+/// Whether a text is what a pattern describes, in which `*` stands for anything.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(start) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let end = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = text.find(part) else { return false };
+        text = &text[at + part.len()..];
+    }
+    text.ends_with(end)
 }
 
 impl FromStr for Who {
@@ -123,6 +156,12 @@ impl FromStr for Who {
             None if text == "anonymous" => Ok(Who::Anonymous),
             None if text == "authenticated" => Ok(Who::Authenticated),
             Some(("user", name)) if !name.is_empty() => Ok(Who::User(name.to_owned())),
+            Some(("group", name)) if !name.is_empty() => Ok(Who::Group(name.to_owned())),
+            Some(("token", name)) if !name.is_empty() => Ok(Who::AccessToken(name.to_owned())),
+            Some(("claim", claim)) => match claim.split_once('=') {
+                Some((name, value)) if !name.is_empty() => Ok(Who::Claim(name.to_owned(), value.to_owned())),
+                Some(_) | None => Err(WhoError),
+            },
             None | Some(_) => Err(WhoError),
         }
     }
@@ -134,6 +173,9 @@ impl fmt::Display for Who {
             Who::Anonymous => f.write_str("anonymous"),
             Who::Authenticated => f.write_str("authenticated"),
             Who::User(name) => write!(f, "user:{name}"),
+            Who::Group(name) => write!(f, "group:{name}"),
+            Who::AccessToken(name) => write!(f, "token:{name}"),
+            Who::Claim(name, value) => write!(f, "claim:{name}={value}"),
         }
     }
 }
@@ -163,8 +205,14 @@ pub enum Decision<'r> {
     Open,
     /// There are no rules, and users pull, push and list.
     User,
+    /// The scope of the robot account lets them.
+    Scope,
+    /// The external issuer that vouches for them lets them.
+    Issuer,
     /// The rule of this number, counted from 1, lets them.
     Rule(usize, &'r Rule),
+    /// It is more than their access token is for.
+    OutOfScope,
     /// Nothing lets them.
     Denied,
 }
@@ -172,7 +220,7 @@ pub enum Decision<'r> {
 impl Decision<'_> {
     /// Whether they may.
     pub fn is_allowed(&self) -> bool {
-        !matches!(self, Decision::Denied)
+        !matches!(self, Decision::Denied | Decision::OutOfScope)
     }
 }
 
@@ -199,11 +247,26 @@ impl Rules {
         repository: Option<&RepositoryName>,
     ) -> Decision<'_> {
         if self.are_open() {
-            return Decision::Open;
+            // Everybody, and so nobody is the operator.
+            return if action == Action::Admin { Decision::Denied } else { Decision::Open };
+        }
+        if let Some(principal) = identity.principal() {
+            if let Some(scope) = &principal.scope {
+                if !scope.iter().any(|scope| scope.covers(action, repository)) {
+                    return Decision::OutOfScope;
+                }
+                if principal.kind == PrincipalKind::AccessToken {
+                    return Decision::Scope;
+                }
+            }
+            if principal.grants.iter().any(|grant| grant.covers(action, repository)) {
+                return Decision::Issuer;
+            }
         }
         if self.rules.is_empty() {
             let may = matches!(action, Action::Pull | Action::Push | Action::List);
-            return if may && !identity.is_anonymous() { Decision::User } else { Decision::Denied };
+            let is_user = identity.principal().is_some_and(|principal| principal.kind == PrincipalKind::User);
+            return if may && is_user { Decision::User } else { Decision::Denied };
         }
         let lets = |rule: &Rule| {
             rule.actions.contain(action)
@@ -238,7 +301,7 @@ mod tests {
             has_users: true,
         };
         let (anna, ci, root) = (Identity::user("anna"), Identity::user("ci"), Identity::user("root"));
-        let nobody = Identity::Anonymous;
+        let nobody = Identity::anonymous();
         for (identity, action, repository, by) in [
             (&nobody, Action::Pull, "public/a", Some(1)),
             (&anna, Action::Pull, "public/a", Some(1)),
@@ -272,8 +335,9 @@ mod tests {
         let open = Rules::default();
         let users = Rules { rules: Vec::new(), has_users: true };
         for action in Action::ALL {
-            assert_eq!(open.decide(&Identity::Anonymous, action, Some(&name)), Decision::Open);
-            assert_eq!(users.decide(&Identity::Anonymous, action, Some(&name)), Decision::Denied);
+            let of_open = if action == Action::Admin { Decision::Denied } else { Decision::Open };
+            assert_eq!(open.decide(&Identity::anonymous(), action, Some(&name)), of_open);
+            assert_eq!(users.decide(&Identity::anonymous(), action, Some(&name)), Decision::Denied);
             let may = matches!(action, Action::Pull | Action::Push | Action::List);
             assert_eq!(
                 users.decide(&Identity::user("anna"), action, Some(&name)).is_allowed(),
@@ -285,10 +349,11 @@ mod tests {
 
     #[test]
     fn rules_are_written_as_they_are_read() {
-        for text in ["anonymous", "authenticated", "user:a:b"] {
+        for text in ["anonymous", "authenticated", "user:a:b", "group:ops", "token:ci", "claim:sub=repo:a/*"]
+        {
             assert_eq!(text.parse::<Who>().unwrap().to_string(), text);
         }
-        for text in ["", "anna", "user:", "group:a", "everybody", "token:ci"] {
+        for text in ["", "anna", "user:", "group:", "everybody", "token", "claim:sub", "claim:=a"] {
             assert_eq!(text.parse::<Who>(), Err(WhoError), "{text}");
         }
         let shown = rule("team/**", "user:anna user:ci", &[Action::Push, Action::Pull]).to_string();

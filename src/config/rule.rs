@@ -27,13 +27,13 @@ impl ListTable for RuleTable {
             "rule.who",
             "",
             |table, value| who(value).map(|who| table.who = who),
-            "Whom the rule is about: anonymous (everybody), authenticated (everybody with a password) or user:NAME.",
+            "Whom the rule is about: anonymous (everybody), authenticated (everybody who has logged in), user:NAME, group:NAME, token:NAME or claim:NAME=VALUE.",
         ),
         Key::words(
             "rule.actions",
             "",
             |table, value| actions(value).map(|actions| table.actions = actions),
-            "What they may do: pull, push, delete, or list (see which repositories there are, of those that they may pull from).",
+            "What they may do: pull, push, delete, list (see which repositories there are, of those that they may pull from), or admin (use the admin API).",
         ),
     ];
 

@@ -1,8 +1,5 @@
 //! Who sends a request, and whether they may.
 
-use std::net::{IpAddr, SocketAddr};
-
-use axum::extract::ConnectInfo;
 use http::HeaderValue;
 use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
@@ -11,6 +8,7 @@ use crate::auth::{Action, AuthenticationError, Identity};
 use crate::oci::RepositoryName;
 
 use super::errors::{ApiError, ErrorCode};
+use super::peer::address;
 use super::routes::{Access, Operation};
 use super::service::App;
 
@@ -19,13 +17,18 @@ const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"orlop\", char
 
 /// Tells who sends a request.
 pub(super) async fn identify(app: &App, parts: &Parts) -> Result<Identity, ApiError> {
-    let Some(authorization) = parts.headers.get(AUTHORIZATION) else { return Ok(Identity::Anonymous) };
+    let Some(authorization) = parts.headers.get(AUTHORIZATION) else { return Ok(Identity::anonymous()) };
     let authorization = authorization.to_str().map_err(|_| refused(AuthenticationError::Malformed))?;
     app.access.identify(Some(authorization), address(parts)).await.map_err(refused)
 }
 
-fn address(parts: &Parts) -> Option<IpAddr> {
-    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip())
+/// A repository as a request names it, and as the registry does.
+///
+/// Bearer tokens are for what is requested; rules are about what it means here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named<'a> {
+    pub(super) requested: &'a RepositoryName,
+    pub(super) canonical: &'a RepositoryName,
 }
 
 /// Refuses what somebody may not do; who hasn't said who they are is asked to.
@@ -33,7 +36,7 @@ pub(super) fn authorize(
     app: &App,
     identity: &Identity,
     operation: Operation,
-    name: Option<&RepositoryName>,
+    name: Option<Named<'_>>,
 ) -> Result<(), ApiError> {
     if app.access.is_open() {
         return Ok(());
@@ -47,13 +50,15 @@ pub(super) fn authorize(
         Access::Delete => Action::Delete,
         Access::List => Action::List,
     };
-    if app.access.decide(identity, action, name).is_allowed() {
+    let canonical = name.map(|name| name.canonical);
+    let is_within = identity.is_within_restriction(action, name.map(|name| name.requested));
+    if is_within && app.access.decide(identity, action, canonical).is_allowed() {
         return Ok(());
     }
-    Err(denied(identity, action, name))
+    Err(denied(identity, action, canonical))
 }
 
-/// Whether somebody may pull from a repository.
+/// Whether somebody may pull from a repository, whatever their Bearer token is for.
 pub(super) fn may_pull(app: &App, identity: &Identity, name: &RepositoryName) -> bool {
     app.access.decide(identity, Action::Pull, Some(name)).is_allowed()
 }

@@ -17,6 +17,7 @@ mod incoming;
 mod observe;
 mod origin;
 mod own_routes;
+mod peer;
 mod percent;
 mod query;
 mod ranges;
@@ -25,5 +26,6 @@ mod service;
 mod v2;
 
 pub use errors::{ErrorCode, ErrorEntry, Errors};
+pub use peer::Peer;
 pub use routes::{Access, Operation, Row};
 pub use service::{Service, Settings, router};

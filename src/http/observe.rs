@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use crate::telemetry::{self, CacheAnswer, CacheKind, GaugeGuard, Metrics, Reques
 
 use super::errors::{ApiError, ErrorCode, Failure};
 use super::headers::{CONTENT_DIGEST, REQUEST_ID, UPLOAD_UUID};
+use super::peer::peer;
 
 /// The longest piece of a header or a path that a log line repeats, in bytes.
 const LOGGED_BYTES: usize = 512;
@@ -89,7 +90,7 @@ pub(super) async fn observe(State(metrics): State<Metrics>, request: Request, ne
         id,
         method: method_name(&parts.method),
         path: logged(parts.uri.path().as_bytes()),
-        remote: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0),
+        remote: peer(&parts).and_then(|peer| peer.address),
         user_agent: text_of(&parts.headers, &USER_AGENT),
         status: CLIENT_LEFT,
         error: None,

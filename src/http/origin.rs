@@ -1,8 +1,5 @@
 //! Where a request comes from, as events tell of it.
 
-use std::net::SocketAddr;
-
-use axum::extract::ConnectInfo;
 use http::header::{HOST, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
@@ -10,6 +7,7 @@ use http::{HeaderMap, HeaderName};
 use crate::registry::{Actor, EventRequest, Origin};
 use crate::telemetry::RequestId;
 
+use super::peer::peer;
 use super::service::App;
 
 /// The longest piece of a header that an event repeats, in bytes.
@@ -30,10 +28,9 @@ pub(super) fn origin(app: &App, parts: &Parts, actor: Actor) -> Origin {
     };
     let request = EventRequest {
         id: parts.extensions.get::<RequestId>().map_or_else(String::new, ToString::to_string),
-        addr: parts
-            .extensions
-            .get::<ConnectInfo<SocketAddr>>()
-            .map_or_else(String::new, |peer| peer.0.to_string()),
+        addr: peer(parts)
+            .and_then(|peer| peer.address)
+            .map_or_else(String::new, |address| address.to_string()),
         host,
         method: parts.method.to_string(),
         user_agent: text(&parts.headers, &USER_AGENT),

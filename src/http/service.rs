@@ -84,7 +84,7 @@ impl App {
 
 /// The service of one registry, for any number of connections.
 ///
-/// The server may put the peer's address into a request's extensions as `axum::extract::ConnectInfo<SocketAddr>`; it
+/// The server may put the peer's address into a request's extensions as `axum::extract::ConnectInfo<Peer>`; it
 /// then stands in the log. Each call makes a buffer pool of its own: one router is enough for one process.
 pub fn router(service: Service) -> Router {
     let Service { registry, access, cache, settings, metrics } = service;

@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::config::Limits;
+use crate::http::Peer;
 use crate::telemetry::Metrics;
 
 use super::stall::{TimedBody, TimedIo};
@@ -58,13 +58,13 @@ pub trait Listen: Send + 'static {
 
 impl Listen for TcpListener {
     type Stream = TcpStream;
-    type Peer = SocketAddr;
+    type Peer = Peer;
 
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
         let (stream, peer) = TcpListener::accept(self).await?;
         // Only latency suffers where this can't be set.
         let _ = stream.set_nodelay(true);
-        Ok((stream, peer))
+        Ok((stream, Peer::plain(peer)))
     }
 }
 

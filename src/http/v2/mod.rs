@@ -23,7 +23,7 @@ use crate::oci::RepositoryName;
 use crate::proxy::{CachedRepository, Outcome};
 use crate::registry::{Actor, Force, Repository};
 
-use super::authorization::{authorize, identify, may_pull};
+use super::authorization::{Named, authorize, identify, may_pull};
 use super::cached::{describe, locate};
 use super::errors::ApiError;
 use super::headers::{API_VERSION, REGISTRY_2};
@@ -125,10 +125,13 @@ async fn admit(
     route: &mut Route,
 ) -> Result<(Identity, Option<CachedRepository>), ApiError> {
     let identity = identify(app, parts).await?;
+    let requested = route.name_mut().cloned();
     let located = locate(app, parts, route);
     let operation = route.operation();
     // Who may do nothing here isn't told what is wrong with the name, either.
-    authorize(app, &identity, operation, route.name_mut().map(|name| &*name))?;
+    let canonical = route.name_mut().map(|name| &*name);
+    let name = requested.as_ref().zip(canonical);
+    authorize(app, &identity, operation, name.map(|(requested, canonical)| Named { requested, canonical }))?;
     Ok((identity, located?))
 }
 
