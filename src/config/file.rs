@@ -113,7 +113,7 @@ fn is_table(name: &str) -> bool {
         || super::LISTS.iter().any(|list| {
             let entry = name.strip_prefix(list.name).and_then(|rest| rest.strip_prefix('.'));
             entry.is_some_and(|entry| {
-                list.rows().iter().any(|row| row.form == super::keys::Form::Entries && row.name == entry)
+                list.rows().iter().any(|row| row.form == super::key::Form::Entries && row.name == entry)
             })
         })
 }

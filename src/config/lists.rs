@@ -5,7 +5,7 @@ use std::path::Path;
 use super::endpoint::EndpointTable;
 use super::file::{Assignment, Table, Value};
 use super::immutable::ImmutableTable;
-use super::keys::Form;
+use super::key::Form;
 use super::quota::QuotaTable;
 use super::retention::RetentionTable;
 use super::rule::RuleTable;
@@ -134,7 +134,7 @@ impl List {
 
     /// The list that an environment variable means, which has none.
     pub(super) fn meant_by_variable(variable: &str) -> Option<&'static List> {
-        LISTS.iter().find(|list| variable.starts_with(&super::keys::variable(list.name)))
+        LISTS.iter().find(|list| variable.starts_with(&super::key::variable(list.name)))
     }
 
     /// The keys of its tables.
@@ -272,11 +272,7 @@ mod tests {
         for list in LISTS {
             assert!(Key::find(list.name).is_none(), "{}", list.name);
             for key in super::super::KEYS {
-                assert!(
-                    !key.variable().starts_with(&super::super::keys::variable(list.name)),
-                    "{}",
-                    key.name
-                );
+                assert!(!key.variable().starts_with(&super::super::key::variable(list.name)), "{}", key.name);
             }
         }
     }

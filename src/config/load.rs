@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::file::{self, Value};
-use super::keys::Form;
+use super::key::Form;
 use super::lists::advice;
 use super::{Config, ConfigError, ConfigErrors, KEYS, Key, List, RENAMED, SHORT, Source, Upstream};
 
@@ -196,7 +196,7 @@ impl Reading {
             return;
         }
         let origin = Source::Environment(name.to_owned());
-        let renamed = RENAMED.iter().chain(SHORT).find(|(other, _)| super::keys::variable(other) == name);
+        let renamed = RENAMED.iter().chain(SHORT).find(|(other, _)| super::key::variable(other) == name);
         if let (Some((old, _)), Some(value)) = (renamed, value.to_str()) {
             return self.assign(old, value, origin);
         }

@@ -9,6 +9,7 @@ mod endpoint;
 mod error;
 mod file;
 mod immutable;
+mod key;
 mod keys;
 mod lists;
 mod load;
@@ -21,7 +22,8 @@ mod upstream;
 mod value;
 
 pub use error::{ConfigError, ConfigErrors, Source};
-pub use keys::{KEYS, Key, RENAMED, SHORT};
+pub use key::Key;
+pub use keys::{KEYS, RENAMED, SHORT};
 pub use lists::{LISTS, List, Row};
 pub use load::{DEFAULT_FILE, Effective, FILE_VARIABLE, Input, Loaded, VARIABLE_PREFIX};
 pub use settings::{
