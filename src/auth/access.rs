@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use super::attempts::Attempts;
+use super::bearer;
+use super::credentials::Credentials;
 use super::htpasswd::Htpasswd;
 use super::passwords::Passwords;
 use super::{Action, Decision, HtpasswdError, Identity, Rule, Rules};
@@ -28,7 +27,9 @@ pub struct Options {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthenticationError {
     /// The header can't be read.
-    #[error("the Authorization header is malformed; send Basic with user:password in base64")]
+    #[error(
+        "the Authorization header is malformed; send Basic with user:password in base64, or Bearer with a token"
+    )]
     Malformed,
     /// No such user, or another password: nobody is told which.
     #[error("the user or the password is wrong")]
@@ -122,26 +123,37 @@ impl Access {
         let Some(authorization) = authorization.filter(|_| !self.is_open()) else {
             return Ok(Identity::anonymous());
         };
-        let (user, password) = basic(authorization).ok_or(AuthenticationError::Malformed)?;
+        match Credentials::parse(authorization).ok_or(AuthenticationError::Malformed)? {
+            Credentials::Basic { user, password } => self.by_password(&user, &password, address).await,
+            Credentials::Bearer(token) => bearer::identify(self, &token).await,
+        }
+    }
+
+    async fn by_password(
+        &self,
+        user: &str,
+        password: &str,
+        address: Option<IpAddr>,
+    ) -> Result<Identity, AuthenticationError> {
         if user.is_empty() && password.is_empty() {
             // As podman and skopeo ask who haven't logged in.
             return Ok(Identity::anonymous());
         }
         let Shared { passwords, attempts, .. } = &*self.0;
         let users = self.users();
-        let (hash, now) = (users.hash_of(&user), monotonic());
-        if hash.is_some_and(|hash| passwords.is_known(&user, &password, hash, now)) {
+        let (hash, now) = (users.hash_of(user), monotonic());
+        if hash.is_some_and(|hash| passwords.is_known(user, password, hash, now)) {
             return Ok(Identity::user(user));
         }
-        if let Some(pause) = address.and_then(|address| attempts.pause(address, &user, now)) {
+        if let Some(pause) = address.and_then(|address| attempts.pause(address, user, now)) {
             return Err(AuthenticationError::TooMany(pause));
         }
-        let checked = passwords.check(&user, &password, hash, users.cost(), now).await;
+        let checked = passwords.check(user, password, hash, users.cost(), now).await;
         if checked.map_err(|_| AuthenticationError::Busy)? {
             return Ok(Identity::user(user));
         }
         if let Some(address) = address {
-            attempts.note_failure(address, &user, now);
+            attempts.note_failure(address, user, now);
         }
         Err(AuthenticationError::Wrong)
     }
@@ -189,15 +201,4 @@ fn state(path: &Path) -> Option<FileState> {
     use std::os::unix::fs::MetadataExt;
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.ino(), metadata.len()))
-}
-
-/// User and password of `Basic …`.
-fn basic(authorization: &str) -> Option<(String, String)> {
-    let (scheme, encoded) = authorization.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
-    let (user, password) = decoded.split_once(':')?;
-    Some((user.to_owned(), password.to_owned()))
 }

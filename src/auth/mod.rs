@@ -5,6 +5,8 @@
 
 mod access;
 mod attempts;
+mod bearer;
+mod credentials;
 mod htpasswd;
 mod identity;
 mod passwords;
