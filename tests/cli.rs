@@ -237,6 +237,28 @@ fn an_occupied_port_is_named_with_the_flag_for_another() {
 }
 
 #[test]
+fn everybody_is_let_in_from_elsewhere_only_where_the_operator_says_so() {
+    let directory = tempdir().unwrap();
+    let message = failure(directory.path(), &["serve", "--listen", "0.0.0.0:0"]);
+    for part in [
+        "no users and no rules",
+        "htpasswd -B -c users NAME && orlop serve --listen 0.0.0.0:",
+        " --set access.htpasswd=users\n",
+        " --insecure-open",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let message = failure(directory.path(), &["serve", "--listen", "[::]:0"]);
+    assert!(message.contains("orlop serve --listen [::]:"), "{message}");
+    // The other loopback addresses are this machine's too.
+    for address in ["127.1.2.3:0", "[::ffff:127.0.0.1]:0"] {
+        let mut command = orlop(directory.path());
+        command.args(["serve", "--listen", address]);
+        assert!(Running::spawn(&mut command).stop().status.success(), "{address}");
+    }
+}
+
+#[test]
 fn an_address_of_another_machine_is_named() {
     let directory = tempdir().unwrap();
     // From the block that is reserved for documentation.

@@ -34,6 +34,9 @@ pub(super) struct ConfigArguments {
     /// Cache images of this registry, for example docker.io; can be repeated
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     cache: Vec<String>,
+    /// Listen beyond this machine without users and rules: whoever reaches the port can push and delete
+    #[arg(long)]
+    insecure_open: bool,
     /// Set any other key, for example --set uploads.expire_after=1h; can be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -43,10 +46,12 @@ impl ConfigArguments {
     /// Reads the configuration from the flags, the process's environment and the file.
     pub(super) fn load(&self) -> anyhow::Result<Loaded> {
         let cache = (!self.cache.is_empty()).then(|| self.cache.join(","));
+        let open = self.insecure_open.then(|| "true".to_owned());
         let flags = [
             ("--listen", "listen", &self.listen),
             ("--data", "data", &self.data),
             ("--cache", "cache.upstreams", &cache),
+            ("--insecure-open", "access.insecure_open", &open),
             ("--log-level", "log.level", &self.log_level),
             ("--log-format", "log.format", &self.log_format),
         ];

@@ -46,7 +46,7 @@ use self::verify::VerifyArguments;
 const OVERVIEW: &str = "\
 Examples:
   orlop serve                                     a registry on 127.0.0.1:5000 with its data in ./data
-  orlop serve --listen 0.0.0.0:5000 --data /var/lib/orlop
+  orlop serve --listen 0.0.0.0:5000 --set access.htpasswd=/etc/orlop/users
   orlop serve --cache docker.io                   a mirror of Docker Hub beside your own images
   orlop config example > orlop.toml               every setting with its default and what it means
   orlop status --data /var/lib/orlop              what runs, and what is stored

@@ -17,7 +17,7 @@ use super::output::Output;
 pub(super) const EXAMPLES: &str = "\
 Examples:
   orlop serve
-  orlop serve --listen 0.0.0.0:5000 --data /var/lib/orlop --log-format json
+  orlop serve --listen 0.0.0.0:5000 --set access.htpasswd=/etc/orlop/users --data /var/lib/orlop
   orlop serve --config /etc/orlop.toml --set delete.blobs=false
   orlop serve --listen 127.0.0.1:0                any free port; the first lines say which
   orlop serve --cache docker.io --cache ghcr.io   a mirror of these beside your own images
@@ -56,7 +56,7 @@ async fn serve(config: &Config, output: &mut Output) -> anyhow::Result<ExitCode>
     let data = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
     tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "listening");
     // A server goes on where nobody reads its greeting.
-    let _ = output.text(&greeting(address, &data));
+    let _ = output.text(&greeting(address, server.is_open(), &data));
 
     let (stop, stopped) = oneshot::channel();
     let running = server.run(async {
@@ -91,7 +91,7 @@ async fn serve(config: &Config, output: &mut Output) -> anyhow::Result<ExitCode>
 }
 
 /// The first lines that people see.
-fn greeting(address: SocketAddr, data: &Path) -> String {
+fn greeting(address: SocketAddr, is_open: bool, data: &Path) -> String {
     let local = SocketAddr::new(reachable(address.ip()), address.port());
     let mut text = format!(
         "Orlop {version}\n\
@@ -103,9 +103,11 @@ fn greeting(address: SocketAddr, data: &Path) -> String {
         version = env!("CARGO_PKG_VERSION"),
         data = data.display(),
     );
-    if !address.ip().is_loopback() {
-        text.push_str("Anybody who reaches this address can push and delete. Docker on other machines needs TLS in front\n");
-        text.push_str("of it, or the address under \"insecure-registries\".\n");
+    if !address.ip().to_canonical().is_loopback() {
+        if is_open {
+            text.push_str("Anybody who reaches this address can push and delete.\n");
+        }
+        text.push_str("Docker on other machines needs TLS in front of it, or the address under \"insecure-registries\".\n");
     }
     text
 }
@@ -125,16 +127,18 @@ mod tests {
 
     #[test]
     fn the_greeting_names_an_address_that_docker_can_use() {
-        let text = greeting(SocketAddr::from(([0, 0, 0, 0], 5001)), Path::new("/srv/orlop"));
+        let text = greeting(SocketAddr::from(([0, 0, 0, 0], 5001)), true, Path::new("/srv/orlop"));
         assert!(text.contains("Listening on http://0.0.0.0:5001\n"), "{text}");
         assert!(text.contains("docker push 127.0.0.1:5001/busybox"), "{text}");
         assert!(text.contains("Anybody who reaches"), "{text}");
         assert!(text.contains("Data in /srv/orlop\n"), "{text}");
+        let text = greeting(SocketAddr::from(([0, 0, 0, 0], 5001)), false, Path::new("/srv/orlop"));
+        assert!(!text.contains("Anybody") && text.contains("insecure-registries"), "{text}");
     }
 
     #[test]
     fn the_greeting_of_a_local_server_warns_of_nothing() {
-        let text = greeting(SocketAddr::from(([127, 0, 0, 1], 5000)), Path::new("/srv/orlop"));
+        let text = greeting(SocketAddr::from(([127, 0, 0, 1], 5000)), true, Path::new("/srv/orlop"));
         assert!(!text.contains("Anybody"), "{text}");
     }
 }

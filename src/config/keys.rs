@@ -17,7 +17,7 @@ pub const KEYS: &[Key] = &[
         "127.0.0.1:5000",
         |config, value| address(value).map(|listen| config.listen = listen),
         "The address and port to listen on. 127.0.0.1 is reachable from this machine only; 0.0.0.0 (or [::]) from \
-         everywhere: whoever reaches the port can push and delete. Port 0 takes any free port.",
+         everywhere, for which there have to be users or rules, or `access.insecure_open`. Port 0 takes any free port.",
     ),
     Key::text(
         "data",
@@ -59,6 +59,13 @@ pub const KEYS: &[Key] = &[
         },
         "A file of users with the bcrypt hashes of their passwords, as `htpasswd -B` writes it. It is read again when it changes. \
          Without [[rule]]s these users pull and push, and nobody else does anything. Empty: there are no users.",
+    ),
+    Key::bare(
+        "access.insecure_open",
+        "false",
+        |config, value| switch(value).map(|on| config.insecure_open = on),
+        "Whether the server may listen beyond this machine without users and rules, so that whoever reaches the port can push \
+         and delete. The flag --insecure-open is the same as true.",
     ),
     Key::text(
         "log.level",

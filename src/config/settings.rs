@@ -25,6 +25,8 @@ pub struct Config {
     pub external_url: Option<String>,
     /// `access.*` and `[[rule]]`.
     pub access: auth::Options,
+    /// `access.insecure_open`: whether everybody may be let in from everywhere.
+    pub insecure_open: bool,
     /// `scope`: the repositories that are served.
     pub scope: NameScope,
     /// `log.*`.
@@ -249,6 +251,7 @@ impl Config {
             data: PathBuf::new(),
             external_url: None,
             access: auth::Options::default(),
+            insecure_open: false,
             scope: NameScope::new(Vec::new()),
             log: Log { level: LogLevel::Off, format: LogFormat::Text },
             uploads: Uploads { expire_after: Duration::ZERO, max_open: 0, chunk_min_length: 0 },

@@ -116,8 +116,8 @@ fn credentials(upstream: &Upstream) -> Result<Option<Credentials>, PasswordError
     credentials.map(Some).map_err(|source| PasswordError::Unsendable { host: host(), source })
 }
 
-/// What an operator should know of a cache that listens on `address`, each a sentence.
-pub(super) fn warnings(settings: &Settings, address: SocketAddr) -> Vec<String> {
+/// What an operator should know of a cache, each a sentence; everybody may use it who reaches the address `open`.
+pub(super) fn warnings(settings: &Settings, open: Option<SocketAddr>) -> Vec<String> {
     let private = settings.upstreams.iter().filter(|upstream| upstream.is_private()).map(|upstream| {
         format!(
             "nobody can read what is cached of {}: it is asked with credentials. Set `public = true` for this upstream if \
@@ -125,11 +125,11 @@ pub(super) fn warnings(settings: &Settings, address: SocketAddr) -> Vec<String> 
             upstream.host
         )
     });
-    let open = (!address.ip().is_loopback()).then(|| {
+    let open = open.map(|address| {
         let hosts: Vec<&str> = settings.upstreams.iter().map(|upstream| upstream.host.as_str()).collect();
         format!(
-            "anybody who reaches {address} can pull through the cache of {}, and fill it. Listen on 127.0.0.1, or let a \
-             firewall or a proxy in front decide who may",
+            "anybody who reaches {address} can pull through the cache of {}, and fill it. Listen on 127.0.0.1, or say by rules \
+             who may",
             hosts.join(", ")
         )
     });
@@ -149,10 +149,9 @@ mod tests {
 
     #[test]
     fn an_upstream_that_nobody_can_read_and_an_open_mirror_are_told_of() {
-        let (local, open) =
-            (SocketAddr::from(([127, 0, 0, 1], 5000)), SocketAddr::from(([0, 0, 0, 0], 5000)));
-        assert_eq!(warnings(&settings(true), local), Vec::<String>::new());
-        let [private, mirror] = &warnings(&settings(false), open)[..] else { panic!("two warnings") };
+        let open = SocketAddr::from(([0, 0, 0, 0], 5000));
+        assert_eq!(warnings(&settings(true), None), Vec::<String>::new());
+        let [private, mirror] = &warnings(&settings(false), Some(open))[..] else { panic!("two warnings") };
         assert!(private.contains("ghcr.io") && private.contains("`public = true`"), "{private}");
         assert!(mirror.contains("0.0.0.0:5000") && mirror.contains("127.0.0.1"), "{mirror}");
         assert!(!private.contains("anna") && !private.contains("sesame"));

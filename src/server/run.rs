@@ -50,6 +50,17 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// Everybody would be let in from elsewhere.
+    #[error(
+        "whoever reaches {address} could push and delete, since there are no users and no rules. Let in your own users only, or \
+         everybody:\n  \
+         htpasswd -B -c users NAME && orlop serve --listen {address} --set access.htpasswd=users\n  \
+         orlop serve --listen {address} --insecure-open"
+    )]
+    Strangers {
+        /// Where it would have listened.
+        address: SocketAddr,
+    },
     /// Nobody can be called.
     #[error("{source}. Endpoints of notifications can't be called without it: mend it, or remove them")]
     Client {
@@ -191,6 +202,11 @@ fn read_trust_roots(files: &[PathBuf]) -> Result<TrustRoots, StartError> {
     Ok(roots)
 }
 
+/// Whether only programs of this machine reach an address.
+fn is_this_machine(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
 /// How this process is called in events: by its host and port, and by an id of its own.
 fn source(address: SocketAddr) -> Source {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -229,7 +245,8 @@ impl Server {
         let client = if endpoints.is_empty() { None } else { Some(Client::new(&config.client)?) };
         let access = Access::open(config.access.clone())?;
         let mut cache = cache_settings(config)?;
-        for warning in cache.iter().flat_map(|cache| warnings(cache, address)) {
+        let reached = (access.is_open() && !is_this_machine(address)).then_some(address);
+        for warning in cache.iter().flat_map(|cache| warnings(cache, reached)) {
             tracing::warn!("{warning}");
         }
         let mut options = registry_options(config);
@@ -241,6 +258,9 @@ impl Server {
         let registry = Registry::open(options)?;
         let cache = cache.map(|settings| Cache::open(settings, registry.clone())).transpose();
         let cache = cache.map_err(|source| StartError::Cache { source })?;
+        if access.is_open() && !config.insecure_open && !is_this_machine(address) {
+            return Err(StartError::Strangers { address });
+        }
         let router = http::router(http::Service {
             registry: registry.clone(),
             access: access.clone(),
@@ -286,6 +306,11 @@ impl Server {
     /// The address that is listened on, with the port that was taken where port 0 was asked for.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Whether everybody who reaches the server may do everything.
+    pub fn is_open(&self) -> bool {
+        self.access.is_open()
     }
 
     /// The registry that is served.

@@ -1,7 +1,9 @@
 //! Users with passwords, and what rules let them do, with clients that log in.
 
+use std::process::Command;
+
 use crate::docker::Docker;
-use crate::process::run_to_failure;
+use crate::process::{self, Daemon, run_to_failure};
 use crate::server::Server;
 use crate::skopeo::Skopeo;
 use crate::{Client, Host, Layout};
@@ -20,6 +22,33 @@ fn start() -> (tempfile::TempDir, Server) {
     let server =
         Server::start_configured(&rules.replace("/etc/orlop/users", &users.display().to_string()), &[]);
     (folder, server)
+}
+
+/// Starts a server on every address of a network of its own, which has none, and returns what it says first.
+fn listen_everywhere(configuration: &str, arguments: &[&str]) -> String {
+    let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
+    let file = folder.path().join("orlop.toml");
+    std::fs::write(&file, configuration).expect("a file can be written");
+    let mut command = Command::new(process::find("unshare"));
+    command.args(["--net", "--", env!("CARGO_BIN_EXE_orlop"), "serve", "--listen", "0.0.0.0:5000"]);
+    command.arg("--data").arg(folder.path().join("data")).arg("--config").arg(&file).args(arguments);
+    let (mut daemon, _) = Daemon::start("orlop", &command, "Docker on other machines needs");
+    assert!(daemon.terminate().success());
+    daemon.log()
+}
+
+#[test]
+fn a_server_is_reached_from_elsewhere_where_users_rules_or_its_operator_say_by_whom() {
+    let open = "Anybody who reaches this address can push and delete.";
+    assert!(listen_everywhere("", &["--insecure-open"]).contains(open));
+    assert!(listen_everywhere("access.insecure_open = true", &[]).contains(open));
+    let rule = "[[rule]]\nrepositories = [\"**\"]\nwho = [\"anonymous\"]\nactions = [\"pull\"]\n";
+    assert!(!listen_everywhere(rule, &[]).contains(open));
+    let folder = tempfile::TempDir::new().expect("a temporary folder can be made");
+    let users = folder.path().join("users");
+    std::fs::write(&users, "").expect("a file can be written");
+    let users = format!("access.htpasswd={}", users.display());
+    assert!(!listen_everywhere("", &["--set", &users]).contains(open));
 }
 
 #[test]
