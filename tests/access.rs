@@ -251,3 +251,79 @@ fn without_users_and_rules_everybody_may_do_everything() {
     assert_eq!(server.push_blob("team/a", &noise(7, 10)), sha256(&noise(7, 10)));
     server.delete("/v2/team/a/manifests/1").send().expect(202);
 }
+
+/// Runs a command beside the server, or after its end.
+fn command(server: &Server, arguments: &[&str]) -> (i32, String) {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orlop"));
+    command.args(arguments).arg("--data").arg(server.data()).current_dir(server.data().parent().unwrap());
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&said).into_owned())
+}
+
+const ADMIN_RULES: &str = r#"
+[[rule]]
+repositories = ["**"]
+who = ["user:root"]
+actions = ["admin"]
+
+[[rule]]
+repositories = ["**"]
+who = ["user:root", "group:ops"]
+actions = ["pull", "push"]
+
+[[rule]]
+repositories = ["release/**"]
+who = ["claim:repository=team/*"]
+actions = ["push"]
+"#;
+
+#[test]
+fn the_rule_that_decides_is_explained() {
+    let (_dir, path) = users(&[("anna", "anna"), ("root", "root")]);
+    let server = configured(&path, ADMIN_RULES);
+    for (who, action, repository, code, reason) in [
+        ("root", "push", "team/a", 0, "rule 2 says so: user:root, group:ops may pull, push **"),
+        ("anna", "push", "team/a", 1, "no rule lets them"),
+        ("anna,group:ops", "pull", "team/a", 0, "rule 2"),
+        ("anonymous", "pull", "team/a", 1, "no rule lets them"),
+        ("nobody", "pull", "team/a", 1, "Nobody is called so"),
+        ("claim:repository=team/app", "push", "release/a", 0, "rule 3"),
+        ("claim:repository=other/app", "push", "release/a", 1, "no rule lets them"),
+    ] {
+        let (exit, said) = command(&server, &["access", "explain", who, action, repository]);
+        assert_eq!(exit, code, "{who} {action}: {said}");
+        assert!(said.contains(reason), "{who} {action}: {said}");
+    }
+    let (exit, said) = command(&server, &["access", "explain", "root", "admin", "--json"]);
+    let answer: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((exit, &answer["allowed"], &answer["rule"]), (0, &json!(true), &json!(1)), "{said}");
+    for wrong in [&["anna", "pull"][..], &["authenticated", "pull", "a"], &["anna,root", "pull", "a"]] {
+        let (exit, said) = command(&server, &[&["access", "explain"], wrong].concat());
+        assert!(exit == 1 && said.starts_with("error: "), "{wrong:?}: {said}");
+    }
+}
+
+#[test]
+fn the_admin_api_is_for_those_whom_a_rule_lets_admin() {
+    let (_dir, path) = users(&[("anna", "anna"), ("root", "root")]);
+    let status = "/v2/_orlop/admin/status";
+    let open = Server::start();
+    open.get(status).send().expect(404);
+    let without_rules = configured(&path, "");
+    get(&without_rules, "root", status).expect_error(403, "DENIED");
+    let server = configured(&path, ADMIN_RULES);
+    get(&server, "", status).expect_error(401, "UNAUTHORIZED");
+    get(&server, "anna", status).expect_error(403, "DENIED");
+    get(&server, "root", status).expect(200);
+    push_image(&server, "root", "team/a");
+    let rename = server.post("/v2/_orlop/admin/repositories/rename");
+    let rename = rename.body(br#"{"from":"team/a","to":"team/b"}"#);
+    rename.header("authorization", &basic("root", "root")).send().expect(200);
+    get(&server, "root", "/v2/team/b/manifests/1").expect(200);
+    // However the path is written.
+    for path in ["/v2/_orlop/%61dmin/status", "/v2/%5Forlop/admin/status", "/v2/_orlop/admin%2Fstatus"] {
+        assert!(matches!(get(&server, "anna", path).status, 403 | 404), "{path}");
+        assert!(matches!(get(&server, "", path).status, 401 | 404), "{path}");
+    }
+}

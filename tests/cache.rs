@@ -5,6 +5,8 @@ mod support;
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 use support::{Content, Fault, FaultyUpstream, INDEX, Server, descriptor, image, index, noise, referrer};
 
@@ -762,6 +764,63 @@ fn what_came_with_credentials_is_for_nobody_unless_it_is_public() {
         is_closed(&server);
     }
     assert!(!server.log().contains("sesame"));
+}
+
+#[test]
+fn what_came_with_credentials_is_for_those_whom_a_rule_names() {
+    let hub = FaultyUpstream::start();
+    let one = put_image(&hub, "1", 1);
+    // anna:sesame
+    hub.want_basic("Basic YW5uYTpzZXNhbWU=");
+    let mut server = Server::with_file("", &[]);
+    server.stop();
+    server.environment("TEST_UPSTREAM_PASSWORD", "sesame");
+    let users = server.data().with_file_name("users");
+    let lines = ["bo", "cleo"].map(|user| format!("{user}:{}\n", bcrypt::hash(user, 4).unwrap()));
+    std::fs::write(&users, lines.concat()).unwrap();
+    let credentials =
+        upstream("hub.example", &hub, "username = \"anna\"\npassword_env = \"TEST_UPSTREAM_PASSWORD\"");
+    let rule = |repositories: &str, who: &str, actions: &str| {
+        format!("[[rule]]\nrepositories = [\"{repositories}\"]\nwho = [\"{who}\"]\nactions = [{actions}]\n")
+    };
+    let rules = [
+        rule("**", "anonymous", "\"pull\", \"list\", \"push\""),
+        rule("hub.example/**", "user:bo", "\"pull\""),
+    ];
+    let htpasswd = format!("access.htpasswd = {:?}\n", users.display().to_string());
+    let as_user = |user: &str| format!("Basic {}", STANDARD.encode(format!("{user}:{user}")));
+    let targets = [
+        manifest("hub.example/a/box", "1"),
+        manifest("hub.example/a/box", &one.digest()),
+        "/v2/a/box/manifests/1?ns=hub.example".to_owned(),
+    ];
+    for with_rules in [false, true] {
+        let rules = if with_rules { rules.concat() } else { String::new() };
+        server.configure(&format!("{htpasswd}{credentials}\n{rules}"));
+        server.run_again();
+        for target in &targets {
+            server.get(target).send().expect_error(401, "UNAUTHORIZED");
+            server.get(target).header("authorization", &as_user("cleo")).send().expect_error(403, "DENIED");
+            let reply = server.get(target).header("authorization", &as_user("bo")).send();
+            reply.expect(if with_rules { 200 } else { 403 });
+        }
+        let listed = |user: &str| {
+            let reply = server.get("/v2/_catalog").header("authorization", &as_user(user)).send();
+            reply.expect(200).strings("repositories")
+        };
+        assert_eq!(listed("cleo"), [""; 0]);
+        assert_eq!(listed("bo"), if with_rules { vec!["hub.example/a/box"] } else { Vec::new() });
+        server.stop();
+    }
+    // The upstream is gone, and what it gave is still his alone.
+    server.configure(&format!("{htpasswd}{}", rules.concat()));
+    server.run_again();
+    let target = manifest("hub.example/a/box", "1");
+    server.get(&target).send().expect_error(401, "UNAUTHORIZED");
+    server.get(&target).header("authorization", &as_user("cleo")).send().expect_error(403, "DENIED");
+    server.get(&target).header("authorization", &as_user("bo")).send().expect(200);
+    let mount = format!("/v2/own/blobs/uploads/?from=hub.example/a/box&mount={}", one.digest());
+    server.post(&mount).body(b"").header("authorization", &as_user("bo")).send().expect(202);
 }
 
 #[test]

@@ -178,7 +178,7 @@ fn an_upstream_with_credentials_is_shown_as_private_and_its_secrets_nowhere() {
     let manifest = "/v2/hub.example/box/manifests/1";
     server.get(manifest).send().expect_error(403, "DENIED");
     let shown = command(&server, &["cache", "status"]);
-    assert!(shown.contains("private") && shown.contains("unless it is configured as `public`"), "{shown}");
+    assert!(shown.contains("private") && shown.contains("a rule names"), "{shown}");
     server.stop();
     server.configure(&file(&hub, &format!("{user}\npublic = true")));
     server.run_again();

@@ -19,6 +19,7 @@ pub(crate) async fn serve(registry: Registry) -> SocketAddr {
     let metrics = Metrics::new(&StorageMetrics::default());
     let service = TowerToHyperService::new(router(Service {
         access: Access::default(),
+        admin: None,
         registry,
         cache: None,
         settings: Settings::default(),

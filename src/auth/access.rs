@@ -10,7 +10,7 @@ use super::bearer;
 use super::credentials::Credentials;
 use super::htpasswd::Htpasswd;
 use super::passwords::Passwords;
-use super::{Action, Decision, HtpasswdError, Identity, Rule, Rules};
+use super::{Action, Decision, HtpasswdError, Identity, Principal, PrincipalKind, Rule, Rules};
 use crate::clock::monotonic;
 use crate::oci::RepositoryName;
 
@@ -166,6 +166,20 @@ impl Access {
         repository: Option<&RepositoryName>,
     ) -> Decision<'_> {
         self.0.rules.decide(identity, action, repository)
+    }
+
+    /// The one of this name, as they are known now; `None` where there is nobody of that name any more. For people whom an
+    /// external issuer vouches for there is nothing to know.
+    pub fn find(&self, kind: PrincipalKind, name: &str) -> Option<Arc<Principal>> {
+        match kind {
+            PrincipalKind::User => self.users().hash_of(name).map(|_| Arc::new(Principal::user(name))),
+            PrincipalKind::AccessToken | PrincipalKind::External => None,
+        }
+    }
+
+    /// Whether somebody may read what the registry's own credentials have opened.
+    pub fn decide_private(&self, identity: &Identity, repository: &RepositoryName) -> Decision<'_> {
+        self.0.rules.decide_private(identity, repository)
     }
 
     fn users(&self) -> Arc<Htpasswd> {

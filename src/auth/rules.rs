@@ -99,7 +99,7 @@ impl fmt::Display for Actions {
 pub enum Who {
     /// Everybody, also who hasn't said who they are.
     Anonymous,
-    /// Everybody who has said who they are.
+    /// Everybody who has logged in with a password or an access token of this registry.
     Authenticated,
     /// One user.
     User(String),
@@ -124,7 +124,9 @@ impl Who {
     fn is(&self, identity: &Identity) -> bool {
         let Some(principal) = identity.principal() else { return matches!(self, Who::Anonymous) };
         match self {
-            Who::Anonymous | Who::Authenticated => true,
+            Who::Anonymous => true,
+            // Anybody can have an account with those who vouch for others.
+            Who::Authenticated => principal.kind != PrincipalKind::External,
             Who::User(name) => principal.kind == PrincipalKind::User && *name == principal.name,
             Who::AccessToken(name) => principal.kind == PrincipalKind::AccessToken && *name == principal.name,
             Who::Group(group) => principal.groups.contains(group),
@@ -189,6 +191,15 @@ pub struct Rule {
     pub who: Vec<Who>,
     /// What.
     pub actions: Actions,
+}
+
+impl Rule {
+    /// Whether it lets one of those do something with a repository; with any where none is named.
+    fn lets(&self, is: impl Fn(&Who) -> bool, action: Action, repository: Option<&RepositoryName>) -> bool {
+        self.actions.contain(action)
+            && self.who.iter().any(is)
+            && repository.is_none_or(|name| self.repositories.contains(name))
+    }
 }
 
 impl fmt::Display for Rule {
@@ -268,11 +279,21 @@ impl Rules {
             let is_user = identity.principal().is_some_and(|principal| principal.kind == PrincipalKind::User);
             return if may && is_user { Decision::User } else { Decision::Denied };
         }
-        let lets = |rule: &Rule| {
-            rule.actions.contain(action)
-                && rule.who.iter().any(|who| who.is(identity))
-                && repository.is_none_or(|name| rule.repositories.contains(name))
-        };
+        self.first(|rule| rule.lets(|who| who.is(identity), action, repository))
+    }
+
+    /// Whether somebody may read what came to a repository with the credentials of the registry itself: those may whom a rule
+    /// names, otherwise than as everybody, and those whose scope or issuer does.
+    pub fn decide_private(&self, identity: &Identity, repository: &RepositoryName) -> Decision<'_> {
+        let is_named = |who: &Who| *who != Who::Anonymous && who.is(identity);
+        match self.decide(identity, Action::Pull, Some(repository)) {
+            Decision::Open | Decision::User => Decision::Denied,
+            Decision::Rule(..) => self.first(|rule| rule.lets(is_named, Action::Pull, Some(repository))),
+            decision => decision,
+        }
+    }
+
+    fn first(&self, lets: impl Fn(&Rule) -> bool) -> Decision<'_> {
         match self.rules.iter().position(lets) {
             Some(at) => Decision::Rule(at + 1, &self.rules[at]),
             None => Decision::Denied,

@@ -16,6 +16,7 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 
+use crate::auth::Access;
 use crate::config::Config;
 use crate::http::Errors;
 use crate::http::admin::{Admin, JSON_LINES, Line, PREFIX};
@@ -113,7 +114,8 @@ impl AdminArguments {
                 }
                 Found::Directory(registry) => {
                     let cache = cache(&config, &registry, &request)?;
-                    let admin = Admin::new(registry.clone(), cache.clone(), retention, None);
+                    let access = Access::open(config.access.clone())?;
+                    let admin = Admin::new(registry.clone(), access, cache.clone(), retention, None);
                     let read = read(admin.call(request.into_http()?).await, &mut on_part).await;
                     if let Some(cache) = cache {
                         cache.close().await;

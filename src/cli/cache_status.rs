@@ -58,7 +58,7 @@ fn print(status: &CacheStatus, output: &mut Output) -> io::Result<()> {
         }
         if upstream.private {
             output.line(format!(
-                "{} is private: nobody can read what comes from it, unless it is configured as `public`",
+                "{} is private: what comes from it is for those whom a rule names, unless it is configured as `public`",
                 upstream.host
             ))?;
         }

@@ -5,6 +5,7 @@
 
 #![expect(clippy::doc_markdown, reason = "the doc comments of arguments are help texts, printed as they are")]
 
+mod access;
 mod admin;
 mod cache;
 mod cache_status;
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::access::AccessCommand;
 use self::cache::CacheCommand;
 use self::collection::GcArguments;
 use self::compact::CompactArguments;
@@ -88,6 +90,9 @@ enum Command {
     /// Show how the upstreams of the cache do, or fetch images into it.
     #[command(subcommand, arg_required_else_help = true)]
     Cache(CacheCommand),
+    /// Say who may do what.
+    #[command(subcommand, arg_required_else_help = true)]
+    Access(AccessCommand),
     /// Check or show the configuration.
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
@@ -151,6 +156,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status(arguments) => status::run(&arguments, &mut output),
         Command::Compact(arguments) => compact::run(&arguments, &mut output),
         Command::Cache(command) => command.run(&mut output),
+        Command::Access(command) => command.run(&mut output),
         Command::Config(command) => command.run(&mut output),
         Command::Policy(command) => command.run(&mut output),
         Command::Verify(arguments) => verify::run(&arguments, &mut output),

@@ -127,7 +127,7 @@ impl ListTable for UpstreamTable {
                 Ok(())
             },
             "The user who pulls; anonymous where it is empty. What comes from an upstream that is asked with credentials can be \
-             read by nobody, unless `public` says otherwise.",
+             read only by those whom a rule names, unless `public` says otherwise.",
         ),
         Key::text(
             "upstream.password_file",

@@ -50,6 +50,16 @@ pub(super) fn authorize(
         Access::Delete => Action::Delete,
         Access::List => Action::List,
     };
+    require(app, identity, action, name)
+}
+
+/// Refuses an action that somebody may not do.
+pub(super) fn require(
+    app: &App,
+    identity: &Identity,
+    action: Action,
+    name: Option<Named<'_>>,
+) -> Result<(), ApiError> {
     let canonical = name.map(|name| name.canonical);
     let is_within = identity.is_within_restriction(action, name.map(|name| name.requested));
     if is_within && app.access.decide(identity, action, canonical).is_allowed() {
@@ -61,6 +71,19 @@ pub(super) fn authorize(
 /// Whether somebody may pull from a repository, whatever their Bearer token is for.
 pub(super) fn may_pull(app: &App, identity: &Identity, name: &RepositoryName) -> bool {
     app.access.decide(identity, Action::Pull, Some(name)).is_allowed()
+}
+
+/// Whether somebody may read what came to a repository with the registry's own credentials.
+pub(super) fn may_read_private(app: &App, identity: &Identity, name: &RepositoryName) -> bool {
+    app.access.decide_private(identity, name).is_allowed()
+}
+
+/// Refuses what is private; who could be somebody that may read it is asked who they are.
+pub(super) fn private(app: &App, identity: &Identity, message: String) -> ApiError {
+    if identity.is_anonymous() && !app.access.is_open() {
+        return asked_who();
+    }
+    ApiError::new(ErrorCode::Denied, message)
 }
 
 fn denied(identity: &Identity, action: Action, name: Option<&RepositoryName>) -> ApiError {

@@ -8,12 +8,14 @@ use http::header::{HOST, RETRY_AFTER, WARNING};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
 
+use crate::auth::Identity;
 use crate::client::registry::Missing;
 use crate::oci::RepositoryName;
 use crate::proxy::{CachedRepository, Error, Outcome, Place, Purpose};
 use crate::registry;
 use crate::telemetry::CacheKind;
 
+use super::authorization::{may_read_private, private};
 use super::errors::{ApiError, ErrorCode};
 use super::headers::value;
 use super::observe::{Cached, set_cache};
@@ -31,6 +33,7 @@ const WARNING_BYTES: usize = 500;
 pub(super) fn locate(
     app: &App,
     parts: &Parts,
+    identity: &Identity,
     route: &mut Route,
 ) -> Result<Option<CachedRepository>, ApiError> {
     let operation = route.operation();
@@ -42,13 +45,18 @@ pub(super) fn locate(
     };
     let Some(name) = route.name_mut() else { return Ok(None) };
     let Some(cache) = &app.cache else {
-        require_open(app, name, purpose)?;
+        require_readable(app, identity, name, purpose)?;
         return Ok(None);
     };
     let namespace = Query::of(&parts.uri).first("ns");
     let namespace = namespace.as_deref().filter(|namespace| !is_own(app, parts, namespace));
-    let Place::Cached(cached) = cache.locate(name, namespace, purpose)? else {
-        require_open(app, name, purpose)?;
+    let is_reader = |name: &RepositoryName| may_read_private(app, identity, name);
+    let place = cache.locate(name, namespace, purpose, &is_reader).map_err(|error| match error {
+        Error::Private(message) => private(app, identity, message),
+        error => error.into(),
+    })?;
+    let Place::Cached(cached) = place else {
+        require_readable(app, identity, name, purpose)?;
         return Ok(None);
     };
     // Whoever asks for a blob by HEAD is about to push it, unless it is there. A name that may be one of one's own is taken
@@ -68,16 +76,25 @@ pub(super) fn locate(
     Ok(Some(cached))
 }
 
-/// Refuses what came with the credentials of an upstream that isn't configured any more.
-fn require_open(app: &App, name: &RepositoryName, purpose: Purpose) -> Result<(), ApiError> {
-    if purpose != Purpose::Pull || !app.registry.namespace().repository(name).cached().is_private()? {
+/// Refuses what came with the credentials of an upstream that isn't configured any more, but to those whom a rule names.
+fn require_readable(
+    app: &App,
+    identity: &Identity,
+    name: &RepositoryName,
+    purpose: Purpose,
+) -> Result<(), ApiError> {
+    if purpose != Purpose::Pull
+        || !app.registry.namespace().repository(name).cached().is_private()?
+        || may_read_private(app, identity, name)
+    {
         return Ok(());
     }
     let message = format!(
         "what is cached of {name} came with credentials, and its upstream isn't configured any more; its operator can \
-         configure it again with `public = true` to let everybody read it, or delete the repository"
+         write a rule that lets you pull it, configure the upstream again with `public = true` to let everybody, or delete \
+         the repository"
     );
-    Err(ApiError::new(ErrorCode::Denied, message))
+    Err(private(app, identity, message))
 }
 
 /// Whether a namespace is this registry itself, as clients say that reach it by another host than images name.
@@ -152,7 +169,9 @@ impl From<Error> for ApiError {
                 };
                 ApiError::new(code, message)
             }
-            Error::Denied(_) | Error::Refused(_) => ApiError::new(ErrorCode::Denied, message),
+            Error::Denied(_) | Error::Private(_) | Error::Refused(_) => {
+                ApiError::new(ErrorCode::Denied, message)
+            }
             Error::RateLimited { retry_after, .. } => {
                 come_back(ApiError::new(ErrorCode::TooManyRequests, message), retry_after)
             }

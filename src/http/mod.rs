@@ -21,6 +21,7 @@ mod peer;
 mod percent;
 mod query;
 mod ranges;
+mod remote_admin;
 mod routes;
 mod service;
 mod v2;

@@ -12,9 +12,7 @@ use super::routes::{Route, Verb, no_endpoint, parse_name};
 /// What a request means whose path, decoded, goes on with `rest` behind `/v2/_orlop/`.
 pub(super) fn own_route(rest: &str, verb: Verb) -> Result<Route, ApiError> {
     if rest.starts_with("admin/") {
-        let message =
-            "the admin API is answered on the socket in the data directory only; use the orlop command";
-        return Err(ApiError::new(ErrorCode::EndpointUnknown, message));
+        return Err(admin_is_local());
     }
     let path = rest.strip_prefix("repositories/").ok_or_else(no_endpoint)?;
     let (read, write) = (reading(path), writing(path));
@@ -41,6 +39,13 @@ pub(super) fn own_route(rest: &str, verb: Verb) -> Result<Route, ApiError> {
             },
         },
     }
+}
+
+/// That the admin API isn't for everybody who reaches the port.
+pub(super) fn admin_is_local() -> ApiError {
+    let message = "the admin API is answered on the socket in the data directory, and here to those whom a rule lets \
+                   admin; use the orlop command";
+    ApiError::new(ErrorCode::EndpointUnknown, message)
 }
 
 /// What GET of the path means.

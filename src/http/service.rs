@@ -12,10 +12,11 @@ use crate::proxy::Cache;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
 
+use super::admin::Admin;
 use super::body::BlobBodies;
 use super::buffers::BufferPool;
 use super::observe::observe;
-use super::{headers, health, v2};
+use super::{headers, health, remote_admin, v2};
 
 /// What the wire needs to serve a registry.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ pub struct Service {
     pub registry: Registry,
     /// Who may do what.
     pub access: auth::Access,
+    /// What those are answered whom a rule lets `admin`.
+    pub admin: Option<Admin>,
     /// Other registries' content that is served beside its own.
     pub cache: Option<Cache>,
     /// How it is served.
@@ -56,6 +59,7 @@ impl Default for Settings {
 pub(super) struct App {
     pub(super) registry: Registry,
     pub(super) access: auth::Access,
+    pub(super) admin: Option<Admin>,
     pub(super) cache: Option<Cache>,
     pub(super) metrics: Metrics,
     pub(super) bodies: BlobBodies,
@@ -87,10 +91,11 @@ impl App {
 /// The server may put the peer's address into a request's extensions as `axum::extract::ConnectInfo<Peer>`; it
 /// then stands in the log. Each call makes a buffer pool of its own: one router is enough for one process.
 pub fn router(service: Service) -> Router {
-    let Service { registry, access, cache, settings, metrics } = service;
+    let Service { registry, access, admin, cache, settings, metrics } = service;
     let app = Arc::new(App {
         registry,
         access,
+        admin,
         cache,
         metrics: metrics.clone(),
         bodies: BlobBodies::new(BufferPool::new(settings.buffer_bytes)),
@@ -102,6 +107,7 @@ pub fn router(service: Service) -> Router {
         .route("/v2", any(v2::dispatch))
         .route("/v2/", any(v2::dispatch))
         .route("/v2/{*rest}", any(v2::dispatch))
+        .route("/v2/_orlop/admin/{*rest}", any(remote_admin::dispatch))
         .route("/livez", get(health::get_livez))
         .route("/readyz", get(health::get_readyz))
         .route("/metrics", get(health::get_metrics))

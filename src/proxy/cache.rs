@@ -110,7 +110,8 @@ impl Cache {
         &self.0.settings
     }
 
-    /// Whose `name` is, where `namespace` (the `ns` of a request) may say which upstream is meant. Nobody is asked.
+    /// Whose `name` is, where `namespace` (the `ns` of a request) may say which upstream is meant. Nobody is asked. What came
+    /// with credentials, or would, is pulled only where `is_reader` says of its canonical name that it may be.
     ///
     /// A name under a configured host is that upstream's, and so is any name with its `ns`. Other names are local where a
     /// repository is called so, or was until its deletion can't be undone any more, or the settings say so. The rest is
@@ -121,6 +122,7 @@ impl Cache {
         name: &RepositoryName,
         namespace: Option<&str>,
         purpose: Purpose,
+        is_reader: &dyn Fn(&RepositoryName) -> bool,
     ) -> Result<Place, Error> {
         let inner = &self.0;
         if let Some(namespace) = namespace {
@@ -133,14 +135,14 @@ impl Cache {
                 }
                 _ => name.clone(),
             };
-            return self.cached(&upstream, name, path, purpose, false);
+            return self.cached(&upstream, name, path, purpose, false, is_reader);
         }
         if let Some((first, rest)) = name.as_str().split_once('/')
             && let Some(upstream) =
                 inner.upstreams.iter().find(|upstream| means_folder(first, &upstream.folder))
             && let Ok(path) = rest.parse::<RepositoryName>()
         {
-            return self.cached(upstream, name, path, purpose, false);
+            return self.cached(upstream, name, path, purpose, false, is_reader);
         }
         if !matches!(purpose, Purpose::Pull | Purpose::Keep)
             || inner.upstreams.is_empty()
@@ -153,9 +155,9 @@ impl Cache {
             return Err(Error::HostUnknown { host: host.to_owned() });
         }
         let Some(upstream) = &inner.default else { return Ok(Place::Local) };
-        match self.cached(upstream, name, name.clone(), purpose, true) {
+        match self.cached(upstream, name, name.clone(), purpose, true, is_reader) {
             // It may be a name of one's own that is still to come.
-            Err(Error::Denied(_) | Error::NameTooLong { .. }) => Ok(Place::Local),
+            Err(Error::Denied(_) | Error::Private(_) | Error::NameTooLong { .. }) => Ok(Place::Local),
             place => place,
         }
     }
@@ -175,6 +177,7 @@ impl Cache {
         path: RepositoryName,
         purpose: Purpose,
         is_by_default: bool,
+        is_reader: &dyn Fn(&RepositoryName) -> bool,
     ) -> Result<Place, Error> {
         let host = &upstream.settings.host;
         let path = match format!("library/{path}").parse() {
@@ -205,8 +208,12 @@ impl Cache {
         if matches!(purpose, Purpose::Pull | Purpose::Keep) {
             upstream.require_allowed(&cached.path)?;
         }
-        if purpose == Purpose::Pull {
-            cached.require_open()?;
+        if purpose == Purpose::Pull && cached.is_private()? && !is_reader(&cached.name) {
+            return Err(Error::Private(format!(
+                "what is cached of {} came with the registry's own credentials for {host}; its operator can write a rule \
+                 that lets you pull it, or set `public = true` for this upstream to let everybody",
+                cached.name
+            )));
         }
         Ok(Place::Cached(cached))
     }

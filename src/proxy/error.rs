@@ -32,6 +32,9 @@ pub enum Error {
     /// The configuration is against it.
     #[error("{0}")]
     Denied(String),
+    /// It is for those whom a rule names.
+    #[error("{0}")]
+    Private(String),
     /// The upstream is against it.
     #[error("{0}")]
     Refused(String),

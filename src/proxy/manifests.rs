@@ -169,6 +169,7 @@ impl CachedRepository {
             Error::Refused(_) => self.upstream.settings.is_public,
             Error::NotFound { .. }
             | Error::Denied(_)
+            | Error::Private(_)
             | Error::HostUnknown { .. }
             | Error::NameTooLong { .. } => false,
         }

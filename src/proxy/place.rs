@@ -116,24 +116,10 @@ impl CachedRepository {
         self.is_by_default
     }
 
-    /// Refuses what came with credentials, or would, unless everybody may read it.
-    pub(super) fn require_open(&self) -> Result<(), Error> {
+    /// Whether what it has came with credentials, or would, and isn't for everybody.
+    pub(super) fn is_private(&self) -> Result<bool, Error> {
         let settings = &self.upstream.settings;
-        let host = &settings.host;
-        if settings.is_private() {
-            return Err(Error::Denied(format!(
-                "{host} is asked with credentials, and what they open is for nobody yet; its operator can set \
-                 `public = true` for this upstream to let everybody read it"
-            )));
-        }
-        if !settings.is_public && self.stored().cached().came_privately()? {
-            return Err(Error::Denied(format!(
-                "what is cached of {} came with credentials that {host} is not asked with any more; its operator can set \
-                 `public = true` for this upstream to let everybody read it, or delete the repository",
-                self.name
-            )));
-        }
-        Ok(())
+        Ok(settings.is_private() || !settings.is_public && self.stored().cached().came_privately()?)
     }
 
     /// What the registry has of it, and notes to have come with credentials where there are some.

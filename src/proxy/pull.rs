@@ -89,7 +89,7 @@ impl Cache {
         platforms: &Platforms,
         progress: impl Fn(BlobProgress) + Sync,
     ) -> Result<Vec<PulledImage>, Error> {
-        let Place::Cached(repository) = self.locate(&images.name, None, Purpose::Keep)? else {
+        let Place::Cached(repository) = self.locate(&images.name, None, Purpose::Keep, &|_| false)? else {
             let reason = format!(
                 "{} is nobody's: begin with the host of an upstream that is configured, such as docker.io/library/{}",
                 images.name, images.name

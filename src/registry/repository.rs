@@ -58,6 +58,16 @@ impl Namespace {
     /// Up to `limit` names of repositories in the scope that have had content, in byte order, behind `after`; private ones
     /// aside.
     pub fn repositories(&self, after: Option<&str>, limit: usize) -> Result<Page<RepositoryName>, Error> {
+        self.repositories_for(after, limit, |_, is_private| !is_private)
+    }
+
+    /// The same, of those that `is_shown` lets through, which is told of each whether it is private.
+    pub fn repositories_for(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+        is_shown: impl Fn(&RepositoryName, bool) -> bool,
+    ) -> Result<Page<RepositoryName>, Error> {
         let scope = &self.inner.policy.scope;
         let wanted = limit.saturating_add(1);
         let mut after = after.map(str::to_owned);
@@ -76,7 +86,9 @@ impl Namespace {
             })?;
             let is_last = names.len() < wanted;
             after = names.last().map(|(name, _)| name.as_str().to_owned());
-            let is_listed = |(name, is_private): &(RepositoryName, bool)| !is_private && scope.contains(name);
+            let is_listed = |(name, is_private): &(RepositoryName, bool)| {
+                scope.contains(name) && is_shown(name, *is_private)
+            };
             found.extend(names.into_iter().filter(is_listed).map(|(name, _)| name));
             if is_last || found.len() >= wanted {
                 return Ok(Page::of(found, limit));

@@ -120,8 +120,9 @@ fn credentials(upstream: &Upstream) -> Result<Option<Credentials>, PasswordError
 pub(super) fn warnings(settings: &Settings, open: Option<SocketAddr>) -> Vec<String> {
     let private = settings.upstreams.iter().filter(|upstream| upstream.is_private()).map(|upstream| {
         format!(
-            "nobody can read what is cached of {}: it is asked with credentials. Set `public = true` for this upstream if \
-             everybody who reaches this registry may read all that its user may, or remove the user to ask anonymously",
+            "what is cached of {} is for those whom a rule names: it is asked with credentials. Write a [[rule]] for them, set \
+             `public = true` for this upstream if everybody may read all that its user may, or remove the user to ask \
+             anonymously",
             upstream.host
         )
     });

@@ -261,9 +261,19 @@ impl Server {
         if access.is_open() && !config.insecure_open && !is_this_machine(address) {
             return Err(StartError::Strangers { address });
         }
+        let retention = config.retention.clone();
+        let running = Running { address, since: SystemClock.now() };
+        let admin = Admin::new(
+            registry.clone(),
+            access.clone(),
+            cache.clone(),
+            retention.policies.clone(),
+            Some(running),
+        );
         let router = http::router(http::Service {
             registry: registry.clone(),
             access: access.clone(),
+            admin: Some(admin.clone()),
             cache: cache.clone(),
             settings: http::Settings {
                 external_url: config.external_url.clone(),
@@ -280,9 +290,6 @@ impl Server {
         };
         let limits = config.limits.clone();
         let collect_every = config.collection.every;
-        let retention = config.retention.clone();
-        let running = Running { address, since: SystemClock.now() };
-        let admin = Admin::new(registry.clone(), cache.clone(), retention.policies.clone(), Some(running));
         let admin_socket = AdminSocket::bind(&config.data)
             .map_err(|error| tracing::error!(%error, "commands can't be used beside this server"))
             .ok();

@@ -245,5 +245,12 @@ impl Drop for Registry {
 
 fn serve(registry: &registry::Registry, settings: Settings) -> axum::Router {
     let metrics = Metrics::new(&StorageMetrics::default());
-    router(Service { registry: registry.clone(), access: Access::default(), cache: None, settings, metrics })
+    router(Service {
+        registry: registry.clone(),
+        access: Access::default(),
+        admin: None,
+        cache: None,
+        settings,
+        metrics,
+    })
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Admin, LocalPeer, Running};
+use crate::auth::Access;
 use crate::http::errors::{ApiError, ErrorCode};
 use crate::http::headers::APPLICATION_JSON;
 use crate::http::incoming::Incoming;
@@ -42,6 +43,11 @@ impl Call {
         &self.admin.0.registry
     }
 
+    /// Who may do what.
+    pub(super) fn access(&self) -> &Access {
+        &self.admin.0.access
+    }
+
     /// The cache, if there is one.
     pub(super) fn cache(&self) -> Option<&Cache> {
         self.admin.0.cache.as_ref()
@@ -68,9 +74,11 @@ impl Call {
 
     /// Whoever asks, as it is recorded beside what they change.
     pub(super) fn actor(&self) -> Actor {
-        match self.parts.extensions.get::<ConnectInfo<LocalPeer>>() {
-            Some(ConnectInfo(peer)) => Actor::new(peer.to_string()),
-            None => Actor::new("local command"),
+        let extensions = &self.parts.extensions;
+        match (extensions.get::<Actor>(), extensions.get::<ConnectInfo<LocalPeer>>()) {
+            (Some(actor), _) => actor.clone(),
+            (None, Some(ConnectInfo(peer))) => Actor::new(peer.to_string()),
+            (None, None) => Actor::new("local command"),
         }
     }
 

@@ -9,7 +9,9 @@ use http::Method;
 use http::header::ALLOW;
 
 use super::call::{Answer, Call};
-use super::{PREFIX, cache, collection, compact, deletions, images, policies, repositories, status, verify};
+use super::{
+    PREFIX, access, cache, collection, compact, deletions, images, policies, repositories, status, verify,
+};
 use crate::http::errors::{ApiError, ErrorCode};
 
 /// One row of the table of end-points.
@@ -43,6 +45,7 @@ const fn endpoint(
 const ENDPOINTS: &[Endpoint] = &[
     endpoint("admin_get_status", "GET",  "status", |call| status::get_status(call).boxed()),
     endpoint("admin_get_cache",  "GET",  "cache", |call| ready(cache::get_cache(&call)).boxed()),
+    endpoint("admin_explain_access", "GET", "access/explain", |call| ready(access::explain(&call)).boxed()),
     endpoint("admin_compact",    "POST", "compact", |call| compact::compact(call).boxed()),
     endpoint("admin_verify",     "POST", "verify", |call| verify::verify(call).boxed()),
     endpoint("admin_list_policies", "GET", "policies", |call| ready(policies::list_policies(&call)).boxed()),

@@ -1,9 +1,10 @@
 //! The admin API, under `/v2/_orlop/admin/`: what commands ask of a registry, JSON in and JSON out.
 //!
-//! It is never served over TCP: the server answers it on the socket in the data directory, and a command that finds no
-//! server opens the data directory and asks [`Admin::call`] in its own process. [`endpoints`] is its one page of routes,
+//! The server answers it on the socket in the data directory, and on its port those whom a rule lets `admin`. A command that
+//! finds no server opens the data directory and asks [`Admin::call`] in its own process. [`endpoints`] is its one page of routes,
 //! with a handler in a file per noun. A handler that takes long answers with lines of JSON; see [`job`].
 
+mod access;
 mod cache;
 mod call;
 mod collection;
@@ -27,8 +28,10 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use bytes::Bytes;
+use http::request::Parts;
 use tokio::sync::watch;
 
+pub use access::{Explain, Explained};
 pub use cache::{Activity, CacheStatus, CachedUpstream, LeftAlone};
 pub use collection::{Gc, GcAnswer, Kept, KeptBy};
 pub use compact::{Compact, CompactAnswer};
@@ -43,10 +46,11 @@ pub use repositories::{
 pub use status::{Disk, Events, Listener, Server, Status};
 pub use verify::{Damaged, Image, Verify, VerifyAnswer};
 
+use crate::auth::Access;
 use crate::clock::Timestamp;
 use crate::maintenance::retention::Retention;
 use crate::proxy::Cache;
-use crate::registry::Registry;
+use crate::registry::{Actor, Registry};
 use crate::telemetry::Metrics;
 
 use super::errors::ApiError;
@@ -67,6 +71,8 @@ pub struct Admin(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     registry: Registry,
+    /// Who may do what.
+    access: Access,
     /// Other registries' content that is served beside its own.
     cache: Option<Cache>,
     /// What is kept of what was pushed.
@@ -100,14 +106,16 @@ impl std::fmt::Display for LocalPeer {
 }
 
 impl Admin {
-    /// The admin API of `registry` with its cache and its policies, which `running` serves, or nobody.
+    /// The admin API of `registry` with its cache, its rules and its policies, which `running` serves, or nobody.
     pub fn new(
         registry: Registry,
+        access: Access,
         cache: Option<Cache>,
         retention: Retention,
         running: Option<Running>,
     ) -> Self {
-        Self(Arc::new(Shared { registry, cache, retention, running, stopping: watch::Sender::new(false) }))
+        let stopping = watch::Sender::new(false);
+        Self(Arc::new(Shared { registry, access, cache, retention, running, stopping }))
     }
 
     /// The service for connections of the local socket.
@@ -123,6 +131,12 @@ impl Admin {
     /// Answers a request of this very process.
     pub async fn call(&self, request: http::Request<Bytes>) -> http::Response<Body> {
         dispatch(State(self.clone()), request.map(Body::from)).await
+    }
+
+    /// Answers a request that came by the registry's own port, from somebody who may do everything.
+    pub(super) async fn answer(&self, mut parts: Parts, body: Body, actor: Actor) -> Response {
+        parts.extensions.insert(actor);
+        dispatch(State(self.clone()), Request::from_parts(parts, body)).await
     }
 
     /// Asks long operations to end, since the server is about to.

@@ -16,17 +16,11 @@ struct RepositoryList<'a> {
 /// is.
 pub(super) fn list_repositories(call: &Call<'_>) -> Answer {
     let page = Page::asked(call)?;
-    let (mut found, mut after) = (Vec::new(), page.after.clone());
-    let more = loop {
-        let names = call.app.registry.namespace().repositories(after.as_deref(), page.length)?;
-        after = names.items.last().map(|name| name.as_str().to_owned());
-        found.extend(names.items.into_iter().filter(|name| call.may_pull(name)));
-        // The page ends with one that may be seen, since the next page is asked for behind it.
-        if !names.more || found.len() >= page.length {
-            break names.more || found.len() > page.length;
-        }
+    let is_shown = |name: &RepositoryName, is_private: bool| {
+        call.may_pull(name) && (!is_private || call.may_read_private(name))
     };
-    found.truncate(page.length);
-    let next = found.last().filter(|_| more).map(RepositoryName::as_str);
-    page.answer(call, "/v2/_catalog", &RepositoryList { repositories: &found }, next)
+    let namespace = call.app.registry.namespace();
+    let names = namespace.repositories_for(page.after.as_deref(), page.length, is_shown)?;
+    let next = names.items.last().filter(|_| names.more).map(RepositoryName::as_str);
+    page.answer(call, "/v2/_catalog", &RepositoryList { repositories: &names.items }, next)
 }

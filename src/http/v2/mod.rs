@@ -23,7 +23,7 @@ use crate::oci::RepositoryName;
 use crate::proxy::{CachedRepository, Outcome};
 use crate::registry::{Actor, Force, Repository};
 
-use super::authorization::{Named, authorize, identify, may_pull};
+use super::authorization::{Named, authorize, identify, may_pull, may_read_private};
 use super::cached::{describe, locate};
 use super::errors::ApiError;
 use super::headers::{API_VERSION, REGISTRY_2};
@@ -79,6 +79,11 @@ impl<'a> Call<'a> {
         may_pull(self.app, &self.identity, name)
     }
 
+    /// Whether whoever asks may read what came to a repository with the registry's own credentials.
+    fn may_read_private(&self, name: &RepositoryName) -> bool {
+        may_read_private(self.app, &self.identity, name)
+    }
+
     /// Whether what is deleted goes although something live names it: `?force=true`.
     fn force(&self) -> Force {
         let asked = Query::of(&self.parts.uri).first("force");
@@ -126,7 +131,7 @@ async fn admit(
 ) -> Result<(Identity, Option<CachedRepository>), ApiError> {
     let identity = identify(app, parts).await?;
     let requested = route.name_mut().cloned();
-    let located = locate(app, parts, route);
+    let located = locate(app, parts, &identity, route);
     let operation = route.operation();
     // Who may do nothing here isn't told what is wrong with the name, either.
     let canonical = route.name_mut().map(|name| &*name);

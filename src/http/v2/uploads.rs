@@ -107,7 +107,10 @@ pub(super) async fn cancel_upload(call: &Call<'_>, name: &RepositoryName, id: &U
 
 /// The repository that a mount takes from, by its name here; `None` where the one who asks may not pull from it.
 fn source(call: &Call<'_>, from: RepositoryName) -> Option<RepositoryName> {
-    let from = match call.app.cache.as_ref().map(|cache| cache.locate(&from, None, Purpose::Pull)) {
+    // What is private is mounted for nobody, whoever may read it.
+    let is_reader = |_: &RepositoryName| false;
+    let cache = call.app.cache.as_ref();
+    let from = match cache.map(|cache| cache.locate(&from, None, Purpose::Pull, &is_reader)) {
         None | Some(Ok(Place::Local)) => from,
         Some(Ok(Place::Cached(cached))) => cached.name().clone(),
         Some(Err(_)) => return None,

@@ -1,0 +1,28 @@
+//! The admin API on the registry's own port, for those whom a rule lets `admin`.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+
+use crate::auth::Action;
+
+use super::authorization::{identify, require};
+use super::errors::ApiError;
+use super::own_routes::admin_is_local;
+use super::service::App;
+
+/// Answers a request to the admin API, if whoever sends it may.
+pub(super) async fn dispatch(State(app): State<Arc<App>>, request: Request) -> Response {
+    answer(&app, request).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn answer(app: &App, request: Request) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let Some(admin) = app.admin.as_ref().filter(|_| !app.access.is_open()) else {
+        return Err(admin_is_local());
+    };
+    let identity = identify(app, &parts).await?;
+    require(app, &identity, Action::Admin, None)?;
+    Ok(admin.answer(parts, body, identity.actor()).await)
+}
