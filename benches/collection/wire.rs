@@ -6,8 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use orlop::auth::Access;
-use orlop::http::{Service, Settings, router};
+use orlop::http::{Service, router};
 use orlop::registry::Registry;
 use orlop::telemetry::{Metrics, StorageMetrics};
 use tokio::net::TcpListener;
@@ -17,14 +16,7 @@ pub(crate) async fn serve(registry: Registry) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     let metrics = Metrics::new(&StorageMetrics::default());
-    let service = TowerToHyperService::new(router(Service {
-        access: Access::default(),
-        admin: None,
-        registry,
-        cache: None,
-        settings: Settings::default(),
-        metrics,
-    }));
+    let service = TowerToHyperService::new(router(Service::new(registry, metrics)));
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.expect("a client connects");

@@ -35,6 +35,14 @@ pub struct Service {
     pub metrics: Metrics,
 }
 
+impl Service {
+    /// A registry that is open to everybody, without a cache, served by the defaults.
+    pub fn new(registry: Registry, metrics: Metrics) -> Service {
+        let (access, settings) = (auth::Access::default(), Settings::default());
+        Service { registry, access, admin: None, cache: None, settings, metrics }
+    }
+}
+
 /// How a registry is served.
 #[derive(Debug, Clone)]
 pub struct Settings {

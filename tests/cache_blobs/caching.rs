@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use orlop::auth::Access;
 use orlop::client::registry as upstream;
 use orlop::config::{Config, Limits};
 use orlop::fsio::{Disk, RealDisk};
-use orlop::http::{self, Service, router};
+use orlop::http::{Service, router};
 use orlop::oci::Digest;
 use orlop::proxy::{Cache, Settings, UpstreamSettings};
 use orlop::registry::{Action, Depth, EventOptions, Listener, Options, Policy, Registry, UpstreamAccess};
@@ -107,13 +106,8 @@ impl Caching {
         let cache = Cache::open(settings, registry.clone()).unwrap();
         let runtime = Runtime::new().unwrap();
         let metrics = Metrics::new(&StorageMetrics::default());
-        let service = Service {
-            access: Access::default(),
-            registry: registry.clone(),
-            cache: Some(cache.clone()),
-            settings: http::Settings::default(),
-            metrics: metrics.clone(),
-        };
+        let service =
+            Service { cache: Some(cache.clone()), ..Service::new(registry.clone(), metrics.clone()) };
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -11,7 +11,6 @@ use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
-use orlop::auth::Access;
 use orlop::http::{Service, Settings, router};
 use orlop::oci::{Digest, DigestAlgorithm};
 use orlop::registry::{self, Depth, Options, Policy};
@@ -245,12 +244,5 @@ impl Drop for Registry {
 
 fn serve(registry: &registry::Registry, settings: Settings) -> axum::Router {
     let metrics = Metrics::new(&StorageMetrics::default());
-    router(Service {
-        registry: registry.clone(),
-        access: Access::default(),
-        admin: None,
-        cache: None,
-        settings,
-        metrics,
-    })
+    router(Service { settings, ..Service::new(registry.clone(), metrics) })
 }
