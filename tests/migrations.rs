@@ -13,13 +13,17 @@ use orlop::registry::{Depth, Options, Registry, Repository};
 use tempfile::TempDir;
 
 /// Shortly after the directories were written: their uploads have not expired.
-const THEN: Timestamp = Timestamp::from_millis(1_795_242_060_000);
+const THEN: Timestamp = Timestamp::from_millis(1_795_271_520_000);
 
 /// The upload that `tests/data/fill.py` left half way, by schema.
-const UPLOADS: [&str; 2] = ["01a1fcc3-35ec-7010-a082-7eb562fedecb", "01a1fd25-0253-7440-910a-ca8a80151158"];
+const UPLOADS: [&str; 3] = [
+    "01a1fcc3-35ec-7010-a082-7eb562fedecb",
+    "01a1fd25-0253-7440-910a-ca8a80151158",
+    "01a1fe84-ae0b-7a92-b81e-8f04ccdcfa43",
+];
 
 /// How many repositories, blobs, manifests and tags the directories hold, by schema.
-const COUNTS: [(u64, u64, u64, u64); 2] = [(2, 5, 6, 4), (3, 7, 7, 5)];
+const COUNTS: [(u64, u64, u64, u64); 3] = [(2, 5, 6, 4), (3, 7, 7, 5), (3, 8, 7, 5)];
 
 fn stored(schema: u32) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/schema-{schema}.tar.gz"))
@@ -73,6 +77,12 @@ async fn directories_of_every_schema_open_with_all_that_is_in_them() {
             let signed = repository(&registry, "team/box");
             let manifest = signed.tags().get(&"1".parse().unwrap()).unwrap().unwrap();
             assert_eq!(signed.signatures().get(&manifest.digest).unwrap().unwrap().len(), 7);
+        }
+
+        if schema >= 3 {
+            let pulls = app.manifests().usage(&tag("latest")).unwrap().unwrap().pulls;
+            assert_eq!(pulls, 2, "one of then and one of here");
+            assert_eq!(registry.deletions(None, 10).unwrap().items.len(), 1);
         }
 
         let mut writer = other.blobs().resume(&upload.parse().unwrap()).await.unwrap().unwrap();

@@ -65,3 +65,7 @@ call("PUT", "/v2/team/box/manifests/1", (vectors / "several.json").read_bytes(),
 upload = call("POST", "/v2/other/blobs/uploads/", b"").headers["Location"]
 call("PATCH", upload, b"half of", Content_Range="0-6", Content_Type="application/octet-stream")
 print(upload)
+# A pull that is counted, and a manifest that can be undeleted.
+call("GET", "/v2/team/app/manifests/latest")
+gone = image("team/app", None, blob("team/app", b"deleted"))
+call("DELETE", f"/v2/team/app/manifests/{gone['digest']}")
