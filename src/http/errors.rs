@@ -68,6 +68,8 @@ pub enum ErrorCode {
     NameTaken,
     /// Nothing of this name was deleted that could come back.
     DeletionUnknown,
+    /// There is no user, or no access token, of this name.
+    AccountUnknown,
     /// The body or the query of a request to the admin API isn't what the end-point takes.
     RequestInvalid,
     /// What was asked for contradicts what is there.
@@ -88,7 +90,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [ErrorCode; 32] = [
+    pub const ALL: [ErrorCode; 33] = [
         ErrorCode::BlobUnknown,
         ErrorCode::BlobReferenced,
         ErrorCode::BlobUploadInvalid,
@@ -113,6 +115,7 @@ impl ErrorCode {
         ErrorCode::Denied,
         ErrorCode::NameTaken,
         ErrorCode::DeletionUnknown,
+        ErrorCode::AccountUnknown,
         ErrorCode::RequestInvalid,
         ErrorCode::Conflict,
         ErrorCode::TooManyRequests,
@@ -145,6 +148,7 @@ impl ErrorCode {
             | Self::ManifestUnknown
             | Self::NameUnknown
             | Self::DeletionUnknown
+            | Self::AccountUnknown
             | Self::EndpointUnknown => StatusCode::NOT_FOUND,
             Self::BlobReferenced | Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
             Self::ManifestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -170,7 +174,7 @@ impl ErrorCode {
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
             Self::ManifestUnverified => "MANIFEST_UNVERIFIED",
             Self::NameInvalid => "NAME_INVALID",
-            Self::NameUnknown | Self::DeletionUnknown => "NAME_UNKNOWN",
+            Self::NameUnknown | Self::DeletionUnknown | Self::AccountUnknown => "NAME_UNKNOWN",
             Self::PaginationNumberInvalid => "PAGINATION_NUMBER_INVALID",
             Self::RangeInvalid | Self::RangesTooMany => "RANGE_INVALID",
             Self::ManifestTooLarge | Self::SizeInvalid => "SIZE_INVALID",
@@ -380,9 +384,12 @@ impl From<registry::Error> for ApiError {
             .with_header(ALLOW, HeaderValue::from_static("GET, HEAD"))
             .with_detail(json!({ "digest": digest, "parents": parents })),
             Error::Compact(reason) => reason.into(),
-            Error::VerifyRunning => Self::new(ErrorCode::Conflict, error.to_string()),
+            Error::VerifyRunning | Error::AccountsExhausted { .. } => {
+                Self::new(ErrorCode::Conflict, error.to_string())
+            }
             Error::VerifyStopped => Self::new(ErrorCode::Unavailable, error.to_string()),
             Error::NameTaken(_) => Self::new(ErrorCode::NameTaken, error.to_string()),
+            Error::AccountUnknown { .. } => Self::new(ErrorCode::AccountUnknown, error.to_string()),
             Error::DeletionUnknown => Self::new(ErrorCode::DeletionUnknown, error.to_string()),
             Error::HistoryUnknown | Error::RevisionGone(_) => {
                 Self::new(ErrorCode::ManifestUnknown, error.to_string())

@@ -98,7 +98,9 @@ impl Caches {
             | Table::FormerNames
             | Table::HeldByHistory
             | Table::Damaged
-            | Table::Fetches => None,
+            | Table::Fetches
+            | Table::Users
+            | Table::AccessTokens => None,
         });
         Caches { tables, sequence: AtomicU64::new(0), is_on: AtomicBool::new(descriptors > 0), metrics }
     }

@@ -118,6 +118,7 @@ mod tests {
     use std::fmt::Write as _;
 
     use super::*;
+    use crate::metadata::access_tokens::AccessTokenRecord;
     use crate::metadata::blobs::{BlobRecord, DamagedRecord, LinkRecord};
     use crate::metadata::deletions::{DeletedKind, DeletionRecord};
     use crate::metadata::events::{
@@ -129,6 +130,7 @@ mod tests {
     use crate::metadata::sizes::SizeRecord;
     use crate::metadata::tags::TagRecord;
     use crate::metadata::uploads::UploadRecord;
+    use crate::metadata::users::UserRecord;
     use crate::oci::{DigestAlgorithm, Hasher};
 
     fn digest() -> Digest {
@@ -312,6 +314,33 @@ mod tests {
         pin(&sizes, "01 01 fb2c01 02 03 04 05");
         pin(&DamagedRecord { size: 1, found_at: 2, reason: "x".into() }, "01 01 02 0178");
         pin(&FormerName { repository: RepositoryId::from(3), renamed_at: 4 }, "01 03 04");
+    }
+
+    #[test]
+    fn accounts_have_the_bytes_of_schema_4_and_print_no_hash() {
+        let user = UserRecord {
+            hash: "$2b$".into(),
+            groups: vec!["ops".into(), "x".into()],
+            created_at: 1,
+            changed_at: 300,
+        };
+        pin(&user, "01 0424326224 02 036f7073 0178 01 fb2c01");
+        let token = AccessTokenRecord {
+            name: "ci".into(),
+            hash: [7; 32],
+            owner: None,
+            scope: Some(vec!["a:pull".into()]),
+            created_at: 1,
+            expires_at: Some(2),
+            used_at: 0,
+        };
+        let hash = "07".repeat(32);
+        pin(&token, &format!("01 026369 {hash} 00 01 01 06613a70756c6c 01 01 02 00"));
+        let of_anna =
+            AccessTokenRecord { owner: Some("anna".into()), scope: None, expires_at: None, ..token };
+        pin(&of_anna, &format!("01 026369 {hash} 01 04616e6e61 00 01 00 00"));
+        assert!(!format!("{user:?}").contains("$2b$"));
+        assert!(!format!("{of_anna:?}").contains("7, 7"));
     }
 
     #[test]

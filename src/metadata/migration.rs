@@ -12,6 +12,8 @@ use super::{Error, OpenError, Options};
 use crate::clock::{Clock, SystemClock};
 use crate::fsio::{Disk, copy_durable};
 
+#[path = "../../migrations/0004_accounts.rs"]
+mod accounts;
 #[path = "../../migrations/0003_collection.rs"]
 mod collection;
 #[path = "../../migrations/0001_initial.rs"]
@@ -28,10 +30,11 @@ struct Migration {
 }
 
 /// Every migration, in order.
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration { number: 1, apply: |transaction, _| initial::apply(transaction) },
     Migration { number: 2, apply: |transaction, _| signatures_and_events::apply(transaction) },
     Migration { number: 3, apply: collection::apply },
+    Migration { number: 4, apply: |transaction, _| accounts::apply(transaction) },
 ];
 
 /// The schema that this binary reads and writes.

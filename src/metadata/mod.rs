@@ -6,8 +6,8 @@
 //! that met a disk error is reopened. Hot reads go through a cache of rows that never differs from the tables (see
 //! [`Metadata::look_up`]).
 //!
-//! [`repositories`], [`blobs`], [`manifests`], [`tags`], [`signatures`], [`uploads`] and [`events`] hold the records and what
-//! can be asked of them; [`candidates`], [`deletions`] and [`sizes`] follow from those, in the same transactions.
+//! [`repositories`], [`blobs`], [`manifests`], [`tags`], [`signatures`], [`uploads`], [`events`], [`users`] and
+//! [`access_tokens`] hold the records and what can be asked of them; [`candidates`], [`deletions`] and [`sizes`] follow from those, in the same transactions.
 
 mod backend;
 mod cache;
@@ -23,6 +23,7 @@ mod table;
 mod transaction;
 mod writer;
 
+pub mod access_tokens;
 pub mod blobs;
 pub mod candidates;
 pub mod deletions;
@@ -37,6 +38,7 @@ pub mod sizes;
 pub mod tags;
 pub mod uploads;
 pub mod usage;
+pub mod users;
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -73,11 +73,15 @@ pub enum Table {
     Freshness,
     /// Canonical digest → the upload that a fetch from an upstream writes to.
     Fetches,
+    /// Name → the user's password, as a hash, and groups.
+    Users,
+    /// Access token → its name, the hash of its secret, and what it is for.
+    AccessTokens,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 33] = [
+    pub const ALL: [Table; 35] = [
         Table::Meta,
         Table::RepositoriesByName,
         Table::RepositoriesById,
@@ -111,6 +115,8 @@ impl Table {
         Table::Damaged,
         Table::Freshness,
         Table::Fetches,
+        Table::Users,
+        Table::AccessTokens,
     ];
 
     /// The table's name in the database file.
@@ -149,6 +155,8 @@ impl Table {
             Table::Damaged => "damaged",
             Table::Freshness => "freshness",
             Table::Fetches => "fetches",
+            Table::Users => "users",
+            Table::AccessTokens => "access_tokens",
         }
     }
 

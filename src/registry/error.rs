@@ -121,6 +121,22 @@ pub enum Error {
     /// Something else has the name that a deleted thing, or a repository, was to get.
     #[error("the name {0} is taken; delete or rename what has it first")]
     NameTaken(String),
+    /// There is no user, or no access token, of this name.
+    #[error("there is no {what} {name}")]
+    AccountUnknown {
+        /// `user` or `access token`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// There are as many users, or access tokens, as there may be.
+    #[error("there are {most} {what}s, and there may be no more; remove some")]
+    AccountsExhausted {
+        /// `user` or `access token`.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
     /// The name is for what is cached of an upstream.
     #[error(
         "{0} is a name for what is cached of an upstream, which can be neither renamed nor pushed to; choose another name"

@@ -7,6 +7,8 @@
 //! The order of a push, which everything rests on: bytes are hashed, synced, renamed to their final path and the directory
 //! synced before one transaction names them. A crash leaves a file that nothing names at worst.
 
+mod account_name;
+mod accounts;
 mod actor;
 mod blob_descriptor;
 mod blob_reader;
@@ -62,6 +64,8 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+pub use account_name::{AccountName, AccountNameError};
+pub use accounts::{AccessToken, Accounts, NewAccessToken, PasswordHash, TokenHash, User};
 pub use actor::Actor;
 pub use blob_descriptor::{BlobDescriptor, ProvisionalDescriptor};
 pub use blob_reader::BlobReader;
@@ -95,6 +99,7 @@ pub use tag_service::{TagRevision, TagService};
 pub use verify::{Depth, VerifyReport};
 pub use version_range::{VersionRange, VersionRangeError};
 
+pub use crate::metadata::access_tokens::AccessTokenId;
 pub use crate::metadata::events::{
     Action, EventRecord as Event, EventReference, EventRequest, EventTarget, TargetKind,
 };
@@ -108,6 +113,7 @@ use crate::metadata::{self, Metadata};
 use crate::oci::RepositoryName;
 use crate::oci::schema1::TrustRoots;
 use crate::telemetry::StorageMetrics;
+use accounts::TokenUses;
 use events::Events;
 use eviction::Eviction;
 use pulls::Pulls;
@@ -267,6 +273,7 @@ struct Inner {
     sessions: Sessions,
     events: Events,
     pulls: Pulls,
+    token_uses: TokenUses,
     clock: Arc<dyn Clock>,
     policy: Policy,
     trust_roots: TrustRoots,
@@ -311,6 +318,7 @@ impl Registry {
             sessions,
             events,
             pulls,
+            token_uses: TokenUses::default(),
             clock,
             policy,
             trust_roots,
@@ -330,6 +338,11 @@ impl Registry {
     /// The repositories.
     pub fn namespace(&self) -> Namespace {
         Namespace::new(self.0.clone())
+    }
+
+    /// The users and the access tokens.
+    pub fn accounts(&self) -> Accounts {
+        Accounts::new(self.0.clone())
     }
 
     /// What this registry allows.
@@ -435,8 +448,8 @@ impl Registry {
         self.0.pulls.many().await;
     }
 
-    /// Records where the open uploads stand and which pulls were noted, commits what waits and closes the database. Later calls on any handle fail
-    /// with [`Error::Unavailable`].
+    /// Records where the open uploads stand, which pulls were noted and which access tokens were used, commits what waits and
+    /// closes the database. Later calls on any handle fail with [`Error::Unavailable`].
     pub async fn close(&self) {
         sessions::checkpoint_all(&self.0).await;
         if let Err(error) = events::write_pulls(&self.0).await {
@@ -444,6 +457,9 @@ impl Registry {
         }
         if let Err(error) = pulls::flush(&self.0).await {
             tracing::warn!(%error, "the last pulls could not be counted");
+        }
+        if let Err(error) = self.accounts().flush_uses().await {
+            tracing::warn!(%error, "the last uses of access tokens could not be written");
         }
         // The step of a collection that is under way has rows removed and their files not yet.
         let _alone = self.0.collecting.lock().await;

@@ -1,5 +1,6 @@
 //! The check that rows agree with each other, all as of one transaction.
 
+mod accounts;
 mod collection;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -219,6 +220,7 @@ pub(super) fn check_rows(
     check_tags(&tables, &mut report);
     check_cached(tx, &tables, &mut report)?;
     check_events(tx, &mut report)?;
+    accounts::check(tx, &mut report)?;
     Ok(report)
 }
 
