@@ -48,6 +48,7 @@ const FENCED_CRATES: &[(&str, &[&str])] = &[
     ("axum", &["http", "server"]),
     ("hyper", &["http", "server"]),
     ("hyper_util", &["http", "server"]),
+    ("ipnet", &["http"]),
     ("regex", &["maintenance"]),
     ("semver", &["registry"]),
     ("bcrypt", &["auth"]),

@@ -35,6 +35,14 @@ pub(super) enum Form {
 /// Puts a value into the configuration, or says what to write instead.
 type Setter<T> = fn(&mut T, &str) -> Result<(), String>;
 
+impl<T> Clone for Key<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Key<T> {}
+
 impl<T> Key<T> {
     pub(super) const fn text(
         name: &'static str,

@@ -4,14 +4,35 @@ use std::path::PathBuf;
 
 use super::Key;
 use super::value::{
-    address, at_least, choice, duration, host, hosts, image_patterns, image_selections, name_patterns,
-    number, platforms, positive_duration, size, small_size, switch, url, words,
+    address, at_least, choice, duration, external_url, host, hosts, image_patterns, image_selections,
+    name_patterns, number, platforms, positive_duration, size, small_size, switch, words,
 };
+use super::wire_keys::{LIMITS, PROXY};
 use crate::proxy::{Platform, Platforms};
 use crate::registry::NameScope;
 
 /// Every key there is, in the order of the example: first those of no table, then table by table.
-pub const KEYS: &[Key] = &[
+pub const KEYS: &[Key] =
+    &joined::<{ FIRST.len() + PROXY.len() + LIMITS.len() + REST.len() }>(&[FIRST, PROXY, LIMITS, REST]);
+
+/// Parts of the table as one.
+const fn joined<const LEN: usize>(parts: &[&[Key]]) -> [Key; LEN] {
+    let mut all = [parts[0][0]; LEN];
+    let (mut part, mut at, mut to) = (0, 0, 0);
+    while part < parts.len() {
+        if at == parts[part].len() {
+            (part, at) = (part + 1, 0);
+            continue;
+        }
+        all[to] = parts[part][at];
+        (at, to) = (at + 1, to + 1);
+    }
+    assert!(to == LEN, "the length is that of all parts");
+    all
+}
+
+/// The keys before those of the wire.
+const FIRST: &[Key] = &[
     Key::text(
         "listen",
         "127.0.0.1:5000",
@@ -35,9 +56,10 @@ pub const KEYS: &[Key] = &[
     Key::text(
         "external_url",
         "",
-        |config, value| url(value).map(|url| config.external_url = url),
+        |config, value| external_url(value).map(|url| config.external_url = url),
         "The URL under which clients reach the registry, for example \"https://registry.example.org\". It then stands in \
-         Location and Link headers. Empty: these are relative, which is right for most proxies.",
+         Location and Link headers. Empty: these are relative, which is right for most proxies. With a path, \
+         \"https://example.org/registry\", requests are answered below it, and without it too: a proxy may take it off or not.",
     ),
     Key::words(
         "scope",
@@ -188,44 +210,10 @@ pub const KEYS: &[Key] = &[
         },
         "How many of the manifests that a tag has pointed to before are kept from collection.untagged_grace, at most 99.",
     ),
-    Key::bare(
-        "limits.connections",
-        "1024",
-        |config, value| {
-            number(value).and_then(|n| at_least(n, 1)).map(|count| config.limits.connections = count)
-        },
-        "The number of connections that are served at once; further ones wait.",
-    ),
-    Key::text(
-        "limits.header_timeout",
-        "2m",
-        |config, value| positive_duration(value).map(|time| config.limits.header_timeout = time),
-        "The time for a request's head to arrive, counted from the connect or the last answer. A connection that is kept \
-         open without being used is closed after it, so it should be longer than clients and proxies keep theirs.",
-    ),
-    Key::text(
-        "limits.idle_timeout",
-        "60s",
-        |config, value| positive_duration(value).map(|time| config.limits.idle_timeout = time),
-        "The time that a request's body, or an answer, may stand still before the connection is closed. An upload that was \
-         cut off like that can be resumed.",
-    ),
-    Key::text(
-        "limits.drain_timeout",
-        "30s",
-        |config, value| duration(value).map(|time| config.limits.drain_timeout = time),
-        "The time that running requests get to finish when the server is told to stop.",
-    ),
-    Key::text(
-        "limits.buffers",
-        "32 MiB",
-        |config, value| {
-            small_size(value)
-                .and_then(|n| at_least(n, 1024 * 1024))
-                .map(|bytes| config.limits.buffers = bytes)
-        },
-        "The memory that the bodies of all requests and answers together may take while they are on their way.",
-    ),
+];
+
+/// The keys from those on.
+const REST: &[Key] = &[
     Key::text(
         "storage.free_floor",
         "64 MiB",

@@ -20,6 +20,7 @@ mod settings;
 mod template;
 mod upstream;
 mod value;
+mod wire_keys;
 
 pub use error::{ConfigError, ConfigErrors, Source};
 pub use key::Key;

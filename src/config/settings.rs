@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::auth;
 use crate::client;
+use crate::http::Proxies;
 use crate::maintenance::retention::Retention;
 use crate::notifications::Endpoint;
 use crate::proxy::{ImagePattern, SyncSettings};
@@ -41,6 +42,8 @@ pub struct Config {
     pub delete: Delete,
     /// `collection.*` and `history.*`.
     pub collection: Collection,
+    /// `proxy.*`.
+    pub proxies: Proxies,
     /// `limits.*`.
     pub limits: Limits,
     /// `storage.*`.
@@ -270,6 +273,7 @@ impl Config {
                 keep_history: 0,
                 every: Duration::ZERO,
             },
+            proxies: Proxies::default(),
             limits: Limits {
                 connections: 0,
                 header_timeout: Duration::ZERO,

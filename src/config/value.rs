@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::settings::DescriptorCache;
 use crate::auth::{Action, Actions, ActionsError, Who, WhoError};
+use crate::http::{ProxyHeaders, TrustedProxy, TrustedProxyError};
 use crate::proxy::{self, ImagePattern, ImageSelection, ImageSelectionError, Platforms};
 use crate::registry::{NamePattern, TagPattern};
 use crate::telemetry::{LogFormat, LogLevel};
@@ -28,6 +29,10 @@ impl Choice for LogFormat {
 
 impl Choice for DescriptorCache {
     const ALL: &'static [Self] = &[Self::InMemory, Self::None];
+}
+
+impl Choice for ProxyHeaders {
+    const ALL: &'static [Self] = &[Self::XForwarded, Self::Forwarded];
 }
 
 pub(super) fn choice<T: Choice>(text: &str) -> Result<T, String> {
@@ -73,6 +78,13 @@ pub(super) fn name_patterns(text: &str) -> Result<Vec<NamePattern>, String> {
     words(text).map(str::parse).collect::<Result<_, _>>().map_err(|_| {
         "write patterns of repository names, for example [\"team/**\", \"library/*\"]".to_owned()
     })
+}
+
+pub(super) fn trusted_proxies(text: &str) -> Result<Vec<TrustedProxy>, String> {
+    words(text)
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        .map_err(|error: TrustedProxyError| error.to_string())
 }
 
 /// A registry's host, as images call it.
@@ -135,6 +147,23 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     numeric.parse().map_err(|_| {
         "write an IP address and a port, for example \"127.0.0.1:5000\", \"0.0.0.0:5000\" or \"[::]:5000\"".to_owned()
     })
+}
+
+/// The URL under which the registry is reached, or nothing. Its path is made of plain components, and isn't one of the registry's own.
+pub(super) fn external_url(text: &str) -> Result<Option<String>, String> {
+    let url = url(text)?;
+    let path = url.as_deref().and_then(|url| url.split_once("://")?.1.split_once('/')).map(|(_, path)| path);
+    let is_plain = |part: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        !part.is_empty() && part != "." && part != ".." && part.bytes().all(is_plain)
+    };
+    match path {
+        Some(path) if !path.split('/').all(is_plain) || path.split('/').next() == Some("v2") => Err(
+            "write a path of letters, digits, dashes, dots and underscores that doesn't begin with /v2, or none"
+                .to_owned(),
+        ),
+        Some(_) | None => Ok(url),
+    }
 }
 
 /// An `http` or `https` URL without query and fragment, or nothing; a slash at its end is taken off.
@@ -270,6 +299,17 @@ mod tests {
         assert!(address("[::]:0").is_ok());
         for text in ["", "5000", ":5000", "127.0.0.1", "registry.example.org:5000", "127.0.0.1:99999"] {
             assert!(address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_external_urls_path_is_a_plain_one() {
+        for good in ["", "https://a.example", "https://a.example/", "https://a.example/registry/sub-1.x_y"] {
+            assert!(external_url(good).is_ok(), "{good}");
+        }
+        for bad in ["/v2", "/v2/x", "/a//b", "/../b", "/a/./b", "/{x}", "/*x", "/:x", "/%41", "/a@b"] {
+            let message = external_url(&format!("https://a.example{bad}")).expect_err(bad);
+            assert!(message.contains("write a path"), "{bad}: {message}");
         }
     }
 

@@ -7,10 +7,12 @@
 pub mod admin;
 
 mod authorization;
+mod base_url;
 mod body;
 mod buffers;
 mod cached;
 mod errors;
+mod forwarded;
 mod headers;
 mod health;
 mod incoming;
@@ -27,6 +29,7 @@ mod service;
 mod v2;
 
 pub use errors::{ErrorCode, ErrorEntry, Errors};
+pub use forwarded::{Proxies, ProxyHeaders, TrustedProxy, TrustedProxyError};
 pub use peer::Peer;
 pub use routes::{Access, Operation, Row};
 pub use service::{Service, Settings, router};

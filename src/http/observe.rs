@@ -1,7 +1,6 @@
 //! What is said about each request: an id in the answer, one line in the log, and the metrics.
 
 use std::any::Any;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,8 +23,9 @@ use crate::proxy::Source;
 use crate::telemetry::{self, CacheAnswer, CacheKind, GaugeGuard, Metrics, RequestId, UpstreamMetrics};
 
 use super::errors::{ApiError, ErrorCode, Failure};
+use super::forwarded::{Proxies, note_way};
 use super::headers::{CONTENT_DIGEST, REQUEST_ID, UPLOAD_UUID};
-use super::peer::peer;
+use super::peer::{Remote, remote};
 
 /// The longest piece of a header or a path that a log line repeats, in bytes.
 const LOGGED_BYTES: usize = 512;
@@ -65,9 +65,18 @@ pub(super) fn set_cache(extensions: &Extensions, upstream: &UpstreamMetrics, cac
     }
 }
 
+/// What every request passes.
+#[derive(Debug, Clone)]
+pub(super) struct Observer {
+    pub(super) metrics: Metrics,
+    /// The proxies that are believed.
+    pub(super) proxies: Arc<Proxies>,
+}
+
 /// Wraps every request: counts its bytes, answers its id, turns a panic into a 500, and speaks once at its end, which
 /// is when the last byte of the answer has been taken, or the connection was lost.
-pub(super) async fn observe(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+pub(super) async fn observe(State(observer): State<Observer>, request: Request, next: Next) -> Response {
+    let Observer { metrics, proxies } = observer;
     let started = monotonic();
     let in_flight = metrics.request_started();
     let sent_id =
@@ -76,6 +85,7 @@ pub(super) async fn observe(State(metrics): State<Metrics>, request: Request, ne
     let id_value = HeaderValue::from_str(id.as_str()).ok();
 
     let (mut parts, body) = request.into_parts();
+    note_way(&proxies, &mut parts);
     let progress = Arc::new(Progress::default());
     let body = if body.is_end_stream() {
         body
@@ -90,7 +100,7 @@ pub(super) async fn observe(State(metrics): State<Metrics>, request: Request, ne
         id,
         method: method_name(&parts.method),
         path: logged(parts.uri.path().as_bytes()),
-        remote: peer(&parts).and_then(|peer| peer.address),
+        remote: remote(&parts),
         user_agent: text_of(&parts.headers, &USER_AGENT),
         status: CLIENT_LEFT,
         error: None,
@@ -167,7 +177,7 @@ struct Line {
     id: RequestId,
     method: &'static str,
     path: String,
-    remote: Option<SocketAddr>,
+    remote: Option<Remote>,
     user_agent: Option<String>,
     status: u16,
     error: Option<&'static str>,

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use axum::extract::ConnectInfo;
 use http::request::Parts;
 
+use super::forwarded::Forwarded;
+
 /// The other end of a connection. The server puts it into each request's extensions, as axum's `ConnectInfo`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Peer {
@@ -39,7 +41,38 @@ pub(super) fn peer(parts: &Parts) -> Option<&Peer> {
     parts.extensions.get::<ConnectInfo<Peer>>().map(|info| &info.0)
 }
 
-/// The address of whoever sends a request.
+/// The address of whoever sends a request: of the client, where a proxy that is trusted speaks for it.
 pub(super) fn address(parts: &Parts) -> Option<IpAddr> {
-    peer(parts)?.address.map(|address| address.ip())
+    match parts.extensions.get::<Forwarded>() {
+        Some(forwarded) => forwarded.address,
+        None => Some(peer(parts)?.address?.ip()),
+    }
+}
+
+/// Whoever sends a request, as logs and events tell of them.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Remote {
+    /// The other end of the connection.
+    Peer(SocketAddr),
+    /// Somebody behind a proxy.
+    Client(IpAddr),
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peer(address) => address.fmt(f),
+            Self::Client(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Whoever sends a request; none where nobody knows an address.
+pub(super) fn remote(parts: &Parts) -> Option<Remote> {
+    let peer = peer(parts)?.address;
+    match (address(parts), peer) {
+        (Some(address), Some(peer)) if peer.ip() == address => Some(Remote::Peer(peer)),
+        (Some(address), _) => Some(Remote::Client(address)),
+        (None, _) => None,
+    }
 }

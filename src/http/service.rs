@@ -15,7 +15,8 @@ use crate::telemetry::Metrics;
 use super::admin::Admin;
 use super::body::BlobBodies;
 use super::buffers::BufferPool;
-use super::observe::observe;
+use super::forwarded::Proxies;
+use super::observe::{Observer, observe};
 use super::{headers, health, remote_admin, v2};
 
 /// What the wire needs to serve a registry.
@@ -54,11 +55,18 @@ pub struct Settings {
     pub chunk_min_length: u64,
     /// The memory that answers may take together, in bytes.
     pub buffer_bytes: usize,
+    /// The proxies in front of it.
+    pub proxies: Proxies,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { external_url: None, chunk_min_length: 0, buffer_bytes: 32 * 1024 * 1024 }
+        Self {
+            external_url: None,
+            chunk_min_length: 0,
+            buffer_bytes: 32 * 1024 * 1024,
+            proxies: Proxies::default(),
+        }
     }
 }
 
@@ -81,6 +89,12 @@ impl App {
     /// The URL under which clients reach the registry, without its last slash; empty where it isn't configured.
     pub(super) fn external_url(&self) -> &str {
         &self.origin
+    }
+
+    /// The path of that URL; none where the registry lies at its host's root.
+    fn path(&self) -> Option<&str> {
+        let (_, rest) = self.origin.split_once("://")?;
+        rest.find('/').map(|at| &rest[at..])
     }
 
     /// The URL of `path` as clients should use it.
@@ -111,7 +125,7 @@ pub fn router(service: Service) -> Router {
             .then(|| HeaderValue::from(settings.chunk_min_length)),
         origin: settings.external_url.unwrap_or_default().trim_end_matches('/').to_owned(),
     });
-    Router::new()
+    let routes = Router::new()
         .route("/v2", any(v2::dispatch))
         .route("/v2/", any(v2::dispatch))
         .route("/v2/{*rest}", any(v2::dispatch))
@@ -119,7 +133,12 @@ pub fn router(service: Service) -> Router {
         .route("/livez", get(health::get_livez))
         .route("/readyz", get(health::get_readyz))
         .route("/metrics", get(health::get_metrics))
-        .fallback(v2::dispatch)
-        .layer(from_fn_with_state(metrics, observe))
-        .with_state(app)
+        .fallback(v2::dispatch);
+    let observer = Observer { metrics, proxies: Arc::new(settings.proxies) };
+    let routes = match app.path() {
+        // A proxy in front may take the path off, or not.
+        Some(path) => Router::new().nest(path, routes.clone()).merge(routes),
+        None => routes,
+    };
+    routes.layer(from_fn_with_state(observer, observe)).with_state(app)
 }

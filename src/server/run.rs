@@ -279,6 +279,7 @@ impl Server {
                 external_url: config.external_url.clone(),
                 chunk_min_length: config.uploads.chunk_min_length,
                 buffer_bytes: config.limits.buffers,
+                proxies: config.proxies.clone(),
             },
             metrics: metrics.clone(),
         });

@@ -54,7 +54,7 @@ use crate::registry::{Actor, Registry};
 use crate::telemetry::Metrics;
 
 use super::errors::ApiError;
-use super::observe::{observe, set_route};
+use super::observe::{Observer, observe, set_route};
 use super::percent;
 use call::Call;
 
@@ -124,7 +124,7 @@ impl Admin {
     pub fn router(&self, metrics: Metrics) -> Router {
         Router::new()
             .fallback(any(dispatch))
-            .layer(from_fn_with_state(metrics, observe))
+            .layer(from_fn_with_state(Observer { metrics, proxies: Arc::default() }, observe))
             .with_state(self.clone())
     }
 
