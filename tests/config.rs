@@ -496,3 +496,35 @@ fn a_key_under_its_old_name_is_understood_with_a_warning() {
     let wrong = with_file(old.path(), "[cache]\nlayerinfo = \"redis\"\n");
     assert!(mistake(&wrong).contains("write one of inmemory, none"), "{}", mistake(&wrong));
 }
+
+#[test]
+fn the_page_names_exactly_what_is_read_again() {
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
+    let section = page.split("\n## Reading it again\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let named: Vec<&str> = section.split('`').skip(1).step_by(2).collect();
+    for key in KEYS {
+        assert_eq!(named.contains(&key.name), key.is_reloaded, "{}", key.name);
+    }
+    assert!(named.contains(&"[[rule]]") && named.contains(&"[[upstream]]"));
+}
+
+#[test]
+fn only_what_no_running_server_goes_by_needs_a_restart() {
+    let directory = directory();
+    let upstream = "[[upstream]]\nhost = \"a.example\"\nusername = \"anna\"\npassword_file = \"p\"\n";
+    let rule = "[[rule]]\nrepositories = [\"**\"]\nwho = [\"anonymous\"]\nactions = [\"pull\"]\n";
+    let before = with_file(directory.path(), &format!("{upstream}{rule}")).load().unwrap();
+    for (text, expected) in [
+        (format!("# moved\n\n{upstream}{rule}"), &[][..]),
+        (upstream.replace("anna", "bo"), &[]),
+        (format!("log.level = \"debug\"\naccess.htpasswd = \"u\"\n{upstream}{rule}{rule}"), &[]),
+        (format!("listen = \"127.0.0.1:1\"\n{upstream}"), &["listen"]),
+        (upstream.replace("a.example", "b.example"), &["upstream"]),
+        (format!("{upstream}max_size = \"1 GiB\"\n"), &["upstream"]),
+        (String::new(), &["upstream"]),
+        (format!("{upstream}[[quota]]\nrepositories = [\"a\"]\nmax_size = \"1 MiB\"\n"), &["quota"]),
+    ] {
+        let after = with_file(directory.path(), &text).load().unwrap();
+        assert_eq!(before.needs_restart(&after), expected, "{text}");
+    }
+}

@@ -3,16 +3,15 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::attempts::Attempts;
 use super::bearer;
 use super::credentials::Credentials;
 use super::htpasswd::Htpasswd;
 use super::passwords::Passwords;
-use super::{Action, Decision, HtpasswdError, Identity, Principal, PrincipalKind, Rule, Rules};
+use super::{HtpasswdError, Identity, Principal, PrincipalKind, Rule, Rules};
 use crate::clock::monotonic;
-use crate::oci::RepositoryName;
 
 /// How access is restricted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,55 +62,68 @@ pub enum UsersError {
     },
 }
 
+/// Why what is known of access stays as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The users can't be read.
+    #[error(transparent)]
+    Users(#[from] UsersError),
+    /// There would be neither users nor rules any more. A file that is cut short must not mean that.
+    #[error(
+        "without users and rules everybody may do everything; restart the server if that is what you want"
+    )]
+    Open,
+}
+
 /// Who may do what. Clones share what they know.
 #[derive(Debug, Clone)]
 pub struct Access(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    options: Options,
-    users: RwLock<Users>,
-    rules: Rules,
+    /// Replaced as a whole, so that users and rules always go together.
+    state: RwLock<Arc<State>>,
     passwords: Passwords,
     attempts: Attempts,
 }
 
-/// The users, and of which state of their file they are.
-#[derive(Debug, Clone)]
-struct Users {
-    users: Arc<Htpasswd>,
-    state: Option<FileState>,
+/// What changes when it is read again.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct State {
+    users: Htpasswd,
+    rules: Arc<Rules>,
 }
-
-/// What changes with a file.
-type FileState = (SystemTime, u64, u64);
 
 /// Everybody may do everything.
 impl Default for Access {
     fn default() -> Access {
-        Access::with(Options::default(), Users { users: Arc::default(), state: None })
+        Access::with(State::default())
     }
 }
 
 impl Access {
     /// Reads the users. Blocks.
     pub fn open(options: Options) -> Result<Access, UsersError> {
-        let users = match &options.htpasswd {
-            Some(path) => read(path)?,
-            None => Users { users: Arc::default(), state: None },
-        };
-        Ok(Access::with(options, users))
+        State::read(options).map(Access::with)
     }
 
-    fn with(options: Options, users: Users) -> Access {
-        let rules = Rules { rules: options.rules.clone(), has_users: options.htpasswd.is_some() };
+    fn with(state: State) -> Access {
         let (passwords, attempts) = (Passwords::new(), Attempts::default());
-        Access(Arc::new(Shared { options, users: RwLock::new(users), rules, passwords, attempts }))
+        Access(Arc::new(Shared { state: RwLock::new(Arc::new(state)), passwords, attempts }))
+    }
+
+    fn state(&self) -> Arc<State> {
+        self.0.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The rules that hold now.
+    pub fn rules(&self) -> Arc<Rules> {
+        self.state().rules.clone()
     }
 
     /// Whether everybody may do everything.
     pub fn is_open(&self) -> bool {
-        self.0.rules.are_open()
+        self.state().rules.are_open()
     }
 
     /// Who sends a request with this `Authorization`, from this address.
@@ -140,7 +152,8 @@ impl Access {
             return Ok(Identity::anonymous());
         }
         let Shared { passwords, attempts, .. } = &*self.0;
-        let users = self.users();
+        let state = self.state();
+        let users = &state.users;
         let (hash, now) = (users.hash_of(user), monotonic());
         if hash.is_some_and(|hash| passwords.is_known(user, password, hash, now)) {
             return Ok(Identity::user(user));
@@ -158,61 +171,42 @@ impl Access {
         Err(AuthenticationError::Wrong)
     }
 
-    /// Whether somebody may do something with a repository, or with any where none is named.
-    pub fn decide(
-        &self,
-        identity: &Identity,
-        action: Action,
-        repository: Option<&RepositoryName>,
-    ) -> Decision<'_> {
-        self.0.rules.decide(identity, action, repository)
-    }
-
     /// The one of this name, as they are known now; `None` where there is nobody of that name any more. For people whom an
     /// external issuer vouches for there is nothing to know.
     pub fn find(&self, kind: PrincipalKind, name: &str) -> Option<Arc<Principal>> {
         match kind {
-            PrincipalKind::User => self.users().hash_of(name).map(|_| Arc::new(Principal::user(name))),
+            PrincipalKind::User => self.state().users.hash_of(name).map(|_| Arc::new(Principal::user(name))),
             PrincipalKind::AccessToken | PrincipalKind::External => None,
         }
     }
 
-    /// Whether somebody may read what the registry's own credentials have opened.
-    pub fn decide_private(&self, identity: &Identity, repository: &RepositoryName) -> Decision<'_> {
-        self.0.rules.decide_private(identity, repository)
-    }
-
-    fn users(&self) -> Arc<Htpasswd> {
-        self.0.users.read().unwrap_or_else(PoisonError::into_inner).users.clone()
-    }
-
-    /// Reads the users again where their file has changed; says whether it had. Where it can't be used the former ones stay.
-    /// Blocks.
-    pub fn reload(&self) -> Result<bool, UsersError> {
-        let Some(path) = &self.0.options.htpasswd else { return Ok(false) };
-        let known = self.0.users.read().unwrap_or_else(PoisonError::into_inner).state;
-        if known.is_some() && known == state(path) {
+    /// Reads the users again, and goes by these rules from now on; says whether anything is different. Where that can't be,
+    /// everything stays as it was. Blocks.
+    pub fn reload(&self, options: Options) -> Result<bool, ReloadError> {
+        let state = State::read(options)?;
+        let mut present = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+        if **present == state {
             return Ok(false);
         }
-        let users = read(path)?;
-        *self.0.users.write().unwrap_or_else(PoisonError::into_inner) = users;
+        if state.rules.are_open() {
+            return Err(ReloadError::Open);
+        }
+        *present = Arc::new(state);
         Ok(true)
     }
 }
 
-fn read(path: &Path) -> Result<Users, UsersError> {
-    let failed = |source| UsersError::File { path: path.to_owned(), source };
-    // Before its content: a change in between is seen with the next look.
-    let state = state(path);
-    let text = std::fs::read_to_string(path).map_err(failed)?;
-    let users =
-        Htpasswd::parse(&text).map_err(|source| UsersError::Line { path: path.to_owned(), source })?;
-    Ok(Users { users: Arc::new(users), state })
+impl State {
+    fn read(options: Options) -> Result<State, UsersError> {
+        let Options { htpasswd, rules } = options;
+        let users = htpasswd.as_deref().map(read).transpose()?;
+        let rules = Rules { rules, has_users: users.is_some() };
+        Ok(State { users: users.unwrap_or_default(), rules: Arc::new(rules) })
+    }
 }
 
-/// The state of what a path leads to, through symbolic links.
-fn state(path: &Path) -> Option<FileState> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.ino(), metadata.len()))
+fn read(path: &Path) -> Result<Htpasswd, UsersError> {
+    let failed = |source| UsersError::File { path: path.to_owned(), source };
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    Htpasswd::parse(&text).map_err(|source| UsersError::Line { path: path.to_owned(), source })
 }

@@ -13,7 +13,7 @@ mod passwords;
 mod rules;
 mod scope;
 
-pub use access::{Access, AuthenticationError, Options, UsersError};
+pub use access::{Access, AuthenticationError, Options, ReloadError, UsersError};
 pub use htpasswd::{Htpasswd, HtpasswdError};
 pub use identity::{Identity, Principal, PrincipalKind};
 pub use rules::{Action, Actions, ActionsError, Decision, Rule, Rules, Who, WhoError};

@@ -17,13 +17,14 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 
 use crate::auth::Access;
-use crate::config::Config;
+use crate::config::{Config, Log};
+use crate::fsio::append_to_present;
 use crate::http::Errors;
 use crate::http::admin::{Admin, JSON_LINES, Line, PREFIX};
 use crate::proxy::Cache;
 use crate::registry::{OpenError, Registry};
 use crate::server::{ADMIN_SOCKET, AdminClient, cache_settings, registry_options};
-use crate::telemetry::start_logs;
+use crate::telemetry::{AuditLevel, start_logs};
 
 use super::config::ConfigArguments;
 use super::output::Output;
@@ -35,6 +36,15 @@ const START_PATIENCE: Duration = Duration::from_secs(2);
 const START_PAUSE: Duration = Duration::from_millis(50);
 
 const STRANGE: &str = "the answer can't be understood; is the server of another version?";
+
+/// Starts the log of a command. Beside a server, that says who did what; without one, this process does, where the server has
+/// left a file for it.
+fn start_logs_of(config: &Config) {
+    let Log { level, format, audit, audit_file } = &config.log;
+    let file = audit_file.as_deref().and_then(|path| append_to_present(path).ok());
+    let audit = if file.is_some() { *audit } else { AuditLevel::Off };
+    start_logs(*level, *format, audit, file);
+}
 
 /// The flags of every command that asks the admin API.
 #[derive(Debug, Args)]
@@ -100,7 +110,7 @@ impl AdminArguments {
             Ok(part(Some(value), output)?)
         };
         let config = self.config.load()?.config;
-        start_logs(config.log.level, config.log.format);
+        start_logs_of(&config);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

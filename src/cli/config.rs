@@ -45,6 +45,11 @@ pub(super) struct ConfigArguments {
 impl ConfigArguments {
     /// Reads the configuration from the flags, the process's environment and the file.
     pub(super) fn load(&self) -> anyhow::Result<Loaded> {
+        self.input().load().context("the configuration is not valid").map_err(one_per_line)
+    }
+
+    /// What it is read from.
+    pub(super) fn input(&self) -> Input {
         let cache = (!self.cache.is_empty()).then(|| self.cache.join(","));
         let open = self.insecure_open.then(|| "true".to_owned());
         let flags = [
@@ -55,7 +60,7 @@ impl ConfigArguments {
             ("--log-level", "log.level", &self.log_level),
             ("--log-format", "log.format", &self.log_format),
         ];
-        let input = Input {
+        Input {
             file: self.config.clone(),
             environment: std::env::vars_os().collect(),
             flags: flags
@@ -63,8 +68,7 @@ impl ConfigArguments {
                 .filter_map(|(flag, key, value)| value.clone().map(|value| (flag, key, value)))
                 .collect(),
             assignments: self.set.clone(),
-        };
-        input.load().context("the configuration is not valid").map_err(one_per_line)
+        }
     }
 }
 

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use tokio::sync::oneshot;
 
-use crate::config::{Config, Loaded};
-use crate::server::{Drained, Server, Signal, Signals, raise_descriptor_limit};
+use crate::config::{Input, Loaded, Log};
+use crate::fsio::append_to;
+use crate::server::{Drained, Hangups, Server, Signal, Signals, raise_descriptor_limit};
 use crate::telemetry::start_logs;
 
 use super::config::ConfigArguments;
@@ -30,9 +31,11 @@ Health and metrics:
   http://127.0.0.1:5000/livez   /readyz   /metrics";
 
 pub(super) fn run(arguments: &ConfigArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
-    let Loaded { config, warnings, .. } = arguments.load()?;
-    start_logs(config.log.level, config.log.format);
-    for warning in warnings {
+    let loaded = arguments.load()?;
+    let Log { level, format, audit, audit_file } = &loaded.config.log;
+    let audit_file = audit_file.as_deref().map(append_to).transpose();
+    start_logs(*level, *format, *audit, audit_file.context("log.audit_file can't be used")?);
+    for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
     if let Some(limit) = raise_descriptor_limit() {
@@ -42,16 +45,19 @@ pub(super) fn run(arguments: &ConfigArguments, output: &mut Output) -> anyhow::R
         .enable_all()
         .build()
         .context("cannot start the threads of the server")?;
-    let ended = runtime.block_on(serve(&config, output));
+    let ended = runtime.block_on(serve(arguments.input(), loaded, output));
     // After a second signal nothing is waited for.
     runtime.shutdown_background();
     ended
 }
 
-async fn serve(config: &Config, output: &mut Output) -> anyhow::Result<ExitCode> {
+async fn serve(input: Input, loaded: Loaded, output: &mut Output) -> anyhow::Result<ExitCode> {
     // Before anything that takes time, so that a signal is never missed.
     let mut signals = Signals::new().context("cannot receive signals")?;
-    let server = Server::start(config).await?;
+    let hangups = Hangups::new().context("cannot receive signals")?;
+    let config = loaded.config.clone();
+    let mut server = Server::start(&config).await?;
+    server.follow(input, loaded, hangups);
     let address = server.address();
     let data = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
     tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "listening");

@@ -8,7 +8,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::{ConfigError, Key, Source};
 
 /// One assignment in the file.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Assignment {
     /// The dotted name.
     pub(super) name: String,
@@ -19,7 +19,7 @@ pub(super) struct Assignment {
 }
 
 /// One table of a list.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Table {
     /// What is in it, with dotted names that begin with the list's.
     pub(super) assignments: Vec<Assignment>,
@@ -27,7 +27,7 @@ pub(super) struct Table {
     pub(super) line: usize,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) enum Value {
     /// A string, a number or a switch.
     Text(String),

@@ -16,6 +16,8 @@ pub struct Key<T: 'static = Config> {
     pub(super) form: Form,
     /// Whether messages keep a wrong value to themselves, since it may be a secret.
     pub(super) is_hidden: bool,
+    /// Whether a running server goes by its new value when it is read again.
+    pub is_reloaded: bool,
     set: Setter<T>,
 }
 
@@ -50,7 +52,7 @@ impl<T> Key<T> {
         set: Setter<T>,
         help: &'static str,
     ) -> Self {
-        Self { name, default, help, form: Form::Quoted, is_hidden: false, set }
+        Self { name, default, help, form: Form::Quoted, is_hidden: false, is_reloaded: false, set }
     }
 
     pub(super) const fn bare(
@@ -59,7 +61,7 @@ impl<T> Key<T> {
         set: Setter<T>,
         help: &'static str,
     ) -> Self {
-        Self { name, default, help, form: Form::Bare, is_hidden: false, set }
+        Self { name, default, help, form: Form::Bare, is_hidden: false, is_reloaded: false, set }
     }
 
     pub(super) const fn words(
@@ -68,11 +70,31 @@ impl<T> Key<T> {
         set: Setter<T>,
         help: &'static str,
     ) -> Self {
-        Self { name, default, help, form: Form::Words, is_hidden: false, set }
+        Self { name, default, help, form: Form::Words, is_hidden: false, is_reloaded: false, set }
+    }
+
+    /// A text by whose new value a running server goes.
+    pub(super) const fn reloaded_text(
+        name: &'static str,
+        default: &'static str,
+        set: Setter<T>,
+        help: &'static str,
+    ) -> Self {
+        Self { name, default, help, form: Form::Quoted, is_hidden: false, is_reloaded: true, set }
+    }
+
+    /// Words by whose new values a running server goes.
+    pub(super) const fn reloaded_words(
+        name: &'static str,
+        default: &'static str,
+        set: Setter<T>,
+        help: &'static str,
+    ) -> Self {
+        Self { name, default, help, form: Form::Words, is_hidden: false, is_reloaded: true, set }
     }
 
     pub(super) const fn entries(name: &'static str, set: Setter<T>, help: &'static str) -> Self {
-        Self { name, default: "", help, form: Form::Entries, is_hidden: true, set }
+        Self { name, default: "", help, form: Form::Entries, is_hidden: true, is_reloaded: false, set }
     }
 
     /// A text whose wrong values no message shows.
@@ -82,7 +104,7 @@ impl<T> Key<T> {
         set: Setter<T>,
         help: &'static str,
     ) -> Self {
-        Self { name, default, help, form: Form::Quoted, is_hidden: true, set }
+        Self { name, default, help, form: Form::Quoted, is_hidden: true, is_reloaded: false, set }
     }
 
     /// The key's table in the file and its name there; the table is empty for the keys at the top.

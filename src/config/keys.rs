@@ -72,7 +72,7 @@ const FIRST: &[Key] = &[
         "The repositories that are served, as patterns: * stands for any part of one component of a name, ** for one or more \
          components. Pushes to others are answered with 403, and pulls with 404, also where they have content.",
     ),
-    Key::text(
+    Key::reloaded_text(
         "access.htpasswd",
         "",
         |config, value| {
@@ -89,7 +89,7 @@ const FIRST: &[Key] = &[
         "Whether the server may listen beyond this machine without users and rules, so that whoever reaches the port can push \
          and delete. The flag --insecure-open is the same as true.",
     ),
-    Key::text(
+    Key::reloaded_text(
         "log.level",
         "info",
         |config, value| choice(value).map(|level| config.log.level = level),
@@ -100,6 +100,22 @@ const FIRST: &[Key] = &[
         "text",
         |config, value| choice(value).map(|format| config.log.format = format),
         "How log lines are written: text, or json (one object per line).",
+    ),
+    Key::reloaded_text(
+        "log.audit",
+        "changes",
+        |config, value| choice(value).map(|audit| config.log.audit = audit),
+        "What is told of who did what, whatever the level: off, changes (each change, each use of the admin API, each token that is \
+         issued and each refusal) or pulls (also each pull of a manifest).",
+    ),
+    Key::text(
+        "log.audit_file",
+        "",
+        |config, value| {
+            config.log.audit_file = (!value.is_empty()).then(|| PathBuf::from(value));
+            Ok(())
+        },
+        "A file that these lines are added to, as JSON, in place of the log; SIGHUP opens it anew. Empty: they stand in the log.",
     ),
     Key::text(
         "uploads.expire_after",

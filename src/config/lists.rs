@@ -1,5 +1,6 @@
 //! Lists of tables: what may stand in the file any number of times.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use super::endpoint::EndpointTable;
@@ -23,6 +24,7 @@ pub struct List {
     pub(super) required: &'static str,
     rows: fn() -> Vec<Row>,
     read: Reader,
+    fingerprint: fn(&Table) -> Option<u64>,
 }
 
 /// Reads one table into the configuration.
@@ -118,7 +120,14 @@ pub(super) enum TableError {
 
 impl List {
     const fn of<T: ListTable>(about: &'static str, required: &'static str) -> List {
-        List { name: T::NAME, about, required, rows: rows::<T>, read: read::<T> }
+        List {
+            name: T::NAME,
+            about,
+            required,
+            rows: rows::<T>,
+            read: read::<T>,
+            fingerprint: fingerprint::<T>,
+        }
     }
 
     /// The list of this name.
@@ -151,6 +160,25 @@ impl List {
     ) -> Result<(), Vec<ConfigError>> {
         (self.read)(config, path, table)
     }
+
+    /// What changes with those keys of a table by whose new values no running server goes; `None` where there are no such keys.
+    pub(super) fn fingerprint(&self, table: &Table) -> Option<u64> {
+        (self.fingerprint)(table)
+    }
+}
+
+fn fingerprint<T: ListTable>(table: &Table) -> Option<u64> {
+    if T::KEYS.iter().all(|key| key.is_reloaded) {
+        return None;
+    }
+    let is_reloaded = |name: &str| T::KEYS.iter().any(|key| key.is_reloaded && key.name == name);
+    let kept = table.assignments.iter().filter(|assignment| !is_reloaded(&assignment.name));
+    let mut values: Vec<(&str, &Value)> =
+        kept.map(|assignment| (assignment.name.as_str(), &assignment.value)).collect();
+    values.sort_by_key(|(name, _)| *name);
+    let mut hasher = DefaultHasher::new();
+    values.hash(&mut hasher);
+    Some(hasher.finish())
 }
 
 fn rows<T: ListTable>() -> Vec<Row> {

@@ -1,5 +1,6 @@
 //! Reading the configuration from its sources.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::file::{self, Value};
 use super::key::Form;
 use super::lists::advice;
-use super::{Config, ConfigError, ConfigErrors, KEYS, Key, List, RENAMED, SHORT, Source, Upstream};
+use super::{Config, ConfigError, ConfigErrors, KEYS, Key, LISTS, List, RENAMED, SHORT, Source, Upstream};
 
 /// What the name of every environment variable begins with.
 pub const VARIABLE_PREFIX: &str = "ORLOP_";
@@ -40,6 +41,8 @@ pub struct Loaded {
     pub effective: Vec<Effective>,
     /// What is understood and should be written otherwise, each a sentence.
     pub warnings: Vec<String>,
+    /// Of each list with tables, what [`List::fingerprint`] says of them.
+    lists: BTreeMap<&'static str, Vec<u64>>,
 }
 
 /// The value of one key, and its origin.
@@ -64,6 +67,7 @@ impl Input {
                 .collect(),
             errors: Vec::new(),
             warnings: Vec::new(),
+            lists: BTreeMap::new(),
         };
         let file = reading.file(self);
         for (name, value) in &self.environment {
@@ -81,12 +85,17 @@ impl Input {
             }
         }
         reading.complete();
-        let Reading { config, effective, errors, warnings } = reading;
+        let Reading { config, effective, errors, warnings, lists } = reading;
         if errors.is_empty() {
-            Ok(Loaded { config, file, effective, warnings })
+            Ok(Loaded { config, file, effective, warnings, lists })
         } else {
             Err(ConfigErrors(errors))
         }
+    }
+
+    /// The file that is read where there is one.
+    pub fn file(&self) -> PathBuf {
+        self.file_to_read().0
     }
 
     /// The file to read, and whether it must exist.
@@ -96,6 +105,18 @@ impl Input {
             variable.map(|(_, value)| PathBuf::from(value))
         });
         named.map_or_else(|| (PathBuf::from(DEFAULT_FILE), false), |path| (path, true))
+    }
+}
+
+impl Loaded {
+    /// The keys and lists that are different in `next`, and by whose new values no running server goes.
+    pub fn needs_restart(&self, next: &Loaded) -> Vec<&'static str> {
+        let keys = self.effective.iter().zip(&next.effective);
+        let keys = keys.filter(|(one, other)| !one.key.is_reloaded && one.value != other.value);
+        let none = Vec::new();
+        let tables = |loaded: &Loaded, list: &List| loaded.lists.get(list.name).unwrap_or(&none).clone();
+        let lists = LISTS.iter().filter(|list| tables(self, list) != tables(next, list));
+        keys.map(|(one, _)| one.key.name).chain(lists.map(|list| list.name)).collect()
     }
 }
 
@@ -109,6 +130,7 @@ struct Reading {
     effective: Vec<Effective>,
     errors: Vec<ConfigError>,
     warnings: Vec<String>,
+    lists: BTreeMap<&'static str, Vec<u64>>,
 }
 
 impl Reading {
@@ -140,6 +162,7 @@ impl Reading {
                 (Value::Tables(tables), None) if List::find(&assignment.name).is_some() => {
                     let list = List::find(&assignment.name).expect("it was just found");
                     for table in tables {
+                        self.lists.entry(list.name).or_default().extend(list.fingerprint(&table));
                         let errors = list.read(&mut self.config, path, table);
                         self.errors.extend(errors.err().into_iter().flatten());
                     }

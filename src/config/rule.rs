@@ -17,19 +17,19 @@ pub(super) struct RuleTable {
 impl ListTable for RuleTable {
     const NAME: &'static str = "rule";
     const KEYS: &'static [Key<RuleTable>] = &[
-        Key::words(
+        Key::reloaded_words(
             "rule.repositories",
             "",
             |table, value| name_patterns(value).map(|patterns| table.repositories = patterns),
             "The repositories, as patterns like those of `scope`. What is cached of an upstream lies under its host.",
         ),
-        Key::words(
+        Key::reloaded_words(
             "rule.who",
             "",
             |table, value| who(value).map(|who| table.who = who),
             "Whom the rule is about: anonymous (everybody), authenticated (everybody who has logged in), user:NAME, group:NAME, token:NAME or claim:NAME=VALUE.",
         ),
-        Key::words(
+        Key::reloaded_words(
             "rule.actions",
             "",
             |table, value| actions(value).map(|actions| table.actions = actions),

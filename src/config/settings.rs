@@ -11,7 +11,7 @@ use crate::maintenance::retention::Retention;
 use crate::notifications::Endpoint;
 use crate::proxy::{ImagePattern, SyncSettings};
 use crate::registry::{ImmutableTags, NameScope, Quota};
-use crate::telemetry::{LogFormat, LogLevel};
+use crate::telemetry::{AuditLevel, LogFormat, LogLevel};
 
 use super::{KEYS, Upstream};
 
@@ -73,6 +73,10 @@ pub struct Log {
     pub level: LogLevel,
     /// `log.format`.
     pub format: LogFormat,
+    /// `log.audit`: what is told of who did what.
+    pub audit: AuditLevel,
+    /// `log.audit_file`: where to, if not to the log.
+    pub audit_file: Option<PathBuf>,
 }
 
 /// Uploads of blobs.
@@ -256,7 +260,12 @@ impl Config {
             access: auth::Options::default(),
             insecure_open: false,
             scope: NameScope::new(Vec::new()),
-            log: Log { level: LogLevel::Off, format: LogFormat::Text },
+            log: Log {
+                level: LogLevel::Off,
+                format: LogFormat::Text,
+                audit: AuditLevel::Off,
+                audit_file: None,
+            },
             uploads: Uploads { expire_after: Duration::ZERO, max_open: 0, chunk_min_length: 0 },
             manifests: Manifests { max_size: 0, sparse_indexes: false },
             signatures: Signatures { trust_roots: Vec::new() },

@@ -10,7 +10,7 @@ use crate::client::registry::{Address, AddressError};
 use crate::proxy;
 use crate::registry::{NameScope, UpstreamAccess};
 
-/// One registry whose images are cached; the secret is read when the server starts.
+/// One registry whose images are cached; the secret is elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upstream {
     /// `host`: what images call it.
@@ -103,7 +103,7 @@ impl ListTable for UpstreamTable {
             "The registry's host as images are called by it, with its port where there is one; unique. What it has is cached \
              under this name, for example docker.io/library/busybox, with _ for the colon before a port.",
         ),
-        Key::text(
+        Key::reloaded_text(
             "upstream.url",
             "",
             |table, value| {
@@ -116,7 +116,7 @@ impl ListTable for UpstreamTable {
             "Where it is, for example \"https://mirror.example.org/hub\"; http:// for a registry without TLS. Empty: its \
              host over TLS; those of well-known registries, such as docker.io, are known.",
         ),
-        Key::text(
+        Key::reloaded_text(
             "upstream.username",
             "",
             |table, value| {
@@ -129,14 +129,14 @@ impl ListTable for UpstreamTable {
             "The user who pulls; anonymous where it is empty. What comes from an upstream that is asked with credentials can be \
              read only by those whom a rule names, unless `public` says otherwise.",
         ),
-        Key::text(
+        Key::reloaded_text(
             "upstream.password_file",
             "",
             |table, value| {
                 value.clone_into(&mut table.password_file);
                 Ok(())
             },
-            "The file with the user's password or access token; a line break at its end doesn't count. It is read at the start.",
+            "The file with the user's password or access token; a line break at its end doesn't count. It is read again when it changes.",
         ),
         Key::hidden(
             "upstream.password_env",

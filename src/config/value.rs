@@ -12,7 +12,7 @@ use crate::auth::{Action, Actions, ActionsError, Who, WhoError};
 use crate::http::{ProxyHeaders, TrustedProxy, TrustedProxyError};
 use crate::proxy::{self, ImagePattern, ImageSelection, ImageSelectionError, Platforms};
 use crate::registry::{NamePattern, TagPattern};
-use crate::telemetry::{LogFormat, LogLevel};
+use crate::telemetry::{AuditLevel, LogFormat, LogLevel};
 
 /// A value out of a closed set of words.
 pub(super) trait Choice: Copy + Display + 'static {
@@ -24,6 +24,10 @@ impl Choice for LogLevel {
 }
 
 impl Choice for LogFormat {
+    const ALL: &'static [Self] = &Self::ALL;
+}
+
+impl Choice for AuditLevel {
     const ALL: &'static [Self] = &Self::ALL;
 }
 

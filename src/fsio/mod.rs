@@ -6,6 +6,7 @@
 //! torn or reordered.
 
 mod aligned;
+mod append;
 mod copy;
 mod disk;
 mod error;
@@ -16,6 +17,7 @@ mod simulated;
 mod socket;
 
 pub use aligned::AlignedBuffer;
+pub use append::{append_to, append_to_present};
 pub use copy::copy_durable;
 pub use disk::{Access, Disk, DiskFile, Entry, ReadNow};
 pub use error::FileError;

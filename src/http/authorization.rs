@@ -62,7 +62,7 @@ pub(super) fn require(
 ) -> Result<(), ApiError> {
     let canonical = name.map(|name| name.canonical);
     let is_within = identity.is_within_restriction(action, name.map(|name| name.requested));
-    if is_within && app.access.decide(identity, action, canonical).is_allowed() {
+    if is_within && app.access.rules().decide(identity, action, canonical).is_allowed() {
         return Ok(());
     }
     Err(denied(identity, action, canonical))
@@ -70,12 +70,12 @@ pub(super) fn require(
 
 /// Whether somebody may pull from a repository, whatever their Bearer token is for.
 pub(super) fn may_pull(app: &App, identity: &Identity, name: &RepositoryName) -> bool {
-    app.access.decide(identity, Action::Pull, Some(name)).is_allowed()
+    app.access.rules().decide(identity, Action::Pull, Some(name)).is_allowed()
 }
 
 /// Whether somebody may read what came to a repository with the registry's own credentials.
 pub(super) fn may_read_private(app: &App, identity: &Identity, name: &RepositoryName) -> bool {
-    app.access.decide_private(identity, name).is_allowed()
+    app.access.rules().decide_private(identity, name).is_allowed()
 }
 
 /// Refuses what is private; who could be somebody that may read it is asked who they are.

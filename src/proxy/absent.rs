@@ -42,6 +42,11 @@ impl Absent {
         }
     }
 
+    /// Forgets everything, since somebody else asks from now on.
+    pub(super) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Remembers that something is missing, if that is what the error says.
     pub(super) fn note(&self, path: &RepositoryName, what: &str, error: &Error, now: Instant) {
         let Error::NotFound { what: missing, reason } = error else { return };

@@ -12,7 +12,7 @@ use super::place::{CachedRepository, Place, Purpose, Source};
 use super::upstream::Upstream;
 use super::{Error, Settings};
 use crate::client;
-use crate::client::registry::Missing;
+use crate::client::registry::{Credentials, Missing};
 use crate::oci::{Digest, RepositoryName, Tag};
 use crate::registry::Registry;
 
@@ -103,6 +103,21 @@ impl Cache {
         for upstream in &self.0.upstreams {
             upstream.fetches.stop().await;
         }
+    }
+
+    /// Asks an upstream with other credentials from now on; says whether they are others. One that is asked anonymously stays
+    /// so: whether what it has is private was decided when the registry was opened.
+    pub fn set_credentials(&self, host: &str, credentials: Credentials) -> bool {
+        let upstream = by_host(&self.0.upstreams, host);
+        let Some(upstream) = upstream.filter(|upstream| upstream.settings.client.credentials.is_some())
+        else {
+            return false;
+        };
+        let are_others = upstream.client.set_credentials(credentials);
+        if are_others {
+            upstream.absent.forget();
+        }
+        are_others
     }
 
     /// How the cache is run.

@@ -94,7 +94,8 @@ fn upstream_settings(config: &Config, upstream: &Upstream) -> Result<UpstreamSet
     })
 }
 
-fn credentials(upstream: &Upstream) -> Result<Option<Credentials>, PasswordError> {
+/// Who asks an upstream, as its password is written now. Blocks.
+pub(super) fn credentials(upstream: &Upstream) -> Result<Option<Credentials>, PasswordError> {
     let Some((user, place)) = &upstream.user else { return Ok(None) };
     let host = || upstream.host.clone();
     let password = match place {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::auth::{Access, UsersError};
 use crate::client::{self, Client};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, DescriptorCache, Limits, RetentionSettings, Upstream};
+use crate::config::{Config, DescriptorCache, Input, Limits, Loaded, RetentionSettings, Upstream};
 use crate::http;
 use crate::http::admin::{Admin, Running};
 use crate::maintenance::run_on_schedule;
@@ -26,7 +26,8 @@ use crate::registry::{
 use crate::telemetry::{Metrics, StorageMetrics};
 
 use super::cache::warnings;
-use super::{AdminSocket, Drained, PasswordError, cache_settings, serve};
+use super::reload::Reload;
+use super::{AdminSocket, Drained, Hangups, PasswordError, cache_settings, serve};
 
 /// The number of commands that are served at once. They have connections of their own, so that a registry that is busy
 /// can still be administrated.
@@ -36,8 +37,6 @@ const ADMIN_CONNECTIONS: usize = 16;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How often pulls are written down; a crash loses those since.
 const PULLS_INTERVAL: Duration = Duration::from_secs(5);
-/// How often the file of users is looked at.
-const USERS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a server can't start; the text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -223,6 +222,7 @@ pub struct Server {
     address: SocketAddr,
     registry: Registry,
     access: Access,
+    reload: Reload,
     cache: Option<Cache>,
     router: Router,
     metrics: Metrics,
@@ -291,6 +291,7 @@ impl Server {
         };
         let limits = config.limits.clone();
         let collect_every = config.collection.every;
+        let reload = Reload::new(config.clone(), access.clone(), cache.clone());
         let admin_socket = AdminSocket::bind(&config.data)
             .map_err(|error| tracing::error!(%error, "commands can't be used beside this server"))
             .ok();
@@ -300,6 +301,7 @@ impl Server {
             address,
             registry,
             access,
+            reload,
             cache,
             router,
             metrics,
@@ -326,6 +328,12 @@ impl Server {
         &self.registry
     }
 
+    /// Goes by changes of the configuration too, which `input` has loaded, where that is possible without a restart; beside those
+    /// of the files that it names.
+    pub fn follow(&mut self, input: Input, loaded: Loaded, hangups: Hangups) {
+        self.reload.follow(input, loaded, hangups);
+    }
+
     /// Serves until `stop` is ready; then drains, and closes the registry.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Drained {
         let sweep = tokio::spawn(sweep(self.registry.clone()));
@@ -334,7 +342,7 @@ impl Server {
         let eviction = tokio::spawn(keep_cache(self.cache.clone()));
         let RetentionSettings { every, policies } = self.retention;
         let retention = tokio::spawn(run_on_schedule(self.registry.clone(), policies.into(), every));
-        let users = tokio::spawn(follow_users(self.access));
+        let reload = tokio::spawn(self.reload.run());
         let sync = tokio::spawn(sync(self.cache.clone()));
         let notifications = Notifications::start(self.registry.events(), self.notifications);
         if let Err(error) = &notifications {
@@ -361,7 +369,7 @@ impl Server {
         };
         let served = serve(self.listener, self.router, &self.limits, &self.metrics, stop);
         let (drained, ()) = tokio::join!(served, admin);
-        for task in [sweep, pulls, collection, eviction, retention, sync, users] {
+        for task in [sweep, pulls, collection, eviction, retention, sync, reload] {
             task.abort();
             // It ends by the abort, and what it had begun is completed by the close.
             let _ = task.await;
@@ -407,29 +415,6 @@ async fn collect(registry: Registry, every: Duration) {
                 "collected"
             ),
             Err(error) => tracing::warn!(%error, "the collection was interrupted; it goes on by itself"),
-        }
-    }
-}
-
-/// Reads the users again when their file has changed.
-async fn follow_users(access: Access) {
-    let mut complained = None;
-    loop {
-        tokio::time::sleep(USERS_INTERVAL).await;
-        let reading = access.clone();
-        let Ok(read) = tokio::task::spawn_blocking(move || reading.reload()).await else { return };
-        match read.map_err(|error| error.to_string()) {
-            Ok(false) => {}
-            Ok(true) => {
-                complained = None;
-                tracing::info!("read the users again");
-            }
-            // Once for each mistake.
-            Err(error) if complained.as_ref() == Some(&error) => {}
-            Err(error) => {
-                tracing::error!(error, "the users stay as they were");
-                complained = Some(error);
-            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The signals that end the server.
+//! The signals that end the server, and the one that makes it read its configuration again.
 
 use std::fmt;
 use std::io;
@@ -44,6 +44,25 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.terminate.recv() => Signal::Terminate,
+        }
+    }
+}
+
+/// Receives SIGHUP, which doesn't end the process on its own any more.
+#[derive(Debug)]
+pub struct Hangups(unix::Signal);
+
+impl Hangups {
+    /// Starts to receive; has to be called within a tokio runtime.
+    pub fn new() -> io::Result<Self> {
+        unix::signal(SignalKind::hangup()).map(Self)
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(&mut self) {
+        if self.0.recv().await.is_none() {
+            // There is none to come any more.
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 use std::str::FromStr;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::filter::{Filtered, Targets};
+use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::registry::Registry;
-use tracing_subscriber::{Layer, fmt as lines};
+use tracing_subscriber::{Layer, fmt as lines, reload};
 
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,21 +120,138 @@ impl fmt::Display for LogFormat {
     }
 }
 
-/// Sends the log of the whole process to standard error from now on.
+/// What is told of who did what. These lines have a target of their own and don't depend on the level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuditLevel {
+    /// Nothing.
+    Off,
+    /// Changes, what the operator does, tokens that are issued, and refusals.
+    Changes,
+    /// Also pulls of manifests.
+    Pulls,
+}
+
+impl AuditLevel {
+    /// All levels, the quietest first.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Changes, Self::Pulls];
+
+    /// The level's name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Changes => "changes",
+            Self::Pulls => "pulls",
+        }
+    }
+
+    fn filter(self) -> LevelFilter {
+        match self {
+            Self::Off => LevelFilter::OFF,
+            Self::Changes => LevelFilter::INFO,
+            Self::Pulls => LevelFilter::DEBUG,
+        }
+    }
+}
+
+impl fmt::Display for AuditLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The target of the lines that say who did what.
+pub const AUDIT: &str = "audit";
+
+/// What of the log can be changed while the process runs.
+static RUNNING: OnceLock<Running> = OnceLock::new();
+
+struct Running {
+    log: reload::Handle<Targets, Registry>,
+    /// Where there is a file of its own.
+    audit: Option<reload::Handle<Targets, Logged>>,
+}
+
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+type Logged = Layered<Filtered<Lines, reload::Layer<Targets, Registry>, Registry>, Registry>;
+
+/// The file that says who did what.
+static AUDIT_FILE: Mutex<Option<File>> = Mutex::new(None);
+
+/// Adds to it, and to standard error what it doesn't take.
+struct AuditWriter;
+
+impl Write for AuditWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut file = AUDIT_FILE.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = file.as_mut().map(|file| file.write_all(line));
+        if !matches!(written, Some(Ok(()))) {
+            io::stderr().write_all(line)?;
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Adds the lines that say who did what to this file from now on, if the log was started with such a file.
+pub fn set_audit_file(file: File) {
+    let mut present = AUDIT_FILE.lock().unwrap_or_else(PoisonError::into_inner);
+    if present.is_some() {
+        *present = Some(file);
+    }
+}
+
+fn log_filter(level: LogLevel, audit: AuditLevel) -> Targets {
+    let all = Targets::new().with_default(level.libraries()).with_target("orlop", level.filter());
+    all.with_target(AUDIT, audit.filter())
+}
+
+fn audit_filter(audit: AuditLevel) -> Targets {
+    Targets::new().with_target(AUDIT, audit.filter())
+}
+
+/// Sends the log of the whole process to standard error from now on, and to `audit_file`, if there is one, who did what.
 ///
 /// Only the first call has an effect: a process has one log.
-pub fn start_logs(level: LogLevel, format: LogFormat) {
-    let filter = Targets::new().with_default(level.libraries()).with_target("orlop", level.filter());
-    let lines = match format {
+pub fn start_logs(level: LogLevel, format: LogFormat, audit: AuditLevel, audit_file: Option<File>) {
+    let here = if audit_file.is_some() { AuditLevel::Off } else { audit };
+    let (filter, log) = reload::Layer::new(log_filter(level, here));
+    let lines: Lines = match format {
         LogFormat::Text => {
             let colours = io::stderr().is_terminal();
             lines::layer().with_writer(io::stderr).with_ansi(colours).with_target(false).boxed()
         }
         LogFormat::Json => lines::layer().json().flatten_event(true).with_writer(io::stderr).boxed(),
     };
+    let logged: Logged = Registry::default().with(lines.with_filter(filter));
     // A second call comes from a program that embeds the library and has set up its own log.
-    if tracing::subscriber::set_global_default(Registry::default().with(lines.with_filter(filter))).is_ok() {
+    let (is_first, audit) = match audit_file {
+        None => (tracing::subscriber::set_global_default(logged).is_ok(), None),
+        Some(file) => {
+            *AUDIT_FILE.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+            let (filter, handle) = reload::Layer::new(audit_filter(audit));
+            let lines = lines::layer().json().flatten_event(true).with_writer(|| AuditWriter);
+            let both = logged.with(lines.with_filter(filter));
+            (tracing::subscriber::set_global_default(both).is_ok(), Some(handle))
+        }
+    };
+    if is_first {
+        // Nobody else sets it.
+        let _ = RUNNING.set(Running { log, audit });
         std::panic::set_hook(Box::new(log_panic));
+    }
+}
+
+/// Logs this much from now on, if [`start_logs`] has started the log.
+pub fn set_log_level(level: LogLevel, audit: AuditLevel) {
+    let Some(running) = RUNNING.get() else { return };
+    let here = if running.audit.is_some() { AuditLevel::Off } else { audit };
+    // Neither fails while the process has its log.
+    let _ = running.log.reload(log_filter(level, here));
+    if let Some(handle) = &running.audit {
+        let _ = handle.reload(audit_filter(audit));
     }
 }
 
@@ -173,7 +292,7 @@ mod tests {
     fn a_panic_is_one_json_line() {
         const VARIABLE: &str = "A_PANIC_IS_ONE_JSON_LINE";
         if std::env::var_os(VARIABLE).is_some() {
-            start_logs(LogLevel::Error, LogFormat::Json);
+            start_logs(LogLevel::Error, LogFormat::Json, AuditLevel::Off, None);
             let defect =
                 std::thread::Builder::new().name("worker".to_owned()).spawn(|| panic!("a defect")).unwrap();
             defect.join().unwrap_err();

@@ -11,7 +11,7 @@ mod request_id;
 mod storage;
 
 pub use cache::{CacheAnswer, CacheKind, CacheMetrics, UpstreamMetrics, UpstreamRequest, UpstreamSummary};
-pub use logs::{LogFormat, LogLevel, start_logs};
+pub use logs::{AUDIT, AuditLevel, LogFormat, LogLevel, set_audit_file, set_log_level, start_logs};
 pub use metrics::{GaugeGuard, METRICS_CONTENT_TYPE, Metrics, Request};
 pub use notifications::{EndpointMetrics, NotificationMetrics};
 pub use request_id::RequestId;

@@ -132,11 +132,17 @@ impl Server {
     /// answer of.
     #[track_caller]
     pub(crate) fn wait_for_line(&self, words: &[&str]) {
-        let is_missing =
-            |lines: &mut Vec<String>| !lines.iter().any(|line| words.iter().all(|word| line.contains(word)));
+        self.wait_for_lines(1, words);
+    }
+
+    /// Waits until the server has logged so many lines with all of these words.
+    #[track_caller]
+    pub(crate) fn wait_for_lines(&self, count: usize, words: &[&str]) {
+        let has_all = |line: &&String| words.iter().all(|word| line.contains(word));
+        let is_missing = |lines: &mut Vec<String>| lines.iter().filter(has_all).count() < count;
         let lines = self.log.lines.lock().unwrap();
         let (lines, waited) = self.log.written.wait_timeout_while(lines, PATIENCE, is_missing).unwrap();
-        assert!(!waited.timed_out(), "no line with {words:?}:\n{}", lines.join("\n"));
+        assert!(!waited.timed_out(), "not {count} lines with {words:?}:\n{}", lines.join("\n"));
     }
 
     /// Ends the server as a service manager does, which has to succeed.
@@ -156,9 +162,20 @@ impl Server {
         self.settings.push((key.to_owned(), value.to_owned()));
     }
 
-    /// Replaces the configuration file for the next start.
+    /// Replaces the configuration file; a server that runs reads it again.
     pub(crate) fn configure(&mut self, file: &str) {
-        std::fs::write(self.data.path().join("orlop.toml"), file).unwrap();
+        std::fs::write(self.configuration(), file).unwrap();
+    }
+
+    /// The configuration file.
+    pub(crate) fn configuration(&self) -> std::path::PathBuf {
+        self.data.path().join("orlop.toml")
+    }
+
+    /// Asks the server to read its configuration again.
+    pub(crate) fn hang_up(&self) {
+        let child = self.child.as_ref().expect("the server is running");
+        kill_process(Pid::from_child(child), Signal::HUP).unwrap();
     }
 
     /// Sets an environment variable for the next start.

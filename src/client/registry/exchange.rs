@@ -117,7 +117,7 @@ impl Inner {
             Challenge::Bearer { realm, service } => (realm.clone(), service.clone()),
             Challenge::Basic => {
                 let is_tried = matches!(brought, Authorization::Basic(_));
-                let credentials = self.credentials.as_ref().filter(|_| !is_tried);
+                let credentials = self.credentials().filter(|_| !is_tried);
                 return Ok(credentials.map(|credentials| Authorization::Basic(credentials.basic())));
             }
         };
@@ -146,7 +146,8 @@ impl Inner {
                 format!("its token service {host} speaks plain http, which is worse than its own https");
             return Err(Error::invalid(&own, reason));
         }
-        let credentials = self.credentials.as_ref();
+        let credentials = self.credentials();
+        let credentials = credentials.as_deref();
         if credentials.is_some() && !self.address.trusts_token_host(&host) {
             let reason = format!("its token service {host} is not the known one, and gets no credentials");
             return Err(Error::invalid(&own, reason));
@@ -204,7 +205,7 @@ impl Inner {
     }
 
     async fn refused(&self, url: &Url, question: &Question<'_>, answer: Answer) -> Error {
-        refusal(&url.host(), answer, question.missing, self.credentials.as_ref(), &*self.clock).await
+        refusal(&url.host(), answer, question.missing, self.credentials().as_deref(), &*self.clock).await
     }
 
     async fn send(

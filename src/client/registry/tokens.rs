@@ -152,6 +152,11 @@ impl Tokens {
         }
     }
 
+    /// Forgets all of them. Who waits for one that is being fetched still gets it.
+    pub(super) fn forget(&self) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn slot(&self, key: &TokenKey, now: Timestamp) -> Arc<Slot> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= MAX_TOKENS && !slots.contains_key(key) {

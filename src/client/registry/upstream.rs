@@ -1,7 +1,7 @@
 //! The client of one upstream.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use super::challenge::Challenge;
@@ -72,7 +72,8 @@ pub struct Upstream(pub(super) Arc<Inner>);
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) address: Address,
-    pub(super) credentials: Option<Credentials>,
+    /// Replaced when the operator writes others.
+    credentials: RwLock<Option<Arc<Credentials>>>,
     pub(super) client: Client,
     pub(super) tokens: Tokens,
     /// What the upstream last wanted, which the next request brings without being asked.
@@ -89,6 +90,7 @@ impl Upstream {
         let connect_timeout = Some(timeouts.connect);
         let client = Client::new(&client::Options { root_certificates, connect_timeout })?;
         let (tokens, challenge) = (Tokens::default(), Mutex::new(None));
+        let credentials = RwLock::new(credentials.map(Arc::new));
         Ok(Upstream(Arc::new(Inner {
             address,
             credentials,
@@ -101,8 +103,26 @@ impl Upstream {
         })))
     }
 
+    /// Asks with these credentials from now on, and with no token that others have opened; says whether they are others.
+    pub fn set_credentials(&self, credentials: Credentials) -> bool {
+        let mut present = self.0.credentials.write().unwrap_or_else(PoisonError::into_inner);
+        if present.as_deref() == Some(&credentials) {
+            return false;
+        }
+        *present = Some(Arc::new(credentials));
+        self.0.tokens.forget();
+        true
+    }
+
     /// Where it is.
     pub fn address(&self) -> &Address {
         &self.0.address
+    }
+}
+
+impl Inner {
+    /// Who asks.
+    pub(super) fn credentials(&self) -> Option<Arc<Credentials>> {
+        self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

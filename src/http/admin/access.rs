@@ -57,11 +57,12 @@ pub(super) fn explain(call: &Call) -> Answer {
     let access = call.access();
     let (identity, is_known) = identity(access, &who).map_err(invalid)?;
     let (canonical, is_private) = canonical(call, action, repository)?;
-    let decision = access.decide(&identity, action, canonical.as_ref());
+    let rules = access.rules();
+    let decision = rules.decide(&identity, action, canonical.as_ref());
     let (mut reason, mut rule) = sentence(decision);
     let mut allowed = decision.is_allowed();
     if let (true, true, Some(name)) = (allowed, is_private, canonical.as_ref()) {
-        let decision = access.decide_private(&identity, name);
+        let decision = rules.decide_private(&identity, name);
         allowed = decision.is_allowed();
         (reason, rule) = sentence(decision);
         let what = "what is there came with the registry's own credentials";
