@@ -99,6 +99,12 @@ impl Identity {
 
     /// The name that is recorded beside what they do.
     pub fn actor(&self) -> Actor {
-        self.principal.as_ref().map_or_else(Actor::anonymous, |principal| Actor::new(principal.name.as_str()))
+        let Some(principal) = &self.principal else { return Actor::anonymous() };
+        let name = principal.name.as_str();
+        match principal.kind {
+            PrincipalKind::User => Actor::new(name),
+            PrincipalKind::AccessToken => Actor::of_kind("token", name),
+            PrincipalKind::External => Actor::of_kind("external", name),
+        }
     }
 }

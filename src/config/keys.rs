@@ -131,6 +131,13 @@ const FIRST: &[Key] = &[
         },
         "The number of uploads that may be open at once; more are answered with 429.",
     ),
+    Key::bare(
+        "uploads.max_open_per_user",
+        "1000",
+        |config, value| number(value).map(|count| config.uploads.max_open_per_user = count),
+        "The number of them that one user may have open, all who haven't logged in counted as one; more are answered with 429. 0 \
+         sets no limit.",
+    ),
     Key::text(
         "uploads.chunk_min_length",
         "0",

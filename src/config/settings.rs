@@ -86,6 +86,8 @@ pub struct Uploads {
     pub expire_after: Duration,
     /// `uploads.max_open`: how many uploads may be open at once.
     pub max_open: usize,
+    /// `uploads.max_open_per_user`: how many of them one user may have open; 0 for as many as all.
+    pub max_open_per_user: usize,
     /// `uploads.chunk_min_length`: what `OCI-Chunk-Min-Length` asks of clients; 0 sends no such header.
     pub chunk_min_length: u64,
 }
@@ -266,7 +268,12 @@ impl Config {
                 audit: AuditLevel::Off,
                 audit_file: None,
             },
-            uploads: Uploads { expire_after: Duration::ZERO, max_open: 0, chunk_min_length: 0 },
+            uploads: Uploads {
+                expire_after: Duration::ZERO,
+                max_open: 0,
+                max_open_per_user: 0,
+                chunk_min_length: 0,
+            },
             manifests: Manifests { max_size: 0, sparse_indexes: false },
             signatures: Signatures { trust_roots: Vec::new() },
             delete: Delete {

@@ -196,9 +196,9 @@ mod tests {
             &format!("01 {empty} {empty} 07 01 78"),
         );
         let state = Hasher::new(DigestAlgorithm::Sha256).save();
-        let mut golden = format!("01 01 61 07 08 01 78 09 01 01 {:02x}", state.format.len());
+        let mut golden = format!("02 01 61 07 08 01 78 09 01 01 {:02x}", state.format.len());
         golden.push_str(&hex(state.format.as_bytes()));
-        write!(golden, "{:02x}{}", state.bytes.len(), hex(&state.bytes)).unwrap();
+        write!(golden, "{:02x}{} 01 79", state.bytes.len(), hex(&state.bytes)).unwrap();
         pin(
             &UploadRecord {
                 repository: "a".parse().unwrap(),
@@ -207,6 +207,7 @@ mod tests {
                 actor: "x".into(),
                 durable_len: 9,
                 states: vec![state.into()],
+                owner: "y".into(),
             },
             &golden,
         );

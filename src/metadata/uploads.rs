@@ -22,6 +22,41 @@ pub struct UploadRecord {
     pub durable_len: u64,
     /// The hashes in progress, as of that length.
     pub states: Vec<HashStateRecord>,
+    /// Whose it is, where several have one name; empty where everybody's who is nobody in particular.
+    pub owner: String,
+}
+
+/// An upload as the first version of the record had it: without an owner.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+struct UploadRecordV1 {
+    repository: RepositoryName,
+    started_at: u64,
+    active_at: u64,
+    actor: String,
+    durable_len: u64,
+    states: Vec<HashStateRecord>,
+}
+
+impl Record for UploadRecordV1 {
+    const TABLE: Table = Table::Uploads;
+    const VERSION: u8 = 1;
+}
+
+impl From<UploadRecordV1> for UploadRecord {
+    fn from(record: UploadRecordV1) -> UploadRecord {
+        let UploadRecordV1 { repository, started_at, active_at, actor, durable_len, states } = record;
+        // There were users only, and those who had not said who they are.
+        let owner = if actor == "anonymous" { String::new() } else { actor.clone() };
+        UploadRecord { repository, started_at, active_at, actor, durable_len, states, owner }
+    }
+}
+
+/// The record of `bytes`. Uploads live for a day, so that those of the first version are read and not migrated.
+fn decode(bytes: &[u8]) -> Result<UploadRecord, Error> {
+    if bytes.first() == Some(&UploadRecordV1::VERSION) {
+        return codec::decode::<UploadRecordV1>(bytes).map(UploadRecord::from);
+    }
+    codec::decode(bytes)
 }
 
 /// A hash in progress.
@@ -48,12 +83,12 @@ impl HashStateRecord {
 
 impl Record for UploadRecord {
     const TABLE: Table = Table::Uploads;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 /// The upload called `id`.
 pub fn get(tx: &impl Read, id: &[u8; 16]) -> Result<Option<UploadRecord>, Error> {
-    tx.get(Table::Uploads, Key::new().bytes(id), codec::decode)
+    tx.get(Table::Uploads, Key::new().bytes(id), decode)
 }
 
 /// Records a checkpoint.
@@ -75,7 +110,29 @@ pub fn each(
         let id = key
             .try_into()
             .map_err(|_| super::blobs::damaged_key(Table::Uploads, "identifier of 16 bytes"))?;
-        row(id, codec::decode(value)?)?;
+        row(id, decode(value)?)?;
         Ok(Scan::Continue)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploads_of_the_first_version_belong_to_whoever_began_them() {
+        for (actor, owner) in [("anna", "anna"), ("anonymous", "")] {
+            let first = UploadRecordV1 {
+                repository: "a/b".parse().expect("a name"),
+                started_at: 7,
+                active_at: 8,
+                actor: actor.to_owned(),
+                durable_len: 9,
+                states: Vec::new(),
+            };
+            let read = decode(&codec::encode(&first)).expect("it can be read");
+            assert_eq!((read.actor.as_str(), read.owner.as_str()), (actor, owner));
+            assert_eq!(decode(&codec::encode(&read)).expect("it can be read"), read);
+        }
+    }
 }

@@ -213,7 +213,13 @@ impl BlobService {
     /// a bounded time for a request that still sends to it, then fails with [`Error::UploadBusy`].
     pub async fn resume(&self, id: &UploadId) -> Result<Option<BlobWriter>, Error> {
         self.scope.require_served()?;
-        sessions::resume(&self.scope, id).await
+        sessions::resume(&self.scope, id, None).await
+    }
+
+    /// The same; an upload that somebody else than `owner` has begun is none.
+    pub async fn resume_own(&self, id: &UploadId, owner: &Actor) -> Result<Option<BlobWriter>, Error> {
+        self.scope.require_served()?;
+        sessions::resume(&self.scope, id, Some(owner)).await
     }
 
     /// Drops an upload and its bytes; says whether it was there. One that is finished or cancelled already is none, and its

@@ -177,6 +177,8 @@ pub struct Policy {
     pub upload_expiry: Duration,
     /// The most uploads that may be open at once.
     pub max_uploads: usize,
+    /// How many of them one user may have open at once, all who are nobody in particular counted as one; zero for as many as all.
+    pub max_uploads_of_one: usize,
     /// Pushes are refused while less than so many bytes are free on the disk.
     pub free_floor_bytes: u64,
     /// Tags that stay what they are.
@@ -254,6 +256,7 @@ impl Default for Policy {
             upstreams: BTreeMap::new(),
             upload_expiry: Duration::from_secs(24 * 60 * 60),
             max_uploads: 10_000,
+            max_uploads_of_one: 1_000,
             free_floor_bytes: 64 << 20,
             immutable: ImmutableTags::default(),
             quotas: Quotas::default(),

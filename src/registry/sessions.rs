@@ -54,6 +54,8 @@ pub(super) struct Session {
     pub(super) repository: RepositoryName,
     pub(super) started_at: Timestamp,
     pub(super) actor: String,
+    /// Whose it is; see [`Actor::key`].
+    owner: String,
     /// When bytes last came, in milliseconds since 1970.
     active_at: AtomicU64,
     /// How many bytes the writer's thread has written to the file, for who follows it.
@@ -153,6 +155,7 @@ impl Session {
             repository: record.repository.clone(),
             started_at: Timestamp::from_millis(record.started_at),
             actor: record.actor.clone(),
+            owner: record.owner.clone(),
             active_at: AtomicU64::new(record.active_at),
             written: AtomicU64::new(0),
             state: Arc::new(tokio::sync::Mutex::new(State { staged: Some(staged), recorded })),
@@ -185,6 +188,7 @@ impl Session {
             started_at: self.started_at.millis(),
             active_at: self.active_at.load(Ordering::Relaxed),
             actor: self.actor.clone(),
+            owner: self.owner.clone(),
             durable_len: checkpoint.len,
             states: checkpoint.states.into_iter().map(Into::into).collect(),
         }
@@ -215,13 +219,20 @@ pub(super) fn begin(scope: &Scope, algorithm: DigestAlgorithm, actor: &Actor) ->
         actor: actor.as_str().into(),
         durable_len: 0,
         states: Vec::new(),
+        owner: actor.key().into(),
     };
     let session = Arc::new(Session::new(id, &record, inner.blobs.stage(id, &algorithms), None));
     let held = session.state.clone().try_lock_owned().expect("nobody else knows the new session");
     {
         let mut open = inner.sessions.open();
         if open.len() >= inner.policy.max_uploads {
-            drop_idlest(&mut open)?;
+            drop_idlest(&mut open, |_| true)?;
+        }
+        let (most, is_own) =
+            (inner.policy.max_uploads_of_one, |other: &Session| other.owner == session.owner);
+        // Only where there are so many can one have too many.
+        if most > 0 && open.len() >= most && open.values().filter(|other| is_own(other)).count() >= most {
+            drop_idlest(&mut open, is_own)?;
         }
         open.insert(id, session.clone());
     }
@@ -229,13 +240,17 @@ pub(super) fn begin(scope: &Scope, algorithm: DigestAlgorithm, actor: &Actor) ->
 }
 
 /// Makes room for a new upload: of those that have not a byte and that nobody sends to, the one that waits longest goes.
-fn drop_idlest(open: &mut HashMap<UploadId, Arc<Session>>) -> Result<(), Error> {
+fn drop_idlest(
+    open: &mut HashMap<UploadId, Arc<Session>>,
+    is_meant: impl Fn(&Session) -> bool,
+) -> Result<(), Error> {
     let is_empty = |session: &&Arc<Session>| match session.state.try_lock() {
         Ok(state) => state.recorded.is_none() && state.staged.as_ref().is_some_and(StagedBlob::is_empty),
         Err(_) => false,
     };
     let idle_since = |session: &&Arc<Session>| session.active_at.load(Ordering::Relaxed);
-    let idlest = open.values().filter(is_empty).min_by_key(idle_since).cloned();
+    let idlest =
+        open.values().filter(|session| is_meant(session)).filter(is_empty).min_by_key(idle_since).cloned();
     let idlest = idlest.ok_or(Error::UploadsExhausted)?;
     // Who has it by now is told that it is gone.
     if let Ok(mut state) = idlest.state.try_lock() {
@@ -245,8 +260,12 @@ fn drop_idlest(open: &mut HashMap<UploadId, Arc<Session>>) -> Result<(), Error> 
     Ok(())
 }
 
-/// Takes up an upload of the repository.
-pub(super) async fn resume(scope: &Scope, id: &UploadId) -> Result<Option<BlobWriter>, Error> {
+/// Takes up an upload of the repository; only one that `owner` has begun, where somebody is named.
+pub(super) async fn resume(
+    scope: &Scope,
+    id: &UploadId,
+    owner: Option<&Actor>,
+) -> Result<Option<BlobWriter>, Error> {
     let inner = &scope.inner;
     let session = match inner.sessions.get(id) {
         Some(session) => session,
@@ -255,7 +274,7 @@ pub(super) async fn resume(scope: &Scope, id: &UploadId) -> Result<Option<BlobWr
             None => return Ok(None),
         },
     };
-    if session.repository != scope.name {
+    if session.repository != scope.name || owner.is_some_and(|owner| owner.key() != session.owner) {
         return Ok(None);
     }
     let held = tokio::time::timeout(BUSY_WAIT, session.state.clone().lock_owned())

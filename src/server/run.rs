@@ -177,6 +177,7 @@ pub fn registry_options(config: &Config) -> registry::Options {
         },
         upload_expiry: config.uploads.expire_after,
         max_uploads: config.uploads.max_open,
+        max_uploads_of_one: config.uploads.max_open_per_user,
         free_floor_bytes: config.storage.free_floor,
         immutable: config.immutable.clone(),
         quotas: Quotas { store_bytes: config.storage.max_size, repositories: config.quotas.clone() },

@@ -6,7 +6,7 @@ mod content;
 mod server;
 mod upstream;
 
-pub(crate) use client::Reply;
+pub(crate) use client::{Reply, Request};
 pub(crate) use content::{
     Content, IMAGE, INDEX, descriptor, image, index, noise, referrer, sha256, sha512, upload_files,
     with_query,

@@ -4,6 +4,7 @@ use axum::response::Response;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use crate::auth::{Action, Identity};
 use crate::blobs::UploadId;
 use crate::oci::{Digest, DigestAlgorithm, DigestError, ProvisionalDigest, RepositoryName};
 use crate::proxy::{Place, Purpose};
@@ -98,11 +99,8 @@ pub(super) async fn commit_upload(
 
 /// Ends an upload without a blob.
 pub(super) async fn cancel_upload(call: &Call<'_>, name: &RepositoryName, id: &UploadId) -> Answer {
-    if call.repository(name).blobs().cancel(id).await? {
-        Ok(empty(StatusCode::NO_CONTENT))
-    } else {
-        Err(upload_unknown())
-    }
+    resume(call, name, id).await?.cancel().await?;
+    Ok(empty(StatusCode::NO_CONTENT))
 }
 
 /// The repository that a mount takes from, by its name here; `None` where the one who asks may not pull from it.
@@ -127,8 +125,23 @@ fn mountable(digest: &str) -> Result<Option<ProvisionalDigest>, ApiError> {
     }
 }
 
+/// Takes up an upload that whoever asks has begun. To others there is none, but what nobody in particular has begun is everybody's where
+/// they may push without saying who they are.
 async fn resume(call: &Call<'_>, name: &RepositoryName, id: &UploadId) -> Result<BlobWriter, ApiError> {
-    call.repository(name).blobs().resume(id).await?.ok_or_else(upload_unknown)
+    let blobs = call.repository(name).blobs();
+    if let Some(own) = blobs.resume_own(id, &call.actor()).await? {
+        return Ok(own);
+    }
+    let anybody = Identity::anonymous();
+    let rules = call.app.access.rules();
+    let is_everybodys = rules.decide(&anybody, Action::Push, Some(name)).is_allowed();
+    if !call.identity.is_anonymous()
+        && is_everybodys
+        && let Some(writer) = blobs.resume_own(id, &anybody.actor()).await?
+    {
+        return Ok(writer);
+    }
+    Err(upload_unknown())
 }
 
 /// Takes a whole blob from one request. When that fails the session goes too, since no client has heard of it.
