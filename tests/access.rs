@@ -68,7 +68,7 @@ fn users_pull_and_push_and_nobody_else_does() {
     let server = configured(&path, "");
     for target in ["/v2/", "/v2/_catalog", "/v2/team/a/manifests/1", "/v2/team/a/tags/list"] {
         let reply = get(&server, "", target).expect_error(401, "UNAUTHORIZED");
-        assert!(reply.header("www-authenticate").starts_with("Basic realm="), "{target}");
+        assert!(reply.header("www-authenticate").starts_with("Bearer realm="), "{target}");
     }
     push(&server, "", "team/a").expect_error(401, "UNAUTHORIZED");
     get(&server, "anna", "/v2/").expect(200);

@@ -52,6 +52,7 @@ const FENCED_CRATES: &[(&str, &[&str])] = &[
     ("regex", &["maintenance"]),
     ("semver", &["registry"]),
     ("bcrypt", &["auth"]),
+    ("jsonwebtoken", &["auth"]),
     ("toml", &["config"]),
     ("strsim", &["config"]),
     ("clap", &["cli", "main"]),

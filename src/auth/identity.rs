@@ -90,6 +90,11 @@ impl Identity {
         self.principal.is_none()
     }
 
+    /// Whether they have come with a Bearer token that is for something in particular.
+    pub fn is_restricted(&self) -> bool {
+        self.restriction.is_some()
+    }
+
     /// Whether their Bearer token was issued for this, if they have come with one. The name is the one in the path of the
     /// request, whatever it means here.
     pub fn is_within_restriction(&self, action: Action, requested: Option<&RepositoryName>) -> bool {

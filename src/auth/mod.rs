@@ -14,6 +14,10 @@ mod rules;
 mod scope;
 
 pub use access::{Access, AuthenticationError, Options, ReloadError, UsersError};
+pub use bearer::{
+    Bearer, Holder, Issued, KEYS_FILE, KeysError, LEEWAY, MAX_LIFETIME, MAX_TOKEN, MIN_LIFETIME, TokenError,
+    TokenKeys, TokenOptions, Tokens,
+};
 pub use htpasswd::{Htpasswd, HtpasswdError};
 pub use identity::{Identity, Principal, PrincipalKind};
 pub use rules::{Action, Actions, ActionsError, Decision, Rule, Rules, Who, WhoError};

@@ -250,6 +250,12 @@ impl Rules {
         self.rules.is_empty() && !self.has_users
     }
 
+    /// Whether any rule is about those of whom an external issuer makes this claim.
+    pub fn speak_of_claim(&self, claim: &str) -> bool {
+        let is_about = |who: &Who| matches!(who, Who::Claim(name, _) if name == claim);
+        self.rules.iter().any(|rule| rule.who.iter().any(is_about))
+    }
+
     /// Whether somebody may do something with a repository; with any where none is named.
     pub fn decide(
         &self,

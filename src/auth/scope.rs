@@ -55,7 +55,7 @@ pub struct Grant {
     /// `repository` or `registry`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The repository's name, or `catalog`.
+    /// The repository's name, or `catalog`, or `admin`.
     pub name: String,
     /// `pull`, `push`, `delete`, or `*` for all of them.
     pub actions: Vec<String>,
@@ -67,6 +67,8 @@ impl Grant {
     pub fn covers(&self, action: Action, requested: Option<&RepositoryName>) -> bool {
         let is_about = match requested {
             Some(name) => self.kind == "repository" && self.name == name.as_str(),
+            // Whoever may see everything doesn't command everything.
+            None if action == Action::Admin => self.kind == "registry" && self.name == "admin",
             None => self.kind == "registry" && self.name == "catalog",
         };
         is_about && self.actions.iter().any(|word| word == "*" || word == action.as_str())
@@ -101,5 +103,7 @@ mod tests {
         assert!(grant("repository", "a/b", &["*"]).covers(Action::Delete, Some(&a)));
         assert!(grant("registry", "catalog", &["*"]).covers(Action::List, None));
         assert!(!grant("registry", "catalog", &["*"]).covers(Action::Pull, Some(&a)));
+        assert!(!grant("registry", "catalog", &["*"]).covers(Action::Admin, None));
+        assert!(grant("registry", "admin", &["*"]).covers(Action::Admin, None));
     }
 }

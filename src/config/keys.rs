@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Key;
 use super::value::{
     address, at_least, choice, duration, external_url, host, hosts, image_patterns, image_selections,
-    name_patterns, number, platforms, positive_duration, size, small_size, switch, words,
+    name_patterns, number, platforms, positive_duration, size, small_size, switch, token_lifetime, words,
 };
 use super::wire_keys::{LIMITS, PROXY};
 use crate::proxy::{Platform, Platforms};
@@ -88,6 +88,12 @@ const FIRST: &[Key] = &[
         |config, value| switch(value).map(|on| config.insecure_open = on),
         "Whether the server may listen beyond this machine without users and rules, so that whoever reaches the port can push \
          and delete. The flag --insecure-open is the same as true.",
+    ),
+    Key::text(
+        "access.token_lifetime",
+        "5m",
+        |config, value| token_lifetime(value).map(|time| config.tokens.lifetime = time),
+        "How long a token lasts that clients get for a password, from 1m to 1h. They fetch another one by themselves.",
     ),
     Key::reloaded_text(
         "log.level",

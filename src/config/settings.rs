@@ -28,6 +28,8 @@ pub struct Config {
     pub access: auth::Options,
     /// `access.insecure_open`: whether everybody may be let in from everywhere.
     pub insecure_open: bool,
+    /// `access.token_lifetime`.
+    pub tokens: auth::TokenOptions,
     /// `scope`: the repositories that are served.
     pub scope: NameScope,
     /// `log.*`.
@@ -261,6 +263,7 @@ impl Config {
             external_url: None,
             access: auth::Options::default(),
             insecure_open: false,
+            tokens: auth::TokenOptions::default(),
             scope: NameScope::new(Vec::new()),
             log: Log {
                 level: LogLevel::Off,

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::settings::DescriptorCache;
-use crate::auth::{Action, Actions, ActionsError, Who, WhoError};
+use crate::auth::{self, Action, Actions, ActionsError, Who, WhoError};
 use crate::http::{ProxyHeaders, TrustedProxy, TrustedProxyError};
 use crate::proxy::{self, ImagePattern, ImageSelection, ImageSelectionError, Platforms};
 use crate::registry::{NamePattern, TagPattern};
@@ -64,6 +64,13 @@ pub(super) fn at_least<T: Copy + PartialOrd + Display>(value: T, least: T) -> Re
 
 pub(super) fn at_most<T: Copy + PartialOrd + Display>(value: T, most: T) -> Result<T, String> {
     if value > most { Err(format!("that is too large: write {most} or less")) } else { Ok(value) }
+}
+
+/// How long a token lasts.
+pub(super) fn token_lifetime(text: &str) -> Result<Duration, String> {
+    let time = positive_duration(text)?;
+    let is_fit = (auth::MIN_LIFETIME..=auth::MAX_LIFETIME).contains(&time);
+    if is_fit { Ok(time) } else { Err("write a time from 1m to 1h".to_owned()) }
 }
 
 /// The longest name of a table of a list.

@@ -4,68 +4,66 @@ use http::HeaderValue;
 use http::header::{AUTHORIZATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::request::Parts;
 
-use crate::auth::{Action, AuthenticationError, Identity};
+use crate::auth::{Action, AuthenticationError, Identity, TokenError};
 use crate::oci::RepositoryName;
 
+use super::base_url::base_url;
+use super::challenge::{Flaw, Wanted, challenge, service_of};
 use super::errors::{ApiError, ErrorCode};
 use super::peer::address;
-use super::routes::{Access, Operation};
 use super::service::App;
 
-/// How clients are asked to say who they are (RFC 7617).
-const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"orlop\", charset=\"UTF-8\"");
-
 /// Tells who sends a request.
-pub(super) async fn identify(app: &App, parts: &Parts) -> Result<Identity, ApiError> {
+pub(super) async fn identify(app: &App, parts: &Parts, wanted: Wanted<'_>) -> Result<Identity, ApiError> {
     let Some(authorization) = parts.headers.get(AUTHORIZATION) else { return Ok(Identity::anonymous()) };
+    let refused = |error| refused(error, challenge(app, parts, wanted, None));
     let authorization = authorization.to_str().map_err(|_| refused(AuthenticationError::Malformed))?;
+    if let Some((tokens, token)) = app.tokens.as_ref().zip(signed_token(authorization))
+        && !app.access.is_open()
+    {
+        let base = base_url(app, parts);
+        return match tokens.identify(token, service_of(&base)).await {
+            Ok(bearer) => Ok(bearer.identity),
+            Err(error) => Err(bad_token(error, challenge(app, parts, wanted, Some(Flaw::InvalidToken)))),
+        };
+    }
     app.access.identify(Some(authorization), address(parts)).await.map_err(refused)
 }
 
-/// A repository as a request names it, and as the registry does.
-///
-/// Bearer tokens are for what is requested; rules are about what it means here.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Named<'a> {
-    pub(super) requested: &'a RepositoryName,
-    pub(super) canonical: &'a RepositoryName,
+/// The token that somebody has signed of `Bearer …`. Access tokens, which begin with `orlop_`, are none.
+pub(super) fn signed_token(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.starts_with("orlop_")).then_some(token)
 }
 
 /// Refuses what somebody may not do; who hasn't said who they are is asked to.
 pub(super) fn authorize(
     app: &App,
+    parts: &Parts,
     identity: &Identity,
-    operation: Operation,
-    name: Option<Named<'_>>,
+    wanted: Wanted<'_>,
+    canonical: Option<&RepositoryName>,
 ) -> Result<(), ApiError> {
-    if app.access.is_open() {
+    if app.access.is_open() && wanted.action != Some(Action::Admin) {
         return Ok(());
     }
-    let action = match operation.row().access {
-        // The question whether this is a registry is how clients find out that they have to say who they are.
-        Access::Any if identity.is_anonymous() => return Err(asked_who()),
-        Access::Any => return Ok(()),
-        Access::Pull => Action::Pull,
-        Access::Push => Action::Push,
-        Access::Delete => Action::Delete,
-        Access::List => Action::List,
+    let asked_who = |flaw| asked_who(challenge(app, parts, wanted, flaw));
+    let Some(action) = wanted.action else {
+        // The question whether this is a registry is how clients find out that they have to say who they are; a token of
+        // nobody in particular says it, too.
+        let has_said = !identity.is_anonymous() || identity.is_restricted();
+        return if has_said { Ok(()) } else { Err(asked_who(None)) };
     };
-    require(app, identity, action, name)
-}
-
-/// Refuses an action that somebody may not do.
-pub(super) fn require(
-    app: &App,
-    identity: &Identity,
-    action: Action,
-    name: Option<Named<'_>>,
-) -> Result<(), ApiError> {
-    let canonical = name.map(|name| name.canonical);
-    let is_within = identity.is_within_restriction(action, name.map(|name| name.requested));
-    if is_within && app.access.rules().decide(identity, action, canonical).is_allowed() {
-        return Ok(());
+    let is_within = identity.is_within_restriction(action, wanted.requested);
+    match (app.access.rules().decide(identity, action, canonical).is_allowed(), is_within) {
+        (true, true) => Ok(()),
+        (true, false) => Err(asked_who(Some(Flaw::InsufficientScope))),
+        (false, _) if identity.is_anonymous() => {
+            Err(asked_who(identity.is_restricted().then_some(Flaw::InsufficientScope)))
+        }
+        (false, _) => Err(denied(action, canonical)),
     }
-    Err(denied(identity, action, canonical))
 }
 
 /// Whether somebody may pull from a repository, whatever their Bearer token is for.
@@ -79,28 +77,38 @@ pub(super) fn may_read_private(app: &App, identity: &Identity, name: &Repository
 }
 
 /// Refuses what is private; who could be somebody that may read it is asked who they are.
-pub(super) fn private(app: &App, identity: &Identity, message: String) -> ApiError {
+pub(super) fn private(
+    app: &App,
+    parts: &Parts,
+    identity: &Identity,
+    wanted: Wanted<'_>,
+    message: String,
+) -> ApiError {
     if identity.is_anonymous() && !app.access.is_open() {
-        return asked_who();
+        let flaw = identity.is_restricted().then_some(Flaw::InsufficientScope);
+        return asked_who(challenge(app, parts, wanted, flaw));
     }
     ApiError::new(ErrorCode::Denied, message)
 }
 
-fn denied(identity: &Identity, action: Action, name: Option<&RepositoryName>) -> ApiError {
-    if identity.is_anonymous() {
-        return asked_who();
-    }
+fn denied(action: Action, name: Option<&RepositoryName>) -> ApiError {
     let place = name.map_or_else(|| "in this registry".to_owned(), |name| format!("in {name}"));
     let message = format!("no rule lets you {action} {place}; ask the registry's operator for one");
     ApiError::new(ErrorCode::Denied, message)
 }
 
-fn asked_who() -> ApiError {
+fn asked_who(challenge: HeaderValue) -> ApiError {
     let message = "log in to do this, for example with docker login";
-    ApiError::new(ErrorCode::Unauthorized, message).with_header(WWW_AUTHENTICATE, BASIC)
+    ApiError::new(ErrorCode::Unauthorized, message).with_header(WWW_AUTHENTICATE, challenge)
 }
 
-fn refused(error: AuthenticationError) -> ApiError {
+/// The answer to a token that isn't taken.
+fn bad_token(error: TokenError, challenge: HeaderValue) -> ApiError {
+    ApiError::new(ErrorCode::Unauthorized, error.to_string()).with_header(WWW_AUTHENTICATE, challenge)
+}
+
+/// The answer to who can't be let in by what they have sent.
+pub(super) fn refused(error: AuthenticationError, challenge: HeaderValue) -> ApiError {
     let message = error.to_string();
     let code = match error {
         AuthenticationError::Malformed | AuthenticationError::Wrong => ErrorCode::Unauthorized,
@@ -109,7 +117,7 @@ fn refused(error: AuthenticationError) -> ApiError {
     let answer = ApiError::new(code, message);
     match error {
         AuthenticationError::Malformed | AuthenticationError::Wrong => {
-            answer.with_header(WWW_AUTHENTICATE, BASIC)
+            answer.with_header(WWW_AUTHENTICATE, challenge)
         }
         AuthenticationError::TooMany(pause) => {
             answer.with_header(RETRY_AFTER, HeaderValue::from(pause.as_secs().max(1)))

@@ -16,6 +16,7 @@ use crate::registry;
 use crate::telemetry::CacheKind;
 
 use super::authorization::{may_read_private, private};
+use super::challenge::Wanted;
 use super::errors::{ApiError, ErrorCode};
 use super::headers::value;
 use super::observe::{Cached, set_cache};
@@ -34,29 +35,30 @@ pub(super) fn locate(
     app: &App,
     parts: &Parts,
     identity: &Identity,
+    wanted: Wanted<'_>,
     route: &mut Route,
 ) -> Result<Option<CachedRepository>, ApiError> {
     let operation = route.operation();
     let purpose = match operation.row().access {
-        Access::Any | Access::List => return Ok(None),
+        Access::Any | Access::List | Access::Credentials => return Ok(None),
         Access::Pull => Purpose::Pull,
         Access::Push => Purpose::Push,
         Access::Delete => Purpose::Delete,
     };
     let Some(name) = route.name_mut() else { return Ok(None) };
     let Some(cache) = &app.cache else {
-        require_readable(app, identity, name, purpose)?;
+        require_readable(app, parts, identity, wanted, name, purpose)?;
         return Ok(None);
     };
     let namespace = Query::of(&parts.uri).first("ns");
     let namespace = namespace.as_deref().filter(|namespace| !is_own(app, parts, namespace));
     let is_reader = |name: &RepositoryName| may_read_private(app, identity, name);
     let place = cache.locate(name, namespace, purpose, &is_reader).map_err(|error| match error {
-        Error::Private(message) => private(app, identity, message),
+        Error::Private(message) => private(app, parts, identity, wanted, message),
         error => error.into(),
     })?;
     let Place::Cached(cached) = place else {
-        require_readable(app, identity, name, purpose)?;
+        require_readable(app, parts, identity, wanted, name, purpose)?;
         return Ok(None);
     };
     // Whoever asks for a blob by HEAD is about to push it, unless it is there. A name that may be one of one's own is taken
@@ -79,7 +81,9 @@ pub(super) fn locate(
 /// Refuses what came with the credentials of an upstream that isn't configured any more, but to those whom a rule names.
 fn require_readable(
     app: &App,
+    parts: &Parts,
     identity: &Identity,
+    wanted: Wanted<'_>,
     name: &RepositoryName,
     purpose: Purpose,
 ) -> Result<(), ApiError> {
@@ -94,7 +98,7 @@ fn require_readable(
          write a rule that lets you pull it, configure the upstream again with `public = true` to let everybody, or delete \
          the repository"
     );
-    Err(private(app, identity, message))
+    Err(private(app, parts, identity, wanted, message))
 }
 
 /// Whether a namespace is this registry itself, as clients say that reach it by another host than images name.
@@ -131,6 +135,8 @@ fn kind(operation: Operation) -> Option<CacheKind> {
         Operation::ListReferrers => Some(CacheKind::Referrers),
         Operation::ListTags => Some(CacheKind::Tags),
         Operation::GetBase
+        | Operation::GetToken
+        | Operation::CreateToken
         | Operation::ListRepositories
         | Operation::DeleteBlob
         | Operation::CreateUpload

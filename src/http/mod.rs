@@ -11,6 +11,7 @@ mod base_url;
 mod body;
 mod buffers;
 mod cached;
+mod challenge;
 mod errors;
 mod forwarded;
 mod headers;
@@ -26,6 +27,7 @@ mod ranges;
 mod remote_admin;
 mod routes;
 mod service;
+mod token;
 mod v2;
 
 pub use errors::{ErrorCode, ErrorEntry, Errors};

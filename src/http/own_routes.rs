@@ -14,6 +14,15 @@ pub(super) fn own_route(rest: &str, verb: Verb) -> Result<Route, ApiError> {
     if rest.starts_with("admin/") {
         return Err(admin_is_local());
     }
+    if rest == "token" {
+        return match verb {
+            Verb::Get | Verb::Head => Ok(Route::GetToken),
+            Verb::Post => Ok(Route::CreateToken),
+            Verb::Put | Verb::Patch | Verb::Delete | Verb::Other => {
+                Err(ApiError::method_not_allowed("GET, HEAD, POST"))
+            }
+        };
+    }
     let path = rest.strip_prefix("repositories/").ok_or_else(no_endpoint)?;
     let (read, write) = (reading(path), writing(path));
     match verb {

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 
-use crate::auth::Action;
-
-use super::authorization::{identify, require};
+use super::authorization::{authorize, identify};
+use super::challenge::Wanted;
 use super::errors::ApiError;
 use super::own_routes::admin_is_local;
 use super::service::App;
@@ -22,7 +21,7 @@ async fn answer(app: &App, request: Request) -> Result<Response, ApiError> {
     let Some(admin) = app.admin.as_ref().filter(|_| !app.access.is_open()) else {
         return Err(admin_is_local());
     };
-    let identity = identify(app, &parts).await?;
-    require(app, &identity, Action::Admin, None)?;
+    let identity = identify(app, &parts, Wanted::admin()).await?;
+    authorize(app, &parts, &identity, Wanted::admin(), None)?;
     Ok(admin.answer(parts, body, identity.actor()).await)
 }

@@ -9,6 +9,7 @@ use http::Method;
 use crate::blobs::UploadId;
 use crate::oci::{Digest, DigestError, ProvisionalDigest, Reference, ReferenceError, RepositoryName, Tag};
 
+use super::challenge::TOKEN_PATH;
 use super::errors::{ApiError, ErrorCode, upload_unknown};
 use super::own_routes::own_route;
 use super::percent;
@@ -16,8 +17,10 @@ use super::percent;
 /// What a client has to be allowed to do for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// Nothing in particular.
+    /// Nothing in particular, but to be somebody.
     Any,
+    /// Nothing: they say who they are in the request itself.
+    Credentials,
     /// Read from the repository.
     Pull,
     /// Add to the repository.
@@ -33,6 +36,8 @@ pub enum Access {
 #[expect(missing_docs, reason = "`row` says of each what it is")]
 pub enum Operation {
     GetBase,
+    GetToken,
+    CreateToken,
     ListRepositories,
     GetBlob,
     HeadBlob,
@@ -71,8 +76,10 @@ pub struct Row {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Operation; 22] = [
+    pub const ALL: [Operation; 24] = [
         Operation::GetBase,
+        Operation::GetToken,
+        Operation::CreateToken,
         Operation::ListRepositories,
         Operation::GetBlob,
         Operation::HeadBlob,
@@ -109,6 +116,8 @@ impl Operation {
         const OWN_SIGNATURES: &str = "/v2/_orlop/repositories/<name>/signatures/<digest>";
         let (name, method, path, access) = match self {
             Self::GetBase          => ("get_base",          "GET",    "/v2/",                        Access::Any),
+            Self::GetToken         => ("get_token",         "GET",    TOKEN_PATH,                    Access::Credentials),
+            Self::CreateToken      => ("create_token",      "POST",   TOKEN_PATH,                    Access::Credentials),
             Self::ListRepositories => ("list_repositories", "GET",    "/v2/_catalog",                Access::List),
             Self::GetBlob          => ("get_blob",          "GET",    BLOB,                          Access::Pull),
             Self::HeadBlob         => ("head_blob",         "HEAD",   BLOB,                          Access::Pull),
@@ -139,6 +148,8 @@ impl Operation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
     GetBase,
+    GetToken,
+    CreateToken,
     ListRepositories,
     GetBlob {
         name: RepositoryName,
@@ -240,7 +251,7 @@ impl Route {
     /// The repository that this is about.
     pub(super) fn name_mut(&mut self) -> Option<&mut RepositoryName> {
         match self {
-            Self::GetBase | Self::ListRepositories => None,
+            Self::GetBase | Self::GetToken | Self::CreateToken | Self::ListRepositories => None,
             Self::GetBlob { name, .. }
             | Self::HeadBlob { name, .. }
             | Self::DeleteBlob { name, .. }
@@ -268,6 +279,8 @@ impl Route {
     pub(super) fn operation(&self) -> Operation {
         match self {
             Self::GetBase => Operation::GetBase,
+            Self::GetToken => Operation::GetToken,
+            Self::CreateToken => Operation::CreateToken,
             Self::ListRepositories => Operation::ListRepositories,
             Self::GetBlob { .. } => Operation::GetBlob,
             Self::HeadBlob { .. } => Operation::HeadBlob,

@@ -28,6 +28,8 @@ pub struct Service {
     pub access: auth::Access,
     /// What those are answered whom a rule lets `admin`.
     pub admin: Option<Admin>,
+    /// Bearer tokens; without them users come with passwords only.
+    pub tokens: Option<auth::Tokens>,
     /// Other registries' content that is served beside its own.
     pub cache: Option<Cache>,
     /// How it is served.
@@ -40,7 +42,7 @@ impl Service {
     /// A registry that is open to everybody, without a cache, served by the defaults.
     pub fn new(registry: Registry, metrics: Metrics) -> Service {
         let (access, settings) = (auth::Access::default(), Settings::default());
-        Service { registry, access, admin: None, cache: None, settings, metrics }
+        Service { registry, access, tokens: None, admin: None, cache: None, settings, metrics }
     }
 }
 
@@ -76,6 +78,7 @@ pub(super) struct App {
     pub(super) registry: Registry,
     pub(super) access: auth::Access,
     pub(super) admin: Option<Admin>,
+    pub(super) tokens: Option<auth::Tokens>,
     pub(super) cache: Option<Cache>,
     pub(super) metrics: Metrics,
     pub(super) bodies: BlobBodies,
@@ -113,10 +116,11 @@ impl App {
 /// The server may put the peer's address into a request's extensions as `axum::extract::ConnectInfo<Peer>`; it
 /// then stands in the log. Each call makes a buffer pool of its own: one router is enough for one process.
 pub fn router(service: Service) -> Router {
-    let Service { registry, access, admin, cache, settings, metrics } = service;
+    let Service { registry, access, tokens, admin, cache, settings, metrics } = service;
     let app = Arc::new(App {
         registry,
         access,
+        tokens,
         admin,
         cache,
         metrics: metrics.clone(),

@@ -177,6 +177,19 @@ impl Cache {
         }
     }
 
+    /// The names that repositories of upstreams have here which a request for `name` could mean, by whatever `ns`.
+    pub fn meanings(&self, name: &RepositoryName) -> Vec<RepositoryName> {
+        let is_reader = |_: &RepositoryName| true;
+        let locate = |namespace| self.locate(name, namespace, Purpose::Pull, &is_reader);
+        let hosts = self.0.upstreams.iter().map(|upstream| upstream.settings.host.as_str());
+        let places = hosts.map(|host| locate(Some(host))).chain([locate(None)]);
+        let names = places.filter_map(|place| match place {
+            Ok(Place::Cached(cached)) => Some(cached.name().clone()),
+            Ok(Place::Local) | Err(_) => None,
+        });
+        names.collect()
+    }
+
     fn is_local(&self, name: &RepositoryName) -> Result<bool, Error> {
         if self.0.settings.local.contains(name) {
             return Ok(true);

@@ -3,13 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::auth::{Access, UsersError};
+use crate::auth::{Access, KeysError, TokenKeys, Tokens, UsersError};
 use crate::client::{self, Client};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DescriptorCache, Input, Limits, Loaded, RetentionSettings, Upstream};
@@ -83,6 +84,9 @@ pub enum StartError {
         #[from]
         source: UsersError,
     },
+    /// The keys that sign tokens can't be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// A file of certificate authorities can't be used.
     #[error(
         "signatures.trust_roots: cannot use {}: {reason}. Name PEM files with the certificates of authorities, or none",
@@ -257,6 +261,8 @@ impl Server {
             cache.metrics = metrics.cache().clone();
         }
         let registry = Registry::open(options)?;
+        let keys = TokenKeys::open(&config.data, SystemClock.now())?;
+        let tokens = Tokens::new(access.clone(), keys, &config.tokens, Arc::new(SystemClock));
         let cache = cache.map(|settings| Cache::open(settings, registry.clone())).transpose();
         let cache = cache.map_err(|source| StartError::Cache { source })?;
         if access.is_open() && !config.insecure_open && !is_this_machine(address) {
@@ -275,6 +281,7 @@ impl Server {
             registry: registry.clone(),
             access: access.clone(),
             admin: Some(admin.clone()),
+            tokens: Some(tokens),
             cache: cache.clone(),
             settings: http::Settings {
                 external_url: config.external_url.clone(),

@@ -18,21 +18,23 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 
-use crate::auth::Identity;
+use crate::auth::{Action, Identity};
 use crate::oci::RepositoryName;
 use crate::proxy::{CachedRepository, Outcome};
 use crate::registry::{Actor, Force, Repository};
 
-use super::authorization::{Named, authorize, identify, may_pull, may_read_private};
+use super::authorization::{authorize, identify, may_pull, may_read_private};
 use super::cached::{describe, locate};
+use super::challenge::Wanted;
 use super::errors::ApiError;
 use super::headers::{API_VERSION, REGISTRY_2};
 use super::incoming::Incoming;
 use super::observe::set_route;
 use super::origin::origin;
 use super::query::Query;
-use super::routes::Route;
+use super::routes::{Access, Route};
 use super::service::App;
+use super::token;
 
 /// What a handler gets besides what the path names.
 struct Call<'a> {
@@ -84,6 +86,12 @@ impl<'a> Call<'a> {
         may_read_private(self.app, &self.identity, name)
     }
 
+    /// Whether whoever asks may pull from a repository, and their Bearer token, if they have come with one, is for that; it is
+    /// for the name that the request has for it.
+    fn may_pull_as(&self, requested: &RepositoryName, name: &RepositoryName) -> bool {
+        self.may_pull(name) && self.identity.is_within_restriction(Action::Pull, Some(requested))
+    }
+
     /// Whether what is deleted goes although something live names it: `?force=true`.
     fn force(&self) -> Force {
         let asked = Query::of(&self.parts.uri).first("force");
@@ -111,6 +119,9 @@ pub(super) async fn dispatch(State(app): State<Arc<App>>, request: Request) -> R
 
 async fn respond(app: &App, parts: &Parts, mut route: Route, body: &mut Incoming) -> Response {
     let operation = route.operation();
+    if operation.row().access == Access::Credentials {
+        return token::answer(app, parts, body).await.unwrap_or_else(IntoResponse::into_response);
+    }
     let (identity, cached) = match admit(app, parts, &mut route).await {
         Ok(admitted) => admitted,
         Err(error) => return error.into_response(),
@@ -129,20 +140,20 @@ async fn admit(
     parts: &Parts,
     route: &mut Route,
 ) -> Result<(Identity, Option<CachedRepository>), ApiError> {
-    let identity = identify(app, parts).await?;
     let requested = route.name_mut().cloned();
-    let located = locate(app, parts, &identity, route);
-    let operation = route.operation();
+    let wanted = Wanted::of(route.operation(), requested.as_ref());
+    let identity = identify(app, parts, wanted).await?;
+    let located = locate(app, parts, &identity, wanted, route);
     // Who may do nothing here isn't told what is wrong with the name, either.
     let canonical = route.name_mut().map(|name| &*name);
-    let name = requested.as_ref().zip(canonical);
-    authorize(app, &identity, operation, name.map(|(requested, canonical)| Named { requested, canonical }))?;
+    authorize(app, parts, &identity, wanted, canonical)?;
     Ok((identity, located?))
 }
 
 async fn answer(call: &Call<'_>, route: Route, body: &mut Incoming) -> Answer {
     match route {
         Route::GetBase => Ok(base::get_base()),
+        Route::GetToken | Route::CreateToken => token::answer(call.app, call.parts, body).await,
         Route::ListRepositories => catalog::list_repositories(call),
         Route::GetBlob { name, digest } => match &call.cached {
             Some(cached) => blobs::get_cached_blob(call, cached, &name, &digest).await,

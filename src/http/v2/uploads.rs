@@ -26,7 +26,7 @@ pub(super) async fn create_upload(call: &Call<'_>, name: &RepositoryName, body: 
     {
         // A repository that can't exist has nothing to mount; like any other mount that fails, that starts an upload.
         let from = match query.first("from").map(|from| from.parse()) {
-            Some(Ok(from)) => source(call, from).map(Some),
+            Some(Ok(from)) => source(call, &from).map(Some),
             Some(Err(_)) => None,
             // Any repository that has it could be one that the client may not pull from.
             None => call.app.access.is_open().then_some(None),
@@ -104,16 +104,16 @@ pub(super) async fn cancel_upload(call: &Call<'_>, name: &RepositoryName, id: &U
 }
 
 /// The repository that a mount takes from, by its name here; `None` where the one who asks may not pull from it.
-fn source(call: &Call<'_>, from: RepositoryName) -> Option<RepositoryName> {
+fn source(call: &Call<'_>, from: &RepositoryName) -> Option<RepositoryName> {
     // What is private is mounted for nobody, whoever may read it.
     let is_reader = |_: &RepositoryName| false;
     let cache = call.app.cache.as_ref();
-    let from = match cache.map(|cache| cache.locate(&from, None, Purpose::Pull, &is_reader)) {
-        None | Some(Ok(Place::Local)) => from,
+    let name = match cache.map(|cache| cache.locate(from, None, Purpose::Pull, &is_reader)) {
+        None | Some(Ok(Place::Local)) => from.clone(),
         Some(Ok(Place::Cached(cached))) => cached.name().clone(),
         Some(Err(_)) => return None,
     };
-    call.may_pull(&from).then_some(from)
+    call.may_pull_as(from, &name).then_some(name)
 }
 
 /// The digest of a mount; `None` for an algorithm of which nothing can be here.

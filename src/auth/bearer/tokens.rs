@@ -1,0 +1,475 @@
+//! Issuing tokens, and taking them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, Header, Validation};
+
+use super::claims::{Claims, Holder, TokenError, check_times};
+use super::keys::{Keys, TokenKeys};
+use super::verified::{Verified, hash};
+use super::{LEEWAY, MAX_LIFETIME, MAX_TOKEN, MIN_LIFETIME};
+use crate::auth::{Access, Grant, Identity, Principal, PrincipalKind, Scope};
+use crate::clock::{Clock, Timestamp};
+
+/// Who has issued the registry's own tokens. No other issuer may be called so.
+pub(super) const ISSUER: &str = "orlop";
+
+/// The one algorithm of the registry's own tokens, whatever their headers say.
+const ALGORITHM: Algorithm = Algorithm::ES256;
+
+/// How tokens are issued and taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenOptions {
+    /// How long a token of the registry's own lasts.
+    pub lifetime: Duration,
+}
+
+impl Default for TokenOptions {
+    fn default() -> TokenOptions {
+        TokenOptions { lifetime: Duration::from_secs(300) }
+    }
+}
+
+/// Issues tokens and takes them. Clones share what they know.
+#[derive(Debug, Clone)]
+pub struct Tokens(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    access: Access,
+    keys: TokenKeys,
+    lifetime: Duration,
+    clock: Arc<dyn Clock>,
+    verified: Verified<Own>,
+}
+
+/// A token of the registry's own whose signature is right.
+#[derive(Debug)]
+struct Own {
+    /// The key that has signed it.
+    key: String,
+    claims: Claims,
+    access: Arc<[Grant]>,
+}
+
+/// Who has come with a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bearer {
+    /// Who it is, restricted to what the token is for.
+    pub identity: Identity,
+    /// When their token expires, where an external issuer has issued it: what is issued for it doesn't last longer.
+    pub until: Option<Timestamp>,
+    /// Whether it is a token of the registry's own, for which no other one is issued.
+    pub is_own: bool,
+}
+
+/// A token that was issued.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The token; a secret.
+    pub token: String,
+    /// Since when it is valid.
+    pub at: Timestamp,
+    /// For how long.
+    pub lifetime: Duration,
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Issued({}, {:?})", self.at, self.lifetime)
+    }
+}
+
+impl Tokens {
+    /// Issues tokens that these keys sign, for those whom `access` lets in.
+    pub fn new(access: Access, keys: TokenKeys, options: &TokenOptions, clock: Arc<dyn Clock>) -> Tokens {
+        let lifetime = options.lifetime.clamp(MIN_LIFETIME, MAX_LIFETIME);
+        Tokens(Arc::new(Shared { access, keys, lifetime, clock, verified: Verified::default() }))
+    }
+
+    /// The keys that sign.
+    pub fn keys(&self) -> &TokenKeys {
+        &self.0.keys
+    }
+
+    /// Who comes with a token, to the registry that calls itself `service`.
+    #[expect(clippy::unused_async, reason = "an issuer's keys may have to be fetched")]
+    pub async fn identify(&self, token: &str, service: &str) -> Result<Bearer, TokenError> {
+        if token.len() > MAX_TOKEN {
+            return Err(TokenError::Invalid);
+        }
+        let inner = &self.0;
+        let (now, hash) = (inner.clock.now(), hash(token));
+        let keys = inner.keys.now();
+        let own = match inner.verified.get(&hash) {
+            Some(own) if keys.verifying(&own.key, now).is_some() => own,
+            Some(_) | None => {
+                let own = Arc::new(verify(&keys, token, now)?);
+                let until = seconds(own.claims.exp).saturating_add(LEEWAY);
+                inner.verified.insert(hash, own.clone(), until, now);
+                own
+            }
+        };
+        check_times(own.claims.exp, Some(own.claims.nbf), now)?;
+        if own.claims.aud != service {
+            return Err(TokenError::Audience);
+        }
+        let identity = self.holder(&own.claims)?.restricted_to(own.access.clone());
+        Ok(Bearer { identity, until: None, is_own: true })
+    }
+
+    /// Whom a token was issued for, as they are now.
+    fn holder(&self, claims: &Claims) -> Result<Identity, TokenError> {
+        match &claims.orlop {
+            Holder::Anonymous => Ok(Identity::anonymous()),
+            Holder::User { scope } => {
+                let user = self.0.access.find(PrincipalKind::User, &claims.sub).ok_or(TokenError::Gone)?;
+                let Some(scope) = scope else { return Ok(Identity::of(user)) };
+                let scope: Option<Vec<Scope>> = scope.iter().map(|scope| scope.parse().ok()).collect();
+                let scope = Arc::from(scope.ok_or(TokenError::Invalid)?);
+                Ok(Identity::of(Principal { scope: Some(scope), ..Principal::clone(&user) }))
+            }
+            Holder::AccessToken => {
+                let robot = self.0.access.find(PrincipalKind::AccessToken, &claims.sub);
+                Ok(Identity::of(robot.ok_or(TokenError::Gone)?))
+            }
+            Holder::External { .. } => {
+                let principal = claims.orlop.external(&claims.sub).ok_or(TokenError::Gone)?;
+                Ok(Identity::of(principal))
+            }
+        }
+    }
+
+    /// Issues a token for somebody that is for `access` and nothing else, and not longer than `until`; none where that is past.
+    pub fn issue(
+        &self,
+        identity: &Identity,
+        until: Option<Timestamp>,
+        service: &str,
+        access: Vec<Grant>,
+    ) -> Option<Issued> {
+        let inner = &self.0;
+        let now = inner.clock.now();
+        let lifetime = until.map_or(inner.lifetime, |until| until.since(now).min(inner.lifetime));
+        let issued = now.millis() / 1000;
+        let rules = inner.access.rules();
+        let principal = identity.principal().map(AsRef::as_ref);
+        let claims = Claims {
+            iss: ISSUER.to_owned(),
+            sub: principal.map_or_else(String::new, |principal| principal.name.clone()),
+            aud: service.to_owned(),
+            exp: issued + lifetime.as_secs(),
+            nbf: issued,
+            iat: issued,
+            jti: uuid::Uuid::now_v7().to_string(),
+            access,
+            orlop: Holder::of(principal, |claim| rules.speak_of_claim(claim)),
+        };
+        let keys = inner.keys.now();
+        let (id, key) = keys.signing();
+        let header = Header { kid: Some(id.to_owned()), ..Header::new(ALGORITHM) };
+        let token = jsonwebtoken::encode(&header, &claims, key).ok()?;
+        (lifetime.as_secs() > 0).then_some(Issued { token, at: seconds(issued), lifetime })
+    }
+}
+
+fn seconds(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(seconds.saturating_mul(1000))
+}
+
+/// Reads a token that one of the keys has signed, whatever its time and its audience.
+fn verify(keys: &Keys, token: &str, now: Timestamp) -> Result<Own, TokenError> {
+    let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
+    let id = header.kid.ok_or(TokenError::Invalid)?;
+    let key = keys.verifying(&id, now).ok_or(TokenError::Invalid)?;
+    let mut validation = Validation::new(ALGORITHM);
+    validation.set_issuer(&[ISSUER]);
+    validation.set_required_spec_claims(&["iss", "exp", "nbf", "sub", "aud"]);
+    // The times and the audience are looked at each time, also of a token that is remembered.
+    (validation.validate_exp, validation.validate_aud) = (false, false);
+    let data = jsonwebtoken::decode::<Claims>(token, key, &validation).map_err(|_| TokenError::Invalid)?;
+    let access = Arc::from(data.claims.access.clone());
+    Ok(Own { key: id, claims: data.claims, access })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use aws_lc_rs::hmac;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::auth::{Action, Options, Principal};
+    use crate::clock::ManualClock;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+    const SERVICE: &str = "reg.example";
+
+    struct World {
+        clock: Arc<ManualClock>,
+        keys: TokenKeys,
+        tokens: Tokens,
+        _users: tempfile::TempDir,
+        path: PathBuf,
+        access: Access,
+    }
+
+    /// A registry that knows anna.
+    fn world() -> World {
+        let users = tempfile::tempdir().unwrap();
+        let path = users.path().join("users");
+        std::fs::write(&path, format!("anna:{}\n", bcrypt::hash("x", 4).unwrap())).unwrap();
+        let access = Access::open(Options { htpasswd: Some(path.clone()), ..Options::default() }).unwrap();
+        let clock = Arc::new(ManualClock::new(NOW));
+        let keys = TokenKeys::in_memory(NOW);
+        let tokens = Tokens::new(access.clone(), keys.clone(), &TokenOptions::default(), clock.clone());
+        World { clock, keys, tokens, _users: users, path, access }
+    }
+
+    impl World {
+        async fn identify(&self, token: &str) -> Result<Identity, TokenError> {
+            self.tokens.identify(token, SERVICE).await.map(|bearer| bearer.identity)
+        }
+
+        fn issue(&self, identity: &Identity, access: Vec<Grant>) -> String {
+            self.tokens.issue(identity, None, SERVICE, access).unwrap().token
+        }
+
+        /// A token for anna, with its header and its payload as they are wanted, signed by the registry's key.
+        fn forge(&self, header: Value, payload: impl Fn(&mut Value)) -> String {
+            let mut claims = part(&self.issue(&Identity::user("anna"), vec![grant("a", &["pull"])]), 1);
+            payload(&mut claims);
+            let message = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
+            let keys = self.keys.now();
+            let signature =
+                jsonwebtoken::crypto::sign(message.as_bytes(), keys.signing().1, ALGORITHM).unwrap();
+            format!("{message}.{signature}")
+        }
+
+        fn header(&self) -> Value {
+            json!({ "typ": "JWT", "alg": "ES256", "kid": self.keys.now().signing().0 })
+        }
+    }
+
+    fn grant(name: &str, actions: &[&str]) -> Grant {
+        Grant {
+            kind: "repository".to_owned(),
+            name: name.to_owned(),
+            actions: actions.iter().map(|&action| action.to_owned()).collect(),
+        }
+    }
+
+    /// A part of a token, as JSON.
+    fn part(token: &str, at: usize) -> Value {
+        let text = token.split('.').nth(at).unwrap();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap()
+    }
+
+    /// A point on P-256 as a public key in PEM.
+    fn pem_of(point: &[u8]) -> String {
+        let start = b"0Y0\x13\x06\x07*\x86H\xce=\x02\x01\x06\x08*\x86H\xce=\x03\x01\x07\x03B\0";
+        let der = STANDARD.encode([&start[..], point].concat());
+        format!("-----BEGIN PUBLIC KEY-----\n{der}\n-----END PUBLIC KEY-----\n")
+    }
+
+    /// A token whose signature is replaced.
+    fn signed_otherwise(token: &str, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
+        let (message, _) = token.rsplit_once('.').unwrap();
+        format!("{message}.{}", URL_SAFE_NO_PAD.encode(sign(message.as_bytes())))
+    }
+
+    #[tokio::test]
+    async fn a_token_says_who_has_it_and_restricts_them_to_what_it_is_for() {
+        let world = world();
+        let token = world.issue(&Identity::user("anna"), vec![grant("a", &["pull"])]);
+        for _ in 0..2 {
+            let bearer = world.tokens.identify(&token, SERVICE).await.unwrap();
+            assert!(bearer.is_own && bearer.until.is_none());
+            let identity = bearer.identity;
+            assert_eq!(identity.principal().unwrap().name, "anna");
+            let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
+            assert!(identity.is_within_restriction(Action::Pull, Some(&a)));
+            assert!(!identity.is_within_restriction(Action::Push, Some(&a)));
+            assert!(!identity.is_within_restriction(Action::Pull, Some(&b)));
+        }
+        let nobody = world.identify(&world.issue(&Identity::anonymous(), Vec::new())).await.unwrap();
+        assert!(nobody.is_anonymous() && nobody.is_restricted());
+        let claims = part(&token, 1);
+        assert_eq!(claims["iss"], "orlop");
+        assert_eq!((&claims["sub"], &claims["aud"]), (&json!("anna"), &json!(SERVICE)));
+        assert_eq!(claims["exp"].as_u64().unwrap() - claims["nbf"].as_u64().unwrap(), 300);
+        assert_eq!(claims["access"], json!([{"type": "repository", "name": "a", "actions": ["pull"]}]));
+    }
+
+    #[tokio::test]
+    async fn a_token_is_taken_in_its_time_only_remembered_or_not() {
+        let world = world();
+        let token = world.issue(&Identity::user("anna"), Vec::new());
+        let at = async |seconds: u64| {
+            world.clock.set(NOW.saturating_add(Duration::from_secs(seconds)));
+            world.identify(&token).await.map(|_| ())
+        };
+        for seconds in [0, 299, 329] {
+            assert_eq!(at(seconds).await, Ok(()), "{seconds}");
+        }
+        assert_eq!(at(330).await, Err(TokenError::Expired));
+        assert_eq!(at(100_000).await, Err(TokenError::Expired));
+        world.clock.set(NOW.saturating_sub(Duration::from_secs(31)));
+        assert_eq!(world.identify(&token).await, Err(TokenError::NotYet));
+        let never_seen = world.forge(world.header(), |claims| claims["exp"] = json!(1_800_000_000 - 61));
+        world.clock.set(NOW);
+        assert_eq!(world.identify(&never_seen).await, Err(TokenError::Expired));
+        let until = Some(NOW.saturating_add(Duration::from_secs(20)));
+        let issued = world.tokens.issue(&Identity::user("anna"), until, SERVICE, Vec::new()).unwrap();
+        assert_eq!(issued.lifetime, Duration::from_secs(20), "not longer than what it was issued for");
+        assert_eq!(world.tokens.issue(&Identity::user("anna"), Some(NOW), SERVICE, Vec::new()), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_signed_so_by_one_of_the_keys_is_not_taken() {
+        let world = world();
+        let good = world.forge(world.header(), |_| {});
+        assert!(world.identify(&good).await.is_ok(), "the forger can do it right");
+        let with = |change: &dyn Fn(&mut Value)| world.forge(world.header(), change);
+        let header = |change: &dyn Fn(&mut Value)| {
+            let mut header = world.header();
+            change(&mut header);
+            world.forge(header, |_| {})
+        };
+        let keys = world.keys.now();
+        let point = keys.public_point().to_vec();
+        let pem = pem_of(&point);
+        let by_secret = |secret: &[u8]| {
+            let token = header(&|header| header["alg"] = json!("HS256"));
+            let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+            signed_otherwise(&token, |message| hmac::sign(&key, message).as_ref().to_vec())
+        };
+        let other = World { keys: TokenKeys::in_memory(NOW), ..self::world() };
+        let parts: Vec<&str> = good.split('.').collect();
+        let enlarged = {
+            let mut claims = part(&good, 1);
+            claims["access"][0]["actions"] = json!(["*"]);
+            [parts[0], &URL_SAFE_NO_PAD.encode(claims.to_string()), parts[2]].join(".")
+        };
+        for (what, token, error) in [
+            ("alg none", header(&|header| header["alg"] = json!("none")), TokenError::Invalid),
+            (
+                "alg none, no signature",
+                signed_otherwise(&header(&|header| header["alg"] = json!("none")), |_| Vec::new()),
+                TokenError::Invalid,
+            ),
+            ("HS256 by the public point", by_secret(&point), TokenError::Invalid),
+            ("HS256 by the public key as PEM", by_secret(pem.as_bytes()), TokenError::Invalid),
+            ("HS256 by nothing", by_secret(b""), TokenError::Invalid),
+            ("ES384", header(&|header| header["alg"] = json!("ES384")), TokenError::Invalid),
+            ("an unknown kid", header(&|header| header["kid"] = json!("unknown")), TokenError::Invalid),
+            (
+                "no kid",
+                header(&|header| drop(header.as_object_mut().unwrap().remove("kid"))),
+                TokenError::Invalid,
+            ),
+            ("another key of the same kid", other.forge(world.header(), |_| {}), TokenError::Invalid),
+            ("another issuer", with(&|claims| claims["iss"] = json!("other")), TokenError::Invalid),
+            (
+                "several issuers",
+                with(&|claims| claims["iss"] = json!(["orlop", "other"])),
+                TokenError::Invalid,
+            ),
+            (
+                "another audience",
+                with(&|claims| claims["aud"] = json!("other.example")),
+                TokenError::Audience,
+            ),
+            (
+                "several audiences",
+                with(&|claims| claims["aud"] = json!([SERVICE, "other"])),
+                TokenError::Invalid,
+            ),
+            ("no end", with(&|claims| claims["exp"] = Value::Null), TokenError::Invalid),
+            (
+                "an end that is no number",
+                with(&|claims| claims["exp"] = json!("9999999999")),
+                TokenError::Invalid,
+            ),
+            ("an end below zero", with(&|claims| claims["exp"] = json!(-1)), TokenError::Invalid),
+            ("expired", with(&|claims| claims["exp"] = json!(1_800_000_000 - 31)), TokenError::Expired),
+            ("not yet", with(&|claims| claims["nbf"] = json!(1_800_000_000 + 31)), TokenError::NotYet),
+            ("a user who doesn't exist", with(&|claims| claims["sub"] = json!("bo")), TokenError::Gone),
+            (
+                "a holder of no kind",
+                with(&|claims| claims["orlop"]["kind"] = json!("root")),
+                TokenError::Invalid,
+            ),
+            ("more access than was signed", enlarged, TokenError::Invalid),
+            ("no signature", [parts[0], parts[1], ""].join("."), TokenError::Invalid),
+            ("a part less", [parts[0], parts[1]].join("."), TokenError::Invalid),
+            ("a part more", format!("{good}."), TokenError::Invalid),
+            ("cut off", good[..good.len() - 4].to_owned(), TokenError::Invalid),
+            (
+                "a huge payload",
+                with(&|claims| claims["x"] = json!("x".repeat(MAX_TOKEN))),
+                TokenError::Invalid,
+            ),
+            (
+                "a deep payload",
+                {
+                    let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+                    let message = [parts[0], &URL_SAFE_NO_PAD.encode(deep)].join(".");
+                    signed_otherwise(&format!("{message}."), |_| vec![0; 64])
+                },
+                TokenError::Invalid,
+            ),
+            ("nothing", String::new(), TokenError::Invalid),
+            ("dots", "..".to_owned(), TokenError::Invalid),
+        ] {
+            assert_eq!(world.identify(&token).await, Err(error), "{what}");
+        }
+        assert!(world.identify(&good).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn whoever_is_removed_comes_in_no_more_by_a_token_that_they_have() {
+        let world = world();
+        let token = world.issue(&Identity::user("anna"), vec![grant("a", &["pull"])]);
+        assert!(world.identify(&token).await.is_ok());
+        std::fs::write(&world.path, "").unwrap();
+        let options = Options { htpasswd: Some(world.path.clone()), ..Options::default() };
+        world.access.reload(options).unwrap();
+        assert_eq!(world.identify(&token).await, Err(TokenError::Gone));
+    }
+
+    #[tokio::test]
+    async fn a_token_holds_when_the_key_is_replaced_unless_all_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = world();
+        let keys = TokenKeys::open(dir.path(), NOW).unwrap();
+        let tokens =
+            Tokens::new(world.access.clone(), keys.clone(), &TokenOptions::default(), world.clock.clone());
+        let anna = Identity::user("anna");
+        let first = tokens.issue(&anna, None, SERVICE, Vec::new()).unwrap().token;
+        keys.rotate(NOW, false).unwrap();
+        let second = tokens.issue(&anna, None, SERVICE, Vec::new()).unwrap().token;
+        assert_ne!(part(&first, 0)["kid"], part(&second, 0)["kid"]);
+        for token in [&first, &second] {
+            assert!(tokens.identify(token, SERVICE).await.is_ok());
+        }
+        keys.rotate(NOW, true).unwrap();
+        for token in [&first, &second] {
+            assert_eq!(tokens.identify(token, SERVICE).await, Err(TokenError::Invalid), "remembered or not");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_scope_of_an_access_token_stays_with_what_is_issued_for_it() {
+        let world = world();
+        let scope: Arc<[crate::auth::Scope]> = Arc::from(["team/**:pull".parse().unwrap()]);
+        let robot = Identity::of(Principal { scope: Some(scope.clone()), ..Principal::user("anna") });
+        let identity = world.identify(&world.issue(&robot, Vec::new())).await.unwrap();
+        assert_eq!(identity.principal().unwrap().scope, Some(scope));
+    }
+}
