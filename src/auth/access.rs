@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use super::attempts::Attempts;
 use super::credentials::Credentials;
+use super::directory::{Directory, KnownToken};
 use super::htpasswd::Htpasswd;
 use super::passwords::Passwords;
+use super::token_secret::{self, TokenSecret};
 use super::{HtpasswdError, Identity, Principal, PrincipalKind, Rule, Rules};
 use crate::clock::monotonic;
+use crate::registry::{self, AccessTokenId, Accounts};
 
 /// How access is restricted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -32,6 +35,9 @@ pub enum AuthenticationError {
     /// No such user, or another password: nobody is told which.
     #[error("the user or the password is wrong")]
     Wrong,
+    /// The access token was right once. Only who has its secret is told.
+    #[error("the access token has expired; ask the registry's operator for another one")]
+    Expired,
     /// Too many wrong passwords were tried.
     #[error("too many wrong passwords were tried from your address; try again in {} s", .0.as_secs().max(1))]
     TooMany(Duration),
@@ -82,21 +88,27 @@ pub struct Access(Arc<Shared>);
 struct Shared {
     /// Replaced as a whole, so that users and rules always go together.
     state: RwLock<Arc<State>>,
+    /// The users and access tokens of the database.
+    accounts: Directory,
     passwords: Passwords,
     attempts: Attempts,
 }
 
 /// What changes when it is read again.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 struct State {
+    /// Those of the file.
     users: Htpasswd,
+    /// Without regard to the users of the database.
     rules: Arc<Rules>,
+    /// The same, where there are any.
+    rules_of_users: Arc<Rules>,
 }
 
 /// Everybody may do everything.
 impl Default for Access {
     fn default() -> Access {
-        Access::with(State::default())
+        Access::with(State::of(None, Vec::new()))
     }
 }
 
@@ -107,8 +119,22 @@ impl Access {
     }
 
     fn with(state: State) -> Access {
-        let (passwords, attempts) = (Passwords::new(), Attempts::default());
-        Access(Arc::new(Shared { state: RwLock::new(Arc::new(state)), passwords, attempts }))
+        Access(Arc::new(Shared {
+            state: RwLock::new(Arc::new(state)),
+            accounts: Directory::default(),
+            passwords: Passwords::new(),
+            attempts: Attempts::default(),
+        }))
+    }
+
+    /// Lets the users and access tokens of the database in, beside those of the file. Blocks.
+    pub fn attach(&self, accounts: Accounts) -> Result<(), registry::Error> {
+        self.0.accounts.attach(accounts)
+    }
+
+    /// Reads the users and access tokens of the database again; whoever changes them calls this. Blocks.
+    pub fn refresh_accounts(&self) -> Result<(), registry::Error> {
+        self.0.accounts.refresh()
     }
 
     fn state(&self) -> Arc<State> {
@@ -117,12 +143,13 @@ impl Access {
 
     /// The rules that hold now.
     pub fn rules(&self) -> Arc<Rules> {
-        self.state().rules.clone()
+        let state = self.state();
+        if self.0.accounts.has_any() { state.rules_of_users.clone() } else { state.rules.clone() }
     }
 
     /// Whether everybody may do everything.
     pub fn is_open(&self) -> bool {
-        self.state().rules.are_open()
+        !self.0.accounts.has_any() && self.state().rules.are_open()
     }
 
     /// Who sends a request with this `Authorization`, from this address.
@@ -136,6 +163,9 @@ impl Access {
         };
         match Credentials::parse(authorization).ok_or(AuthenticationError::Malformed)? {
             Credentials::Basic { user, password } => self.by_password(&user, &password, address).await,
+            Credentials::Bearer(token) if token_secret::means_to_be(&token) => {
+                self.by_secret(TokenSecret::parse(&token).as_ref(), None, address)
+            }
             Credentials::Bearer(_) => Err(AuthenticationError::Wrong),
         }
     }
@@ -150,19 +180,31 @@ impl Access {
             // As podman and skopeo ask who haven't logged in.
             return Ok(Identity::anonymous());
         }
-        let Shared { passwords, attempts, .. } = &*self.0;
-        let state = self.state();
+        if let Some(secret) = TokenSecret::parse(password) {
+            return self.by_secret(Some(&secret), Some(user), address);
+        }
+        let Shared { passwords, attempts, accounts, .. } = &*self.0;
+        let (state, known, now) = (self.state(), accounts.known(), monotonic());
         let users = &state.users;
-        let (hash, now) = (users.hash_of(user), monotonic());
+        // Of the same name the one in the file is meant.
+        let (hash, stored) = match (users.hash_of(user), known.user(user)) {
+            (Some(hash), _) => (Some(hash), None),
+            (None, stored) => (stored.map(|stored| stored.hash.reveal()), stored),
+        };
+        let identity = || match stored {
+            Some(stored) => Identity::of(stored.principal.clone()),
+            None => Identity::user(user),
+        };
         if hash.is_some_and(|hash| passwords.is_known(user, password, hash, now)) {
-            return Ok(Identity::user(user));
+            return Ok(identity());
         }
         if let Some(pause) = address.and_then(|address| attempts.pause(address, user, now)) {
             return Err(AuthenticationError::TooMany(pause));
         }
-        let checked = passwords.check(user, password, hash, users.cost(), now).await;
+        let cost = users.cost().max(known.cost());
+        let checked = passwords.check(user, password, hash, cost, now).await;
         if checked.map_err(|_| AuthenticationError::Busy)? {
-            return Ok(Identity::user(user));
+            return Ok(identity());
         }
         if let Some(address) = address {
             attempts.note_failure(address, user, now);
@@ -170,12 +212,72 @@ impl Access {
         Err(AuthenticationError::Wrong)
     }
 
+    /// Who comes with the secret of an access token, and with this user name where one has to be given. Nobody guesses one, so
+    /// that a right one is taken however many wrong ones were tried from there.
+    fn by_secret(
+        &self,
+        secret: Option<&TokenSecret>,
+        login: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Result<Identity, AuthenticationError> {
+        let Shared { accounts, attempts, .. } = &*self.0;
+        let (known, now) = (accounts.known(), accounts.now());
+        let token = secret.and_then(|secret| known.token(secret));
+        let token = token.filter(|token| login.is_none_or(|login| login == token.login()));
+        let error = match token.and_then(|token| Some((token, self.principal_of(token)?))) {
+            Some((token, principal)) if !token.has_expired(now) => {
+                accounts.note_use(token, now);
+                return Ok(Identity::of(principal));
+            }
+            Some(_) => AuthenticationError::Expired,
+            None => AuthenticationError::Wrong,
+        };
+        let (login, now) = (login.unwrap_or_default(), monotonic());
+        if let Some(address) = address {
+            if let Some(pause) = attempts.pause(address, login, now) {
+                return Err(AuthenticationError::TooMany(pause));
+            }
+            attempts.note_failure(address, login, now);
+        }
+        Err(error)
+    }
+
+    /// Whom an access token stands for; nobody where its owner is no more.
+    fn principal_of(&self, token: &KnownToken) -> Option<Arc<Principal>> {
+        let Some(owner) = &token.owner else { return Some(token.principal.clone()) };
+        if !self.is_in_file(owner) {
+            return self.0.accounts.known().user(owner).map(|_| token.principal.clone());
+        }
+        if token.principal.groups.is_empty() {
+            return Some(token.principal.clone());
+        }
+        // The groups are those of another of the same name.
+        Some(Arc::new(Principal { groups: Vec::new(), ..Principal::clone(&token.principal) }))
+    }
+
+    /// Whom the access token of this number stands for now; `None` where it has expired or was revoked.
+    pub fn find_access_token(&self, id: AccessTokenId) -> Option<Arc<Principal>> {
+        let (known, now) = (self.0.accounts.known(), self.0.accounts.now());
+        self.principal_of(known.token_of(id).filter(|token| !token.has_expired(now))?)
+    }
+
+    /// Whether the file has a user of this name.
+    pub fn is_in_file(&self, user: &str) -> bool {
+        self.state().users.hash_of(user).is_some()
+    }
+
     /// The one of this name, as they are known now; `None` where there is nobody of that name any more. For people whom an
     /// external issuer vouches for there is nothing to know.
     pub fn find(&self, kind: PrincipalKind, name: &str) -> Option<Arc<Principal>> {
         match kind {
-            PrincipalKind::User => self.state().users.hash_of(name).map(|_| Arc::new(Principal::user(name))),
-            PrincipalKind::AccessToken | PrincipalKind::External => None,
+            PrincipalKind::User if self.is_in_file(name) => Some(Arc::new(Principal::user(name))),
+            PrincipalKind::User => self.0.accounts.known().user(name).map(|user| user.principal.clone()),
+            PrincipalKind::AccessToken => {
+                let (known, now) = (self.0.accounts.known(), self.0.accounts.now());
+                let robot = known.robot(name).filter(|robot| !robot.has_expired(now));
+                robot.map(|robot| robot.principal.clone())
+            }
+            PrincipalKind::External => None,
         }
     }
 
@@ -187,7 +289,7 @@ impl Access {
         if **present == state {
             return Ok(false);
         }
-        if state.rules.are_open() {
+        if state.rules.are_open() && !self.0.accounts.has_any() {
             return Err(ReloadError::Open);
         }
         *present = Arc::new(state);
@@ -199,8 +301,13 @@ impl State {
     fn read(options: Options) -> Result<State, UsersError> {
         let Options { htpasswd, rules } = options;
         let users = htpasswd.as_deref().map(read).transpose()?;
+        Ok(State::of(users, rules))
+    }
+
+    fn of(users: Option<Htpasswd>, rules: Vec<Rule>) -> State {
         let rules = Rules { rules, has_users: users.is_some() };
-        Ok(State { users: users.unwrap_or_default(), rules: Arc::new(rules) })
+        let rules_of_users = Arc::new(Rules { has_users: true, ..rules.clone() });
+        State { users: users.unwrap_or_default(), rules: Arc::new(rules), rules_of_users }
     }
 }
 
@@ -209,3 +316,6 @@ fn read(path: &Path) -> Result<Htpasswd, UsersError> {
     let text = std::fs::read_to_string(path).map_err(failed)?;
     Htpasswd::parse(&text).map_err(|source| UsersError::Line { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use crate::registry::PasswordHash;
+
 /// The largest work factor of a hash that is taken. Each one more doubles the time of a check, which is seconds by then.
 const MAX_COST: u32 = 16;
 
@@ -32,6 +34,24 @@ pub enum HtpasswdError {
         /// The user.
         user: String,
     },
+}
+
+/// The text of a file with a user's password set: in place of the line that was there, else as the last one. All other lines stay
+/// as they are; where one can't be used, so does the whole file.
+pub fn with_user(text: &str, user: &str, hash: &PasswordHash) -> Result<String, HtpasswdError> {
+    Htpasswd::parse(text)?;
+    let line = format!("{user}:{}", hash.reveal());
+    let mut lines: Vec<&str> = text.lines().collect();
+    let is_users = |line: &&str| {
+        line.trim().split_once(':').is_some_and(|(name, _)| name == user && !name.starts_with('#'))
+    };
+    match lines.iter().position(is_users) {
+        Some(at) => lines[at] = &line,
+        None => lines.push(&line),
+    }
+    let mut text = lines.join("\n");
+    text.push('\n');
+    Ok(text)
 }
 
 impl Htpasswd {
@@ -84,7 +104,8 @@ impl fmt::Debug for Htpasswd {
     }
 }
 
-fn cost(hash: &str) -> Option<u32> {
+/// The work factor of a bcrypt hash.
+pub(super) fn cost(hash: &str) -> Option<u32> {
     hash.split('$').nth(2)?.parse().ok()
 }
 
@@ -111,6 +132,19 @@ mod tests {
         assert_eq!(users.hash_of("nobody"), None);
         assert_eq!(format!("{users:?}"), "Htpasswd(2 users)");
         assert!(Htpasswd::parse("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_user_is_set_and_everything_else_stays() {
+        let other = HASH.replace("$2y$04", "$2b$10");
+        let set = |text: &str| with_user(text, "anna", &PasswordHash::new(other.clone())).unwrap();
+        assert_eq!(set(""), format!("anna:{other}\n"));
+        let people = format!("# people\n\nbo:{HASH}");
+        assert_eq!(set(&people), format!("{people}\nanna:{other}\n"));
+        let text = format!("#anna:x\n anna:{HASH}\nannabel:{HASH}\n");
+        assert_eq!(set(&text), format!("#anna:x\nanna:{other}\nannabel:{HASH}\n"));
+        let broken = with_user("bo:plain\n", "anna", &PasswordHash::new(other)).unwrap_err();
+        assert!(matches!(broken, HtpasswdError::Hash { line: 1, .. }));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Action;
 use super::scope::{Grant, Scope};
 use crate::oci::RepositoryName;
-use crate::registry::Actor;
+use crate::registry::{AccessTokenId, Actor};
 
 /// Who sends a request, and what they have restricted themselves to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,6 +27,8 @@ pub struct Principal {
     pub groups: Vec<String>,
     /// What an external issuer says of them: name and value, a name several times where its value is a list.
     pub claims: Vec<(String, String)>,
+    /// The access token of this registry that they came with.
+    pub access_token: Option<AccessTokenId>,
     /// What their access token is restricted to.
     pub scope: Option<Arc<[Scope]>>,
     /// What an external issuer lets them do, beside the rules; by names as the registry has them.
@@ -52,6 +54,7 @@ impl Principal {
             name: name.into(),
             groups: Vec::new(),
             claims: Vec::new(),
+            access_token: None,
             scope: None,
             grants: Arc::default(),
         }

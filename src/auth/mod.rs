@@ -7,18 +7,22 @@ mod access;
 mod attempts;
 mod bearer;
 mod credentials;
+mod directory;
 mod htpasswd;
 mod identity;
 mod passwords;
 mod rules;
 mod scope;
+mod token_secret;
 
 pub use access::{Access, AuthenticationError, Options, ReloadError, UsersError};
 pub use bearer::{
     Bearer, Holder, Issued, KEYS_FILE, KeysError, LEEWAY, MAX_LIFETIME, MAX_TOKEN, MIN_LIFETIME, TokenError,
     TokenKeys, TokenOptions, Tokens,
 };
-pub use htpasswd::{Htpasswd, HtpasswdError};
+pub use htpasswd::{Htpasswd, HtpasswdError, with_user};
 pub use identity::{Identity, Principal, PrincipalKind};
+pub use passwords::{NewPasswordError, hash_password};
 pub use rules::{Action, Actions, ActionsError, Decision, Rule, Rules, Who, WhoError};
 pub use scope::{Grant, Scope, ScopeError};
+pub use token_secret::TokenSecret;

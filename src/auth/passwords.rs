@@ -2,15 +2,20 @@
 //!
 //! bcrypt takes tens of milliseconds on purpose, so what was right is remembered for a while: not the password, but a keyed
 //! hash of it with the user and the stored hash, under a key that this process alone has. A few passwords are checked at
-//! once, on threads that may block. A user who doesn't exist takes as long as one who does.
+//! once, on threads that may block. A wrong password takes the same work whosever it was to be, also for a user who doesn't
+//! exist: as much as the most expensive of all stored hashes.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::{hmac, rand};
 use tokio::sync::Semaphore;
+
+use super::htpasswd;
+use crate::registry::PasswordHash;
 
 /// How long a password is believed that was right.
 const BELIEVED: Duration = Duration::from_secs(10 * 60);
@@ -24,9 +29,51 @@ const MAY_WAIT: usize = 200;
 
 /// The longest password; bcrypt looks at the first 72 bytes.
 const MAX_PASSWORD: usize = 1024;
+const BCRYPT_LOOKS_AT: usize = 72;
 
-/// What a password of nobody is compared with.
-const NOBODY_COST: u32 = 10;
+/// The work factor of new hashes, and of what a password of nobody is compared with where there is no other.
+const COST: u32 = 10;
+
+/// Why a password can't be somebody's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NewPasswordError {
+    /// There is none.
+    #[error("the password is empty; choose another one")]
+    Empty,
+    /// Its end would mean nothing.
+    #[error(
+        "the password has more than {BCRYPT_LOOKS_AT} bytes, of which bcrypt would ignore the rest; choose a shorter one"
+    )]
+    TooLong,
+    /// Clients can't send it.
+    #[error("the password has a control character, such as a line end or a tab; choose another one")]
+    Control,
+    /// The system has no random numbers.
+    #[error("the password can't be hashed: the system gives no random numbers")]
+    Unhashed,
+}
+
+/// Hashes a password that somebody is to have. Blocks for tens of milliseconds.
+pub fn hash_password(password: &str) -> Result<PasswordHash, NewPasswordError> {
+    if password.is_empty() {
+        return Err(NewPasswordError::Empty);
+    }
+    if password.len() > BCRYPT_LOOKS_AT {
+        return Err(NewPasswordError::TooLong);
+    }
+    if password.chars().any(char::is_control) {
+        return Err(NewPasswordError::Control);
+    }
+    let parts = bcrypt::hash_with_result(password, COST).map_err(|_| NewPasswordError::Unhashed)?;
+    // As htpasswd calls it; there is no difference.
+    Ok(PasswordHash::new(parts.format_for_version(bcrypt::Version::TwoY)))
+}
+
+/// The work factors of further hashes that make a check of a hash of `own` as much work as one of `most`: each factor is twice
+/// the work of the one below it.
+fn padding(own: u32, most: u32) -> Range<u32> {
+    own..most
+}
 
 /// Checks passwords. Nothing of them is ever printed.
 pub(super) struct Passwords {
@@ -66,7 +113,8 @@ impl Passwords {
         right.get(&self.tag(user, password, hash)).is_some_and(|until| now < *until)
     }
 
-    /// Whether the password is right for this hash; of a user who doesn't exist, never, and not sooner.
+    /// Whether the password is right for this hash; of a user who doesn't exist, never, and not sooner. `cost` is the largest work
+    /// factor of all hashes.
     pub(super) async fn check(
         &self,
         user: &str,
@@ -84,11 +132,16 @@ impl Passwords {
             if given.len() > MAX_PASSWORD {
                 return false;
             }
-            if let Some(hash) = stored {
-                return bcrypt::verify(&given, &hash).unwrap_or(false);
+            let most = cost.unwrap_or(COST);
+            // For the time that they take.
+            let further = match stored {
+                Some(hash) if bcrypt::verify(&given, &hash).unwrap_or(false) => return true,
+                Some(hash) => padding(htpasswd::cost(&hash).unwrap_or(most), most),
+                None => most..most + 1,
+            };
+            for cost in further {
+                let _ = bcrypt::hash_with_salt(&given, cost, [0; 16]);
             }
-            // For the time that it takes.
-            let _ = bcrypt::hash_with_salt(&given, cost.unwrap_or(NOBODY_COST), [0; 16]);
             false
         });
         let is_right = checked.await.unwrap_or(false);
@@ -120,6 +173,27 @@ impl Passwords {
 mod tests {
     use super::*;
     use crate::clock::monotonic;
+
+    #[test]
+    fn a_wrong_password_takes_the_same_work_for_everybody() {
+        let work = |costs: Range<u32>| costs.map(|cost| 1_u64 << cost).sum::<u64>();
+        for own in 4..=16 {
+            for most in own..=16 {
+                assert_eq!((1 << own) + work(padding(own, most)), 1 << most, "{own} of {most}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_new_password_is_whole_in_its_hash() {
+        let hash = hash_password("sesame").unwrap();
+        assert!(hash.reveal().starts_with("$2y$10$") && bcrypt::verify("sesame", hash.reveal()).unwrap());
+        assert_eq!(hash_password("").unwrap_err(), NewPasswordError::Empty);
+        assert_eq!(hash_password(&"x".repeat(73)).unwrap_err(), NewPasswordError::TooLong);
+        for text in ["a\nb", "a\0b", "a\tb"] {
+            assert_eq!(hash_password(text).unwrap_err(), NewPasswordError::Control, "{text:?}");
+        }
+    }
 
     #[tokio::test]
     async fn a_right_password_is_remembered_for_a_while_and_for_its_hash_only() {

@@ -125,6 +125,7 @@ impl AdminArguments {
                 Found::Directory(registry) => {
                     let cache = cache(&config, &registry, &request)?;
                     let access = Access::open(config.access.clone())?;
+                    access.attach(registry.accounts())?;
                     let admin = Admin::new(registry.clone(), access, cache.clone(), retention, None);
                     let read = read(admin.call(request.into_http()?).await, &mut on_part).await;
                     if let Some(cache) = cache {

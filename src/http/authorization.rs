@@ -111,12 +111,14 @@ fn bad_token(error: TokenError, challenge: HeaderValue) -> ApiError {
 pub(super) fn refused(error: AuthenticationError, challenge: HeaderValue) -> ApiError {
     let message = error.to_string();
     let code = match error {
-        AuthenticationError::Malformed | AuthenticationError::Wrong => ErrorCode::Unauthorized,
+        AuthenticationError::Malformed | AuthenticationError::Wrong | AuthenticationError::Expired => {
+            ErrorCode::Unauthorized
+        }
         AuthenticationError::TooMany(_) | AuthenticationError::Busy => ErrorCode::TooManyRequests,
     };
     let answer = ApiError::new(code, message);
     match error {
-        AuthenticationError::Malformed | AuthenticationError::Wrong => {
+        AuthenticationError::Malformed | AuthenticationError::Wrong | AuthenticationError::Expired => {
             answer.with_header(WWW_AUTHENTICATE, challenge)
         }
         AuthenticationError::TooMany(pause) => {

@@ -98,6 +98,8 @@ pub struct NewAccessToken {
     pub hash: TokenHash,
     /// The user whom it stands for; none for a robot account.
     pub owner: Option<String>,
+    /// Whether the user is known to somebody else than the database.
+    pub is_owner_elsewhere: bool,
     /// What it is restricted to.
     pub scope: Option<Vec<String>>,
     /// From when on it is worth nothing.
@@ -155,7 +157,8 @@ impl Accounts {
         self.0.clock.now()
     }
 
-    /// Adds a user, under a name that neither a user nor a robot account has.
+    /// Adds a user, under a name that neither a user nor a robot account has. Access tokens that stand for another user who had
+    /// the name elsewhere are revoked.
     pub async fn add_user(
         &self,
         name: &AccountName,
@@ -174,6 +177,9 @@ impl Accounts {
                 Ok(())
             })?;
             require_room(USER, count)?;
+            for id in ids(tx, |token| token.owner.as_deref() == Some(name.as_str()))? {
+                access_tokens::remove(tx, id)?;
+            }
             Ok(users::put(tx, name.as_str(), &record)?)
         };
         self.0.metadata.write(add).await
@@ -234,9 +240,10 @@ impl Accounts {
         Ok((found, is_any))
     }
 
-    /// Makes an access token, under a name that no other has, and a robot account none that a user has.
+    /// Makes an access token, under a name that no other has, and a robot account none that a user has. Its owner, if it has
+    /// one, has to be there.
     pub async fn create_token(&self, token: NewAccessToken) -> Result<AccessToken, Error> {
-        let id = AccessTokenId::now_v7();
+        let (id, is_owner_elsewhere) = (AccessTokenId::now_v7(), token.is_owner_elsewhere);
         let record = AccessTokenRecord {
             name: token.name.into(),
             hash: token.hash.0,
@@ -247,6 +254,11 @@ impl Accounts {
             used_at: 0,
         };
         let create = move |tx: &WriteTx<'_>| {
+            if let Some(owner) = record.owner.as_deref().filter(|_| !is_owner_elsewhere)
+                && !users::exists(tx, owner)?
+            {
+                return Err(unknown(USER, owner));
+            }
             let is_users = record.owner.is_none() && users::exists(tx, &record.name)?;
             if is_users || !ids(tx, |token| token.name == record.name)?.is_empty() {
                 return Err(Error::NameTaken(record.name.clone()));
@@ -413,6 +425,7 @@ mod tests {
                 name: name(token),
                 hash: TokenHash([7; 32]),
                 owner: owner.map(str::to_owned),
+                is_owner_elsewhere: false,
                 scope: None,
                 expires_at: None,
             };
@@ -447,6 +460,7 @@ mod tests {
         bench.create("laptop", Some("anna")).await.unwrap();
         bench.create("ci", None).await.unwrap();
         assert!(matches!(bench.create("ci", Some("anna")).await, Err(Error::NameTaken(_))));
+        assert!(matches!(bench.create("x", Some("bo")).await, Err(Error::AccountUnknown { .. })));
         assert!(matches!(bench.create("anna", None).await, Err(Error::NameTaken(_))), "a robot like a user");
         assert!(matches!(bench.add("ci").await, Err(Error::NameTaken(_))), "a user like a robot");
         assert_eq!(accounts.remove_user(&name("anna")).await.unwrap(), 1);

@@ -87,6 +87,12 @@ pub enum StartError {
     /// The keys that sign tokens can't be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The users and access tokens of the database can't be read.
+    #[error("cannot read the users and access tokens: {source}")]
+    Accounts {
+        /// Why.
+        source: registry::Error,
+    },
     /// A file of certificate authorities can't be used.
     #[error(
         "signatures.trust_roots: cannot use {}: {reason}. Name PEM files with the certificates of authorities, or none",
@@ -250,10 +256,6 @@ impl Server {
         let client = if endpoints.is_empty() { None } else { Some(Client::new(&config.client)?) };
         let access = Access::open(config.access.clone())?;
         let mut cache = cache_settings(config)?;
-        let reached = (access.is_open() && !is_this_machine(address)).then_some(address);
-        for warning in cache.iter().flat_map(|cache| warnings(cache, reached)) {
-            tracing::warn!("{warning}");
-        }
         let mut options = registry_options(config);
         options.trust_roots = read_trust_roots(&config.signatures.trust_roots)?;
         let metrics = Metrics::new(&options.metrics);
@@ -263,6 +265,11 @@ impl Server {
         let registry = Registry::open(options)?;
         let keys = TokenKeys::open(&config.data, SystemClock.now())?;
         let tokens = Tokens::new(access.clone(), keys, &config.tokens, Arc::new(SystemClock));
+        access.attach(registry.accounts()).map_err(|source| StartError::Accounts { source })?;
+        let reached = (access.is_open() && !is_this_machine(address)).then_some(address);
+        for warning in cache.iter().flat_map(|cache| warnings(cache, reached)) {
+            tracing::warn!("{warning}");
+        }
         let cache = cache.map(|settings| Cache::open(settings, registry.clone())).transpose();
         let cache = cache.map_err(|source| StartError::Cache { source })?;
         if access.is_open() && !config.insecure_open && !is_this_machine(address) {
@@ -434,11 +441,14 @@ async fn sync(cache: Option<Cache>) {
     }
 }
 
-/// Writes down who pulled what, from time to time.
+/// Writes down who pulled what, and which access tokens were used, from time to time.
 async fn flush_pulls(registry: Registry) {
     loop {
         if let Err(error) = registry.flush_pulls().await {
             tracing::warn!(%error, "cannot count pulls; trying again in a moment");
+        }
+        if let Err(error) = registry.accounts().flush_uses().await {
+            tracing::warn!(%error, "cannot write when access tokens were used; trying again in a moment");
         }
         let soon = tokio::time::sleep(PULLS_INTERVAL);
         tokio::select! {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::LEEWAY;
-use crate::auth::{Grant, Principal, PrincipalKind, Scope};
+use crate::auth::{Grant, Principal, PrincipalKind};
 use crate::clock::Timestamp;
 
 /// Why a token isn't taken. The client is told to fetch another one, and why in words that say nothing about the keys.
@@ -55,12 +55,16 @@ pub enum Holder {
     Anonymous,
     /// A user.
     User {
-        /// What the access token is restricted to that they came with, if they came with one of these.
+        /// The access token that they came with, if they came with one of these. What is issued for it is worth nothing without
+        /// it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        scope: Option<Vec<String>>,
+        access_token: Option<String>,
     },
     /// A robot account.
-    AccessToken,
+    AccessToken {
+        /// The access token that it is.
+        access_token: String,
+    },
     /// Somebody whom an external issuer vouches for.
     External {
         /// The claims that rules speak of.
@@ -79,11 +83,12 @@ impl Holder {
     /// What has to be remembered of somebody; of their claims those that `is_needed` says.
     pub(super) fn of(principal: Option<&Principal>, is_needed: impl Fn(&str) -> bool) -> Holder {
         let Some(principal) = principal else { return Holder::Anonymous };
+        let access_token = principal.access_token.map(|id| id.to_string());
         match principal.kind {
-            PrincipalKind::User => Holder::User {
-                scope: principal.scope.as_ref().map(|scope| scope.iter().map(Scope::to_string).collect()),
-            },
-            PrincipalKind::AccessToken => Holder::AccessToken,
+            PrincipalKind::User => Holder::User { access_token },
+            PrincipalKind::AccessToken => {
+                Holder::AccessToken { access_token: access_token.unwrap_or_default() }
+            }
             PrincipalKind::External => Holder::External {
                 claims: principal.claims.iter().filter(|(name, _)| is_needed(name)).cloned().collect(),
                 groups: principal.groups.clone(),
@@ -100,6 +105,7 @@ impl Holder {
             name: name.to_owned(),
             groups: groups.clone(),
             claims: claims.clone(),
+            access_token: None,
             scope: None,
             grants: Arc::from(grants.clone()),
         })

@@ -10,8 +10,9 @@ use super::claims::{Claims, Holder, TokenError, check_times};
 use super::keys::{Keys, TokenKeys};
 use super::verified::{Verified, hash};
 use super::{LEEWAY, MAX_LIFETIME, MAX_TOKEN, MIN_LIFETIME};
-use crate::auth::{Access, Grant, Identity, Principal, PrincipalKind, Scope};
+use crate::auth::{Access, Grant, Identity, PrincipalKind};
 use crate::clock::{Clock, Timestamp};
+use crate::registry::AccessTokenId;
 
 /// Who has issued the registry's own tokens. No other issuer may be called so.
 pub(super) const ISSUER: &str = "orlop";
@@ -124,16 +125,14 @@ impl Tokens {
     fn holder(&self, claims: &Claims) -> Result<Identity, TokenError> {
         match &claims.orlop {
             Holder::Anonymous => Ok(Identity::anonymous()),
-            Holder::User { scope } => {
-                let user = self.0.access.find(PrincipalKind::User, &claims.sub).ok_or(TokenError::Gone)?;
-                let Some(scope) = scope else { return Ok(Identity::of(user)) };
-                let scope: Option<Vec<Scope>> = scope.iter().map(|scope| scope.parse().ok()).collect();
-                let scope = Arc::from(scope.ok_or(TokenError::Invalid)?);
-                Ok(Identity::of(Principal { scope: Some(scope), ..Principal::clone(&user) }))
+            Holder::User { access_token: None } => {
+                let user = self.0.access.find(PrincipalKind::User, &claims.sub);
+                Ok(Identity::of(user.ok_or(TokenError::Gone)?))
             }
-            Holder::AccessToken => {
-                let robot = self.0.access.find(PrincipalKind::AccessToken, &claims.sub);
-                Ok(Identity::of(robot.ok_or(TokenError::Gone)?))
+            Holder::User { access_token: Some(id) } | Holder::AccessToken { access_token: id } => {
+                let id: AccessTokenId = id.parse().map_err(|_| TokenError::Invalid)?;
+                let principal = self.0.access.find_access_token(id);
+                Ok(Identity::of(principal.ok_or(TokenError::Gone)?))
             }
             Holder::External { .. } => {
                 let principal = claims.orlop.external(&claims.sub).ok_or(TokenError::Gone)?;
@@ -204,8 +203,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::auth::{Action, Options, Principal};
+    use crate::auth::{Action, Options};
     use crate::clock::ManualClock;
+    use crate::fsio::SimulatedDisk;
+    use crate::registry::{self, NewAccessToken, Registry, TokenHash};
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
     const SERVICE: &str = "reg.example";
@@ -465,11 +466,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_scope_of_an_access_token_stays_with_what_is_issued_for_it() {
+    async fn what_is_issued_for_an_access_token_has_its_scope_and_ends_with_it() {
         let world = world();
-        let scope: Arc<[crate::auth::Scope]> = Arc::from(["team/**:pull".parse().unwrap()]);
-        let robot = Identity::of(Principal { scope: Some(scope.clone()), ..Principal::user("anna") });
-        let identity = world.identify(&world.issue(&robot, Vec::new())).await.unwrap();
-        assert_eq!(identity.principal().unwrap().scope, Some(scope));
+        let options = registry::Options {
+            disk: Arc::new(SimulatedDisk::new()),
+            clock: world.clock.clone(),
+            ..registry::Options::new("/data")
+        };
+        let registry = Registry::open(options).unwrap();
+        world.access.attach(registry.accounts()).unwrap();
+        let create = async |name: &str, owner: Option<&str>, hash: u8| {
+            let token = NewAccessToken {
+                name: name.parse().unwrap(),
+                hash: TokenHash([hash; 32]),
+                owner: owner.map(str::to_owned),
+                is_owner_elsewhere: true,
+                scope: Some(vec!["team/**:pull".to_owned()]),
+                expires_at: None,
+            };
+            let id = registry.accounts().create_token(token).await.unwrap().id;
+            world.access.refresh_accounts().unwrap();
+            Identity::of(world.access.find_access_token(id).unwrap())
+        };
+        for (name, owner) in [("ci", None), ("laptop", Some("anna"))] {
+            let identity = create(name, owner, 1).await;
+            let issued = world.issue(&identity, Vec::new());
+            let found = world.identify(&issued).await.unwrap();
+            assert_eq!(found.principal(), identity.principal());
+            assert!(found.principal().unwrap().scope.is_some());
+            registry.accounts().revoke_token(&name.parse().unwrap()).await.unwrap();
+            world.access.refresh_accounts().unwrap();
+            assert_eq!(world.identify(&issued).await, Err(TokenError::Gone));
+            create(name, owner, 2).await;
+            assert_eq!(world.identify(&issued).await, Err(TokenError::Gone), "another of the same name");
+        }
     }
 }
