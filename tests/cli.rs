@@ -462,7 +462,9 @@ fn a_configuration_file_and_the_environment_reach_the_server() {
     let directory = tempdir().unwrap();
     fs::write(directory.path().join("orlop.toml"), "data = \"here\"\ndelete.blobs = false\n").unwrap();
     let server = Running::spawn(
-        orlop(directory.path()).arg("serve").env("ORLOP_LISTEN", "localhost:0").env("ORLOP_LOG_LEVEL", "off"),
+        orlop(directory.path())
+            .args(["serve", "--set", "log.audit=off"])
+            .envs([("ORLOP_LISTEN", "localhost:0"), ("ORLOP_LOG_LEVEL", "off")]),
     );
     let digest = push_blob(&server, b"kept");
     let answer = client().delete(server.url(&format!("/v2/team/app/blobs/{digest}"))).send().unwrap();

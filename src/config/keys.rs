@@ -111,8 +111,8 @@ const FIRST: &[Key] = &[
         "log.audit",
         "changes",
         |config, value| choice(value).map(|audit| config.log.audit = audit),
-        "What is told of who did what, whatever the level: off, changes (each change, each use of the admin API, each token that is \
-         issued and each refusal) or pulls (also each pull of a manifest).",
+        "What is told of who did what, whatever the level: off, changes (each change, by commands too, each token that is issued and \
+         each refusal) or pulls (also each pull of a manifest).",
     ),
     Key::text(
         "log.audit_file",

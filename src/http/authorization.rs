@@ -7,6 +7,7 @@ use http::request::Parts;
 use crate::auth::{Action, AuthenticationError, Identity, TokenError};
 use crate::oci::RepositoryName;
 
+use super::audit::{note_identity, note_unidentified};
 use super::base_url::base_url;
 use super::challenge::{Flaw, Wanted, challenge, service_of};
 use super::errors::{ApiError, ErrorCode};
@@ -16,6 +17,20 @@ use super::service::App;
 /// Tells who sends a request.
 pub(super) async fn identify(app: &App, parts: &Parts, wanted: Wanted<'_>) -> Result<Identity, ApiError> {
     let Some(authorization) = parts.headers.get(AUTHORIZATION) else { return Ok(Identity::anonymous()) };
+    let identified = identified(app, parts, authorization, wanted).await;
+    match &identified {
+        Ok(identity) => note_identity(&parts.extensions, identity),
+        Err(_) => note_unidentified(&parts.extensions),
+    }
+    identified
+}
+
+async fn identified(
+    app: &App,
+    parts: &Parts,
+    authorization: &HeaderValue,
+    wanted: Wanted<'_>,
+) -> Result<Identity, ApiError> {
     let refused = |error| refused(error, challenge(app, parts, wanted, None));
     let authorization = authorization.to_str().map_err(|_| refused(AuthenticationError::Malformed))?;
     if let Some((tokens, token)) = app.tokens.as_ref().zip(signed_token(authorization))

@@ -6,6 +6,7 @@
 
 pub mod admin;
 
+mod audit;
 mod authorization;
 mod base_url;
 mod body;

@@ -20,15 +20,15 @@ use http_body::{Frame, SizeHint};
 
 use crate::clock::monotonic;
 use crate::proxy::Source;
-use crate::telemetry::{self, CacheAnswer, CacheKind, GaugeGuard, Metrics, RequestId, UpstreamMetrics};
+use crate::telemetry::{
+    self, CacheAnswer, CacheKind, GaugeGuard, Metrics, RequestId, UpstreamMetrics, printable,
+};
 
+use super::audit::{Ended, Notes, is_job};
 use super::errors::{ApiError, ErrorCode, Failure};
 use super::forwarded::{Proxies, note_way};
 use super::headers::{CONTENT_DIGEST, REQUEST_ID, UPLOAD_UUID};
 use super::peer::{Remote, remote};
-
-/// The longest piece of a header or a path that a log line repeats, in bytes.
-const LOGGED_BYTES: usize = 512;
 
 /// The status that the log and the metrics give to a request whose client left before it had an answer.
 const CLIENT_LEFT: u16 = 499;
@@ -86,7 +86,7 @@ pub(super) async fn observe(State(observer): State<Observer>, request: Request, 
 
     let (mut parts, body) = request.into_parts();
     note_way(&proxies, &mut parts);
-    let progress = Arc::new(Progress::default());
+    let (progress, audit) = (Arc::new(Progress::default()), Arc::new(Notes::default()));
     let body = if body.is_end_stream() {
         body
     } else {
@@ -99,7 +99,7 @@ pub(super) async fn observe(State(observer): State<Observer>, request: Request, 
         started,
         id,
         method: method_name(&parts.method),
-        path: logged(parts.uri.path().as_bytes()),
+        path: printable(parts.uri.path().as_bytes()),
         remote: remote(&parts),
         user_agent: text_of(&parts.headers, &USER_AGENT),
         status: CLIENT_LEFT,
@@ -108,11 +108,14 @@ pub(super) async fn observe(State(observer): State<Observer>, request: Request, 
         digest: None,
         failure: None,
         progress: Arc::clone(&progress),
+        audit: Some(Arc::clone(&audit)),
+        is_job: false,
         sent_bytes: 0,
         is_complete: false,
         _in_flight: in_flight,
     };
     parts.extensions.insert(progress);
+    parts.extensions.insert(audit);
     // Events tell of it.
     parts.extensions.insert(line.id.clone());
 
@@ -130,6 +133,9 @@ pub(super) async fn observe(State(observer): State<Observer>, request: Request, 
     line.failure = response.extensions_mut().remove::<Failure>().map(|failure| failure.0);
     line.upload = text_of(response.headers(), &UPLOAD_UUID);
     line.digest = text_of(response.headers(), &CONTENT_DIGEST);
+    line.is_job = is_job(response.headers());
+    // What was done is done, whether or not anybody takes the answer.
+    line.tell_audit(Some(line.status));
     response.map(|body| {
         line.is_complete = body.is_end_stream() || is_head;
         Body::new(ObservedBody { body, line })
@@ -151,18 +157,7 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 fn text_of(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    headers.get(name).map(|value| logged(value.as_bytes()))
-}
-
-/// `bytes` as they may stand in a log line: printable ASCII, bounded, anything else escaped. Quotes are left to the
-/// log's own format.
-fn logged(bytes: &[u8]) -> String {
-    let shown = &bytes[..bytes.len().min(LOGGED_BYTES)];
-    let is_plain = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
-    if shown.iter().all(is_plain) {
-        return String::from_utf8_lossy(shown).into_owned();
-    }
-    shown.escape_ascii().to_string()
+    headers.get(name).map(|value| printable(value.as_bytes()))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {
@@ -186,6 +181,9 @@ struct Line {
     /// What went wrong inside, if something did.
     failure: Option<String>,
     progress: Arc<Progress>,
+    /// What is told of it besides; nothing any more once that is done.
+    audit: Option<Arc<Notes>>,
+    is_job: bool,
     sent_bytes: u64,
     is_complete: bool,
     _in_flight: GaugeGuard,
@@ -216,6 +214,20 @@ macro_rules! event {
 }
 
 impl Line {
+    fn tell_audit(&mut self, status: Option<u16>) {
+        let Some(notes) = self.audit.take() else { return };
+        let remote = self.remote.map(|remote| remote.to_string());
+        notes.tell(&Ended {
+            action: self.route(),
+            request: Some(self.id.as_str()),
+            remote: remote.as_deref(),
+            status,
+            error: self.error,
+            digest: self.digest.as_deref(),
+            is_job: self.is_job,
+        });
+    }
+
     fn route(&self) -> &'static str {
         self.progress.route.get().copied().unwrap_or("none")
     }
@@ -235,6 +247,8 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        // Where there was no answer.
+        self.tell_audit(None);
         let took = monotonic().saturating_duration_since(self.started);
         self.metrics.record(&telemetry::Request {
             method: self.method,
@@ -336,13 +350,6 @@ impl HttpBody for ObservedBody {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_strangers_send_cannot_forge_a_log_line() {
-        assert_eq!(logged(b"docker/20.10 (linux)"), "docker/20.10 (linux)");
-        assert_eq!(logged(b"a\nb\x1b[31m\xff"), r"a\nb\x1b[31m\xff");
-        assert_eq!(logged(&[b'x'; 10_000]).len(), LOGGED_BYTES);
-    }
 
     #[test]
     fn methods_that_strangers_make_up_share_one_name() {

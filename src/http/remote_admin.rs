@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 
+use super::audit::note_command;
 use super::authorization::{authorize, identify};
 use super::challenge::Wanted;
 use super::errors::ApiError;
@@ -21,7 +22,13 @@ async fn answer(app: &App, request: Request) -> Result<Response, ApiError> {
     let Some(admin) = app.admin.as_ref().filter(|_| !app.access.is_open()) else {
         return Err(admin_is_local());
     };
-    let identity = identify(app, &parts, Wanted::admin()).await?;
-    authorize(app, &parts, &identity, Wanted::admin(), None)?;
+    let admitted = match identify(app, &parts, Wanted::admin()).await {
+        Ok(identity) => authorize(app, &parts, &identity, Wanted::admin(), None).map(|()| identity),
+        Err(error) => Err(error),
+    };
+    if admitted.is_err() {
+        note_command(&parts.extensions, "admin", &parts.method);
+    }
+    let identity = admitted?;
     Ok(admin.answer(parts, body, identity.actor()).await)
 }

@@ -17,6 +17,7 @@ use crate::auth::{Action, Bearer, Grant, Identity, Issued, Tokens};
 use crate::clock::Timestamp;
 use crate::oci::RepositoryName;
 
+use super::audit::{note_token, note_unidentified};
 use super::authorization::{refused, signed_token};
 use super::base_url::base_url;
 use super::challenge::{BASIC, service_of};
@@ -66,14 +67,22 @@ pub(super) async fn answer(app: &App, parts: &Parts, body: &mut Incoming) -> Res
     let parameters =
         parameters.ok_or_else(|| invalid("the parameters have broken percent escapes, or aren't UTF-8"))?;
     let caller = if is_post {
-        posted(app, tokens, parts, &parameters, service).await?
+        posted(app, tokens, parts, &parameters, service).await
     } else {
         let authorization = parts.headers.get(AUTHORIZATION).map(|value| value.to_str());
-        let authorization = authorization.transpose().map_err(|_| unreadable())?;
-        caller(app, tokens, parts, authorization, service).await?
+        match authorization.transpose() {
+            Ok(authorization) => caller(app, tokens, parts, authorization, service).await,
+            Err(_) => Err(unreadable()),
+        }
     };
+    if caller.is_err() {
+        note_unidentified(&parts.extensions);
+    }
+    let caller = caller?;
     let access = granted(app, &caller.identity, &scopes(&parameters)?);
-    let scope = is_post.then(|| access.iter().map(words).collect::<Vec<_>>().join(" "));
+    let scope = access.iter().map(words).collect::<Vec<_>>().join(" ");
+    note_token(&parts.extensions, &caller.identity, &scope);
+    let scope = is_post.then_some(scope);
     let issued = tokens.issue(&caller.identity, caller.until, service, access);
     let issued = issued.ok_or_else(|| unauthorized("the token that you have come with expires just now"))?;
     Ok(response(&issued, scope))

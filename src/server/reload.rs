@@ -12,7 +12,7 @@ use crate::auth::Access;
 use crate::config::{Config, Input, Loaded, Password};
 use crate::fsio::append_to;
 use crate::proxy::Cache;
-use crate::telemetry::{set_audit_file, set_log_level};
+use crate::telemetry::{Deed, set_audit_file, set_log_level};
 
 use super::Hangups;
 use super::cache::credentials;
@@ -136,7 +136,10 @@ impl Reload {
     fn read_again(&mut self) -> Vec<String> {
         let mut complaints = self.read_configuration().err().unwrap_or_default();
         match self.access.reload(self.config.access.clone()) {
-            Ok(true) => tracing::info!("read the users again, and the rules"),
+            Ok(true) => {
+                tracing::info!("read the users again, and the rules");
+                tell("reload_access", "htpasswd and rules");
+            }
             Ok(false) => {}
             Err(error) => complaints.push(error.to_string()),
         }
@@ -217,6 +220,12 @@ fn restart(started: &Loaded, next: &Loaded) -> Vec<String> {
         }
     }
     names
+}
+
+/// Tells that a file which the operator has written holds from now on.
+fn tell(action: &'static str, subject: &str) {
+    Deed { action, actor: "configuration", actor_kind: "local", subject: Some(subject), ..Deed::default() }
+        .write();
 }
 
 /// Ready when the operator asks for it.

@@ -160,7 +160,7 @@ impl fmt::Display for AuditLevel {
 }
 
 /// The target of the lines that say who did what.
-pub const AUDIT: &str = "audit";
+pub(super) const AUDIT: &str = "audit";
 
 /// What of the log can be changed while the process runs.
 static RUNNING: OnceLock<Running> = OnceLock::new();

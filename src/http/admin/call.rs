@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Admin, LocalPeer, Running};
 use crate::auth::Access;
+use crate::http::audit::{note_body, note_local};
 use crate::http::errors::{ApiError, ErrorCode};
 use crate::http::headers::APPLICATION_JSON;
 use crate::http::incoming::Incoming;
@@ -82,6 +83,11 @@ impl Call {
         }
     }
 
+    /// Notes for the audit who asks, unless that is known from how they came.
+    pub(super) fn note_actor(&self) {
+        note_local(&self.parts.extensions, self.actor());
+    }
+
     /// The request's body; none at all is as good as `{}`.
     pub(super) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
         let mut bytes = BytesMut::new();
@@ -97,6 +103,7 @@ impl Call {
             }
         }
         let json: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        note_body(&self.parts.extensions, json);
         serde_json::from_slice(json)
             .map_err(|error| invalid(format!("the body of the request is wrong: {error}")))
     }

@@ -53,6 +53,7 @@ use crate::proxy::Cache;
 use crate::registry::{Actor, Registry};
 use crate::telemetry::Metrics;
 
+use super::audit::{Ended, Notes, is_job, note_command};
 use super::errors::ApiError;
 use super::observe::{Observer, observe, set_route};
 use super::percent;
@@ -129,8 +130,16 @@ impl Admin {
     }
 
     /// Answers a request of this very process.
-    pub async fn call(&self, request: http::Request<Bytes>) -> http::Response<Body> {
-        dispatch(State(self.clone()), request.map(Body::from)).await
+    pub async fn call(&self, mut request: http::Request<Bytes>) -> http::Response<Body> {
+        let notes = Arc::new(Notes::default());
+        request.extensions_mut().insert(Arc::clone(&notes));
+        let response = dispatch(State(self.clone()), request.map(Body::from)).await;
+        notes.tell(&Ended {
+            status: Some(response.status().as_u16()),
+            is_job: is_job(response.headers()),
+            ..Ended::default()
+        });
+        response
     }
 
     /// Answers a request that came by the registry's own port, from somebody who may do everything.
@@ -156,7 +165,10 @@ async fn dispatch(State(admin): State<Admin>, request: Request) -> Response {
     let answer = match found {
         Ok(endpoint) => {
             set_route(&parts.extensions, endpoint.row.name);
-            (endpoint.answer)(Call::new(admin, parts, body)).await
+            note_command(&parts.extensions, endpoint.row.name, &parts.method);
+            let call = Call::new(admin, parts, body);
+            call.note_actor();
+            (endpoint.answer)(call).await
         }
         Err(error) => Err(error),
     };

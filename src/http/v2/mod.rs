@@ -23,6 +23,7 @@ use crate::oci::RepositoryName;
 use crate::proxy::{CachedRepository, Outcome};
 use crate::registry::{Actor, Force, Repository};
 
+use super::audit::note_route;
 use super::authorization::{authorize, identify, may_pull, may_read_private};
 use super::cached::{describe, locate};
 use super::challenge::Wanted;
@@ -120,6 +121,7 @@ pub(super) async fn dispatch(State(app): State<Arc<App>>, request: Request) -> R
 async fn respond(app: &App, parts: &Parts, mut route: Route, body: &mut Incoming) -> Response {
     let operation = route.operation();
     if operation.row().access == Access::Credentials {
+        note_route(&parts.extensions, &mut route, &Query::of(&parts.uri));
         return token::answer(app, parts, body).await.unwrap_or_else(IntoResponse::into_response);
     }
     let (identity, cached) = match admit(app, parts, &mut route).await {
@@ -142,8 +144,12 @@ async fn admit(
 ) -> Result<(Identity, Option<CachedRepository>), ApiError> {
     let requested = route.name_mut().cloned();
     let wanted = Wanted::of(route.operation(), requested.as_ref());
-    let identity = identify(app, parts, wanted).await?;
-    let located = locate(app, parts, &identity, wanted, route);
+    let identified = identify(app, parts, wanted).await;
+    let located = identified.as_ref().map(|identity| locate(app, parts, identity, wanted, route));
+    // By what the name means here, where that is found out.
+    note_route(&parts.extensions, route, &Query::of(&parts.uri));
+    let located = located.unwrap_or(Ok(None));
+    let identity = identified?;
     // Who may do nothing here isn't told what is wrong with the name, either.
     let canonical = route.name_mut().map(|name| &*name);
     authorize(app, parts, &identity, wanted, canonical)?;

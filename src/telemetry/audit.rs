@@ -1,0 +1,96 @@
+//! The audit: one line for each thing that somebody did, or wasn't let do. This is the one place that writes them.
+
+use super::logs::AUDIT;
+use super::printable;
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Outcome {
+    /// It is done.
+    #[default]
+    Done,
+    /// It has begun, and goes on.
+    Begun,
+    /// They may not.
+    Refused,
+    /// They may, and it couldn't be done.
+    Failed,
+    /// They left before it was known.
+    Unknown,
+}
+
+impl Outcome {
+    /// As lines call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Begun => "begun",
+            Outcome::Refused => "refused",
+            Outcome::Failed => "failed",
+            Outcome::Unknown => "unknown",
+        }
+    }
+}
+
+/// One thing that somebody did. Its texts may be anybody's: they are written so that they can't look like anything else.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Deed<'a> {
+    /// What, by the operation's name.
+    pub action: &'a str,
+    /// Whether it is a pull, which is told of only where that is wanted.
+    pub is_pull: bool,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Who.
+    pub actor: &'a str,
+    /// How they are known.
+    pub actor_kind: &'static str,
+    /// From where.
+    pub remote: Option<&'a str>,
+    /// By which request.
+    pub request: Option<&'a str>,
+    /// Where.
+    pub repository: Option<&'a str>,
+    /// To what: a tag or a digest.
+    pub reference: Option<&'a str>,
+    /// Which content that is.
+    pub digest: Option<&'a str>,
+    /// With what else.
+    pub subject: Option<&'a str>,
+    /// The status of the answer.
+    pub status: Option<u16>,
+    /// The code of the error in it.
+    pub error: Option<&'static str>,
+}
+
+impl Deed<'_> {
+    /// Writes the line.
+    pub fn write(&self) {
+        let text = |text: Option<&str>| text.map(|text| printable(text.as_bytes()));
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: AUDIT,
+                    action = self.action,
+                    result = self.outcome.as_str(),
+                    actor = printable(self.actor.as_bytes()),
+                    actor_kind = self.actor_kind,
+                    remote = self.remote,
+                    request = self.request,
+                    repository = text(self.repository),
+                    reference = text(self.reference),
+                    digest = text(self.digest),
+                    subject = text(self.subject),
+                    status = self.status,
+                    error = self.error,
+                    "audit"
+                )
+            };
+        }
+        if self.is_pull {
+            line!(debug);
+        } else {
+            line!(info);
+        }
+    }
+}
