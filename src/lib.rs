@@ -22,6 +22,7 @@ pub mod maintenance;
 
 pub mod auth;
 pub mod proxy;
+pub mod snapshots;
 
 pub mod http;
 

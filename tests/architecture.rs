@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use scanner::{Token, declarations, names_crate, names_path, names_under_root, production, tokens};
 
 /// The layers, lowest first; a layer uses itself and those before it.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "oci",
     "clock",
     "telemetry",
@@ -26,6 +26,7 @@ const LAYERS: [&str; 17] = [
     "maintenance",
     "auth",
     "proxy",
+    "snapshots",
     "http",
     "config",
     "server",
@@ -53,6 +54,7 @@ const FENCED_CRATES: &[(&str, &[&str])] = &[
     ("semver", &["registry"]),
     ("bcrypt", &["auth"]),
     ("jsonwebtoken", &["auth"]),
+    ("zstd", &["snapshots"]),
     ("toml", &["config"]),
     ("strsim", &["config"]),
     ("clap", &["cli", "main"]),

@@ -129,6 +129,11 @@ impl BlobStore {
         Ok(true)
     }
 
+    /// Where the file of a published blob is, if there is one.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.layout.blob(digest)
+    }
+
     /// Opens a published blob's file; `None` if there is none.
     pub fn open_blob(&self, digest: &Digest) -> Result<Option<BlobFile>, FileError> {
         let path = self.layout.blob(digest);

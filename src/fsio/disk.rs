@@ -39,6 +39,32 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// Locks a directory against other processes until the answer is dropped; `None` if one of them holds it.
     fn lock(&self, dir: &Path) -> Result<Option<DirectoryLock>, FileError>;
 
+    /// Makes everything durable that was written below `dir` before: files, lengths and names.
+    fn sync_all(&self, dir: &Path) -> Result<(), FileError> {
+        for entry in self.list(dir)? {
+            let path = dir.join(&entry.name);
+            if entry.is_dir {
+                self.sync_all(&path)?;
+            } else if let Some(file) = self.open(&path, Access::Write)? {
+                file.sync().map_err(|source| FileError::new("sync", &path, source))?;
+            }
+        }
+        self.sync_dir(dir)
+    }
+
+    /// Makes `to`, which must not exist, a file with mode 0600 that shares the blocks of `from` until one of them is written to;
+    /// `false`, and no file, where the file system can't.
+    fn clone_file(&self, _from: &Path, _to: &Path) -> Result<bool, FileError> {
+        Ok(false)
+    }
+
+    /// Makes `path`, which must not exist, a symbolic link. A file system without these gets a file that says where it would
+    /// lead.
+    fn symlink(&self, target: &str, path: &Path) -> Result<(), FileError> {
+        let file = self.create(path)?;
+        file.write_at(target.as_bytes(), 0).map_err(|source| FileError::new("write", path, source))
+    }
+
     /// Makes a directory with its parents; durable on return.
     ///
     /// The directory's own entry is synced even if it existed, since the process that made it may have died before its

@@ -15,6 +15,7 @@ mod real;
 mod replace;
 mod simulated;
 mod socket;
+mod stream;
 
 pub use aligned::AlignedBuffer;
 pub use append::{append_to, append_to_present};
@@ -26,3 +27,4 @@ pub use real::RealDisk;
 pub use replace::{read_small, replace_file, replace_small};
 pub use simulated::{Fault, Replay, SimulatedDisk};
 pub use socket::{bind_socket, connect_socket, remove_socket};
+pub use stream::{FileReader, FileWriter};

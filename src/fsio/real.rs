@@ -91,6 +91,27 @@ impl Disk for RealDisk {
     fn lock(&self, dir: &Path) -> Result<Option<DirectoryLock>, FileError> {
         DirectoryLock::acquire(dir)
     }
+
+    fn sync_all(&self, dir: &Path) -> Result<(), FileError> {
+        let synced = File::open(dir).and_then(|dir| Ok(rustix::fs::syncfs(&dir)?));
+        synced.context("sync the file system of", dir)
+    }
+
+    fn clone_file(&self, from: &Path, to: &Path) -> Result<bool, FileError> {
+        let source = File::open(from).context("open", from)?;
+        let copy =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).context("create", to)?;
+        if rustix::fs::ioctl_ficlone(&copy, &source).is_ok() {
+            return Ok(true);
+        }
+        // Another file system, or one that shares no blocks; a disk that fails says so again when the file is read.
+        self.remove(to)?;
+        Ok(false)
+    }
+
+    fn symlink(&self, target: &str, path: &Path) -> Result<(), FileError> {
+        std::os::unix::fs::symlink(target, path).context("link", path)
+    }
 }
 
 /// An open file of [`RealDisk`].

@@ -109,9 +109,9 @@ use crate::blobs::BlobStore;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::fsio::{DirectoryLock, Disk, RealDisk};
 use crate::metadata::repositories::RepositoryId;
-use crate::metadata::{self, Metadata};
-use crate::oci::RepositoryName;
+use crate::metadata::{self, Export, Metadata};
 use crate::oci::schema1::TrustRoots;
+use crate::oci::{Digest, RepositoryName};
 use crate::telemetry::StorageMetrics;
 use accounts::TokenUses;
 use events::Events;
@@ -486,6 +486,26 @@ impl Registry {
         let CompactReport { rows, before_bytes, after_bytes, took, held, .. } = report;
         tracing::info!(rows, before_bytes, after_bytes, ?took, ?held, "compacted the metadata");
         Ok(report)
+    }
+
+    /// Hands all of the metadata to `export`, as of one instant; see [`metadata::Metadata::export`]. Blocks.
+    pub fn export<E: Export>(&self, with_cached: bool, export: &mut E) -> Result<(), E::Error> {
+        self.0.metadata.export(with_cached, export)
+    }
+
+    /// The disk that the data directory is on.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.0.disk
+    }
+
+    /// The time as the registry sees it.
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// Where the file of a blob is, if there is one. Whoever reads it holds the collection.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.0.blobs.blob_path(digest)
     }
 
     /// Checks that rows, references and files agree. Blocks, and reads everything: with [`Depth::Full`] every byte. Nobody

@@ -1,0 +1,431 @@
+//! Taking a snapshot.
+
+use std::collections::HashMap;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::backup::Backup;
+use super::metadata_copy::{CopyReader, CopyWriter, Item};
+use super::{Error, Progress, Snapshot, SnapshotName, Step, Tell, sums};
+use crate::fsio::{Access, Disk, FileError, FileReader, FileWriter};
+use crate::metadata::{Content, Export, ExportedTag, SCHEMA, Table, content};
+use crate::oci::{Digest, Hasher, RepositoryName};
+use crate::registry::{CollectionHold, Registry};
+
+/// The bytes that are copied at a time.
+const PIECE: usize = 1 << 20;
+const BUFFER: usize = 1 << 20;
+
+/// So often progress is told, in rows.
+const TOLD_ROWS: u64 = 10_000;
+
+/// How a snapshot is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CreateOptions {
+    /// With what is cached of upstreams.
+    pub with_cached: bool,
+}
+
+/// Takes a snapshot of all that the registry holds as of one instant, while it goes on.
+///
+/// Content that the directory has isn't copied again. On return the snapshot is durable; after an error or a crash there is none,
+/// and what was copied is there for the next one. The hold has to be taken before. Blocks.
+pub fn create(
+    registry: &Registry,
+    _hold: &CollectionHold,
+    backup: &Backup,
+    options: CreateOptions,
+    tell: Tell<'_>,
+) -> Result<Snapshot, Error> {
+    let _lock = backup.lock()?;
+    let disk = backup.disk();
+    let partial = backup.partial();
+    disk.create_dir(&partial)?;
+    for entry in disk.list(&partial)? {
+        disk.remove(&partial.join(entry.name))?;
+    }
+    let number = backup.names()?.last().map_or(1, |last| last.number() + 1);
+    let taken_at = registry.now();
+    let mut writing = Writing { backup, dir: &partial, open: None, tell: &mut *tell };
+    registry.export(options.with_cached, &mut writing)?;
+    let written = writing.finish()?;
+    let mut copying = Copying::begin(backup, tell)?;
+    copying.payloads(&partial)?;
+    let blobs = copying.blobs(registry, &partial)?;
+    let Copying { added, lost, .. } = copying;
+    disk.symlink("../../blobs", &partial.join("blobs"))?;
+    let name = SnapshotName::new(number, taken_at);
+    let snapshot = Snapshot {
+        name: name.clone(),
+        taken_at: taken_at.to_rfc3339(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        schema: SCHEMA,
+        with_cached: options.with_cached,
+        tags: written.tags,
+        manifests: written.manifests.files,
+        blobs: blobs.files,
+        bytes: blobs.bytes + written.manifests.bytes,
+        added_files: added.files,
+        added_bytes: added.bytes,
+        absent: written.absent,
+        lost: lost.iter().map(ToString::to_string).collect(),
+        rows: written.rows,
+    };
+    write_file(disk, &partial.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    let text = serde_json::to_vec_pretty(&snapshot).expect("it has nothing that JSON hasn't");
+    write_file(disk, &partial.join("snapshot.json"), &text)?;
+    let sums = sums::of(disk, &partial)?;
+    write_file(disk, &partial.join(sums::NAME), sums.as_bytes())?;
+    // All of it is durable before it is called a snapshot.
+    disk.sync_all(backup.dir())?;
+    disk.rename(&partial, &backup.of(&name))?;
+    disk.sync_dir(&backup.snapshots_dir())?;
+    Ok(snapshot)
+}
+
+fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    disk.remove(path)?;
+    let file = disk.create(path)?;
+    Ok(file.write_at(bytes, 0).map_err(|source| FileError::new("write", path, source))?)
+}
+
+/// Files, and their bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Amount {
+    files: u64,
+    bytes: u64,
+}
+
+impl Amount {
+    fn add(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+    }
+}
+
+/// What an export has written.
+#[derive(Debug, Default)]
+struct Written {
+    tags: u64,
+    manifests: Amount,
+    absent: u64,
+    rows: u64,
+}
+
+type Out = BufWriter<FileWriter>;
+
+/// Takes an export: everything but the bytes of blobs. Payloads that the backup hasn't got wait in one file, since making a file
+/// for each takes longer than the export should.
+struct Writing<'a> {
+    backup: &'a Backup,
+    dir: &'a Path,
+    open: Option<Open>,
+    tell: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
+}
+
+/// The files of an export.
+struct Open {
+    metadata: CopyWriter,
+    index: Out,
+    absent: Out,
+    payloads: Out,
+    written: Written,
+}
+
+const PAYLOADS: &str = "payloads.tmp";
+
+impl Writing<'_> {
+    fn open(&mut self) -> &mut Open {
+        self.open.as_mut().expect("an export begins with a restart")
+    }
+
+    fn line(&self, name: &str, write: impl FnOnce() -> std::io::Result<()>) -> Result<(), Error> {
+        Ok(write().map_err(|source| FileError::new("write", &self.dir.join(name), source))?)
+    }
+
+    /// Ends the files.
+    fn finish(mut self) -> Result<Written, Error> {
+        let Open { metadata, mut index, mut absent, mut payloads, mut written } =
+            self.open.take().expect("an export begins with a restart");
+        written.rows = metadata.finish()?;
+        self.line("index.json", || index.write_all(b"]}").and_then(|()| index.flush()))?;
+        self.line("absent.jsonl", || absent.flush())?;
+        self.line(PAYLOADS, || payloads.flush())?;
+        Ok(written)
+    }
+}
+
+impl Export for Writing<'_> {
+    type Error = Error;
+
+    fn restart(&mut self) -> Result<(), Error> {
+        let disk = self.backup.disk();
+        let out = |name: &str| {
+            let path = self.dir.join(name);
+            disk.remove(&path)?;
+            Ok::<_, Error>(BufWriter::with_capacity(BUFFER, FileWriter::new(disk.create(&path)?)))
+        };
+        let metadata = CopyWriter::create(disk, self.dir.join("metadata.zst"), SCHEMA)?;
+        let (mut index, absent, payloads) = (out("index.json")?, out("absent.jsonl")?, out(PAYLOADS)?);
+        let head =
+            br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":["#;
+        self.line("index.json", || index.write_all(head))?;
+        self.open = Some(Open { metadata, index, absent, payloads, written: Written::default() });
+        Ok(())
+    }
+
+    fn payload(&mut self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
+        let len = bytes.len() as u64;
+        let is_there = self.backup.has(digest, len)?;
+        let open = self.open();
+        open.written.manifests.add(len);
+        if is_there {
+            return Ok(());
+        }
+        let (key, len) = (digest.to_key(), u32::try_from(bytes.len()).expect("manifests are bounded"));
+        let key_len = u8::try_from(key.len()).expect("a digest is short");
+        let parts: [&[u8]; 4] = [&[key_len], &key, &len.to_be_bytes(), bytes];
+        let out = &mut open.payloads;
+        let wrote = parts.iter().try_for_each(|part| out.write_all(part));
+        self.line(PAYLOADS, || wrote)
+    }
+
+    fn tag(&mut self, tag: ExportedTag<'_>) -> Result<(), Error> {
+        let ExportedTag { repository, tag, digest, media_type, size } = tag;
+        let open = self.open();
+        let separator = if open.written.tags == 0 { "" } else { "," };
+        open.written.tags += 1;
+        let entry = json!({
+            "mediaType": media_type.as_str(),
+            "digest": digest.to_string(),
+            "size": size,
+            "annotations": { "org.opencontainers.image.ref.name": format!("{repository}:{tag}") },
+        });
+        let wrote = write!(open.index, "{separator}\n{entry}");
+        self.line("index.json", || wrote)
+    }
+
+    fn absent(&mut self, repository: &RepositoryName, parent: &Digest, child: &Digest) -> Result<(), Error> {
+        let open = self.open();
+        open.written.absent += 1;
+        let entry = json!({
+            "repository": repository.as_str(),
+            "manifest": parent.to_string(),
+            "digest": child.to_string(),
+        });
+        let wrote = writeln!(open.absent, "{entry}");
+        self.line("absent.jsonl", || wrote)
+    }
+
+    fn table(&mut self, table: Table) -> Result<(), Error> {
+        self.open().metadata.table(table.name())
+    }
+
+    fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        let open = self.open();
+        open.metadata.row(key, value)?;
+        let rows = open.metadata.rows();
+        if !rows.is_multiple_of(TOLD_ROWS) {
+            return Ok(());
+        }
+        say(self.tell, Step::Metadata, rows, None)
+    }
+}
+
+/// Tells how far the work has come; an error where it should end.
+pub(super) fn say(tell: Tell<'_>, step: Step, done: u64, total: Option<u64>) -> Result<(), Error> {
+    if tell(Progress { step, done, total }).is_break() { Err(Error::Stopped) } else { Ok(()) }
+}
+
+/// So many files, or bytes, are made durable at once.
+const BATCH_FILES: usize = 10_000;
+const BATCH_BYTES: u64 = 4 << 30;
+
+/// Brings content to the backup that it hasn't got. Only what is durable gets its name, since what has that isn't copied again.
+struct Copying<'a> {
+    backup: &'a Backup,
+    tell: Tell<'a>,
+    /// What has come and isn't known to be durable.
+    batch: HashMap<Digest, u64>,
+    batch_bytes: u64,
+    added: Amount,
+    lost: Vec<Digest>,
+}
+
+impl<'a> Copying<'a> {
+    /// Goes on with what another one has left.
+    fn begin(backup: &'a Backup, tell: Tell<'a>) -> Result<Copying<'a>, Error> {
+        let (batch, added, lost) = (HashMap::new(), Amount::default(), Vec::new());
+        let mut copying = Copying { backup, tell, batch, batch_bytes: 0, added, lost };
+        let disk = backup.disk();
+        for entry in disk.list(&backup.incoming_dir())? {
+            let path = backup.incoming_dir().join(&entry.name);
+            let digest = entry.name.replace('-', ":").parse::<Digest>().ok();
+            match (digest, sums::digest_of(disk, &path)?) {
+                (Some(digest), Some((found, len))) if digest == found => copying.arrived(digest, len)?,
+                _ => disk.remove(&path).map(drop)?,
+            }
+        }
+        Ok(copying)
+    }
+
+    /// Whether content is there, or about to be.
+    fn has(&self, digest: &Digest, len: u64) -> Result<bool, Error> {
+        Ok(self.batch.contains_key(digest) || self.backup.has(digest, len)?)
+    }
+
+    fn arrived(&mut self, digest: Digest, len: u64) -> Result<(), Error> {
+        self.batch.insert(digest, len);
+        self.batch_bytes += len;
+        if self.batch.len() >= BATCH_FILES || self.batch_bytes >= BATCH_BYTES {
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Makes what has come durable and gives it its names.
+    fn settle(&mut self) -> Result<(), Error> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let (backup, disk) = (self.backup, self.backup.disk());
+        disk.sync_all(backup.dir())?;
+        for (digest, len) in std::mem::take(&mut self.batch) {
+            disk.create_dir(&backup.algorithm(&digest))?;
+            disk.rename(&backup.incoming(&digest), &backup.content(&digest))?;
+            self.added.add(len);
+        }
+        self.batch_bytes = 0;
+        Ok(())
+    }
+
+    /// Makes files of the payloads that wait.
+    fn payloads(&mut self, dir: &Path) -> Result<(), Error> {
+        let (disk, path) = (self.backup.disk(), dir.join(PAYLOADS));
+        let Some(file) = disk.open(&path, Access::Read)? else { return Ok(()) };
+        let mut input = BufReader::with_capacity(BUFFER, FileReader::new(file));
+        let broken = |source| Error::from(FileError::new("read", &path, source));
+        let mut byte = [0];
+        while input.read(&mut byte).map_err(broken)? == 1 {
+            let mut key = vec![0; byte[0].into()];
+            let mut len = [0; 4];
+            input.read_exact(&mut key).and_then(|()| input.read_exact(&mut len)).map_err(broken)?;
+            let mut bytes = vec![0; u32::from_be_bytes(len) as usize];
+            input.read_exact(&mut bytes).map_err(broken)?;
+            let digest =
+                Digest::from_key(&key).ok_or_else(|| broken(std::io::ErrorKind::InvalidData.into()))?;
+            if Digest::of(digest.algorithm(), &bytes) != digest {
+                self.lost.push(digest);
+                continue;
+            }
+            let len = bytes.len() as u64;
+            if !self.has(&digest, len)? {
+                write_file(disk, &self.backup.incoming(&digest), &bytes)?;
+                self.arrived(digest, len)?;
+            }
+        }
+        disk.remove(&path)?;
+        Ok(())
+    }
+
+    /// Copies the blobs, and gives content that is known by another digest that name too. Returns what there is of blobs.
+    fn blobs(&mut self, registry: &Registry, dir: &Path) -> Result<Amount, Error> {
+        let (mut all, mut missing) = (Amount::default(), 0);
+        self.each(dir, |copying, content| {
+            if let Content::Canonical(digest, len) = content {
+                all.add(len);
+                if !copying.has(&digest, len)? {
+                    missing += len;
+                }
+            }
+            Ok(())
+        })?;
+        let mut done = 0;
+        self.each(dir, |copying, content| match content {
+            Content::Canonical(digest, len) if !copying.has(&digest, len)? => {
+                done += len;
+                copying.copy(&registry.blob_path(&digest), &digest, len)?;
+                say(copying.tell, Step::Copying, done, Some(missing.max(done)))
+            }
+            Content::Canonical(..) | Content::Alias(..) => Ok(()),
+        })?;
+        self.settle()?;
+        self.each(dir, |copying, content| match content {
+            Content::Alias(alias, canonical) => copying.alias(&alias, &canonical),
+            Content::Canonical(..) => Ok(()),
+        })?;
+        Ok(all)
+    }
+
+    /// Hands the blobs of the copy of the metadata, and the aliases of all content, to `take`.
+    fn each(
+        &mut self,
+        dir: &Path,
+        mut take: impl FnMut(&mut Self, Content) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut reader = CopyReader::open(self.backup.disk(), &dir.join("metadata.zst"))?;
+        let mut table = String::new();
+        while let Some(item) = reader.next()? {
+            match item {
+                Item::Table(name) => table = name,
+                // Payloads are there by now.
+                Item::Row(..) if table == Table::Manifests.name() => {}
+                Item::Row(key, value) => {
+                    if let Some(content) = content(&table, &key, &value)? {
+                        take(self, content)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, from: &Path, digest: &Digest, len: u64) -> Result<(), Error> {
+        let (disk, to) = (self.backup.disk(), self.backup.incoming(digest));
+        disk.remove(&to)?;
+        let is_there = disk.len(from)? == Some(len);
+        if is_there && (disk.clone_file(from, &to)? || copy_hashed(disk, from, &to, digest)?) {
+            return self.arrived(*digest, len);
+        }
+        disk.remove(&to)?;
+        self.lost.push(*digest);
+        Ok(())
+    }
+
+    fn alias(&mut self, alias: &Digest, canonical: &Digest) -> Result<(), Error> {
+        let (disk, path) = (self.backup.disk(), self.backup.content(alias));
+        disk.create_dir(&self.backup.algorithm(alias))?;
+        if disk.len(&path)?.is_none() && disk.len(&self.backup.content(canonical))?.is_some() {
+            disk.symlink(&format!("../{}/{}", canonical.algorithm(), canonical.hex()), &path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Copies a file and compares its bytes with the digest on the way; says whether they agree.
+pub(super) fn copy_hashed(disk: &dyn Disk, from: &Path, to: &Path, digest: &Digest) -> Result<bool, Error> {
+    let Some(source) = disk.open(from, Access::Read)? else { return Ok(false) };
+    let target = disk.create(to)?;
+    let (mut hasher, mut piece, mut offset) = (Hasher::new(digest.algorithm()), vec![0; PIECE], 0);
+    loop {
+        let read =
+            source.read_at(&mut piece, offset).map_err(|source| FileError::new("read", from, source))?;
+        if read == 0 {
+            return Ok(hasher.finish() == *digest);
+        }
+        hasher.update(&piece[..read]);
+        target.write_at(&piece[..read], offset).map_err(|source| FileError::new("write", to, source))?;
+        target.start_writeback(offset, read as u64);
+        offset += read as u64;
+    }
+}
+
+/// Where a file is before it is whole.
+pub(super) fn with_suffix(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
+}

@@ -1,0 +1,61 @@
+//! Snapshots: copies of all that a registry holds as of one instant, taken while it serves, in a directory that other tools
+//! can read.
+//!
+//! ```text
+//! backup/
+//! ├── format                       "orlop backup 1"
+//! ├── lock                         held by whoever changes something here
+//! ├── blobs/<algorithm>/<hex>      blobs and manifests, shared by all snapshots
+//! ├── incoming/                    the same before they are durable
+//! └── snapshots/<number>-<time>/
+//!     ├── oci-layout, index.json   with `blobs` an OCI image layout; a tag is called `<repository>:<tag>`
+//!     ├── blobs                    a link to ../../blobs
+//!     ├── absent.jsonl             what manifests name and their repository hadn't got
+//!     ├── metadata.zst             the rows of all tables
+//!     ├── snapshot.json            what is in it
+//!     └── SHA256SUMS               of the files above, as sha256sum reads it
+//! ```
+//!
+//! A snapshot exists when its directory has its name: everything is durable before. One that was interrupted is no snapshot, and
+//! what it has copied is there for the next one.
+
+mod backup;
+mod create;
+mod error;
+mod metadata_copy;
+mod restore;
+mod snapshot;
+mod sums;
+mod verify;
+
+pub use backup::Backup;
+pub use create::{CreateOptions, create};
+pub use error::Error;
+pub use restore::{RestoreOptions, Restored, restore};
+pub use snapshot::{Snapshot, SnapshotName};
+pub use verify::{Problem, Verified, verify};
+
+/// How far a snapshot, a check or a restore has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub step: Step,
+    /// How much of it is done: rows of the metadata, or bytes.
+    pub done: u64,
+    /// How much there is to do, where that is known.
+    pub total: Option<u64>,
+}
+
+/// What is being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The metadata is copied; counted in rows.
+    Metadata,
+    /// Content is copied; counted in bytes.
+    Copying,
+    /// Content is compared with its digests; counted in bytes.
+    Hashing,
+}
+
+/// Who hears of progress, and may end the work.
+pub type Tell<'t> = &'t mut dyn FnMut(Progress) -> std::ops::ControlFlow<()>;

@@ -1,0 +1,152 @@
+//! Comparing snapshots with what they should be.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::backup::Backup;
+use super::create::say;
+use super::metadata_copy::{CopyReader, Item};
+use super::{Error, SnapshotName, Step, Tell, sums};
+use crate::metadata::{Content, content};
+use crate::oci::{Digest, DigestAlgorithm};
+
+/// So many problems are named; more are counted.
+const NAMED: usize = 1_000;
+
+/// Something in a backup directory that isn't as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What a check has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Verified {
+    /// The snapshots that were looked at.
+    pub snapshots: Vec<SnapshotName>,
+    /// The files of content that were hashed, and their bytes.
+    pub hashed_files: u64,
+    /// Their bytes.
+    pub hashed_bytes: u64,
+    /// What is wrong, the first thousand.
+    pub problems: Vec<Problem>,
+    /// How many things are wrong.
+    pub count: u64,
+}
+
+impl Verified {
+    fn wrong(&mut self, path: PathBuf, reason: impl Into<String>) {
+        self.count += 1;
+        if self.problems.len() < NAMED {
+            self.problems.push(Problem { path, reason: reason.into() });
+        }
+    }
+}
+
+/// Checks that all content of these snapshots is there in its length, and that their own files are what they were; `in_full`
+/// hashes all content that the directory has. Blocks.
+pub fn verify(
+    backup: &Backup,
+    snapshots: &[SnapshotName],
+    in_full: bool,
+    tell: Tell<'_>,
+) -> Result<Verified, Error> {
+    let mut verified = Verified { snapshots: snapshots.to_vec(), ..Verified::default() };
+    for name in snapshots {
+        let dir = backup.of(name);
+        for (file, reason) in sums::check(backup.disk(), &dir)? {
+            verified.wrong(dir.join(file), reason);
+        }
+        if let Err(error) = check_contents(backup, &dir, &mut verified, tell) {
+            match error {
+                Error::Damaged { path, reason } => verified.wrong(path, reason),
+                Error::Metadata(error) => verified.wrong(dir.join("metadata.zst"), error.to_string()),
+                error => return Err(error),
+            }
+        }
+        match backup.snapshot(name) {
+            Ok(snapshot) => {
+                for lost in snapshot.lost {
+                    verified.wrong(dir.join("snapshot.json"), format!("{lost} was lost before it was taken"));
+                }
+            }
+            // The sum has said so.
+            Err(Error::Damaged { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if in_full {
+        hash_all(backup, &mut verified, tell)?;
+    }
+    Ok(verified)
+}
+
+/// Hands all content of a snapshot to `take`; of manifests it says so.
+pub(super) fn each_content(
+    backup: &Backup,
+    dir: &Path,
+    mut take: impl FnMut(Content, bool) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let mut reader = CopyReader::open(backup.disk(), &dir.join("metadata.zst"))?;
+    let mut table = String::new();
+    while let Some(item) = reader.next()? {
+        match item {
+            Item::Table(name) => table = name,
+            Item::Row(key, value) => {
+                if let Some(content) = content(&table, &key, &value)? {
+                    take(content, crate::metadata::is_manifest(&table))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_contents(backup: &Backup, dir: &Path, verified: &mut Verified, tell: Tell<'_>) -> Result<(), Error> {
+    let mut looked = 0;
+    each_content(backup, dir, |content, _| {
+        looked += 1;
+        if looked % 10_000 == 0 {
+            say(&mut *tell, Step::Metadata, looked, None)?;
+        }
+        let Content::Canonical(digest, len) = content else { return Ok(()) };
+        let path = backup.content(&digest);
+        match backup.disk().len(&path)? {
+            Some(found) if found == len => {}
+            Some(found) => verified.wrong(path, format!("it has {found} bytes instead of {len}")),
+            None => verified.wrong(path, "it isn't there"),
+        }
+        Ok(())
+    })
+}
+
+/// Hashes every file of content.
+fn hash_all(backup: &Backup, verified: &mut Verified, tell: Tell<'_>) -> Result<(), Error> {
+    let dir = backup.dir().join("blobs").join(DigestAlgorithm::CANONICAL.to_string());
+    let entries = backup.disk().list(&dir)?;
+    let total = entries.iter().map(|entry| entry.len).sum();
+    for entry in entries {
+        let path = dir.join(&entry.name);
+        let Ok(digest) = format!("{}:{}", DigestAlgorithm::CANONICAL, entry.name).parse::<Digest>() else {
+            // What an interrupted copy has left; the next snapshot goes on with it.
+            if !entry.name.ends_with(".partial") {
+                verified.wrong(path, "it is no content");
+            }
+            continue;
+        };
+        match sums::digest_of(backup.disk(), &path)? {
+            Some((found, _)) if found == digest => {}
+            Some((found, _)) => verified.wrong(path, format!("its bytes are {found}")),
+            None => continue,
+        }
+        verified.hashed_files += 1;
+        verified.hashed_bytes += entry.len;
+        say(&mut *tell, Step::Hashing, verified.hashed_bytes, Some(total))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! Snapshots: what they have, what they share, what is restored of them, and what is found when they are damaged.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "collection/store.rs"]
+mod store;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use orlop::fsio::{Disk, RealDisk, SimulatedDisk};
+use orlop::oci::Reference;
+use orlop::registry::{Depth, Options, Policy, Registry, UpstreamAccess};
+use orlop::snapshots::{
+    Backup, CreateOptions, Error, Progress, RestoreOptions, Snapshot, SnapshotName, create, restore, verify,
+};
+use store::{INDEX, image, index, push, push_blob, push_image, sha256, tag};
+use tempfile::TempDir;
+
+fn quiet(_: Progress) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+fn policy() -> Policy {
+    let upstreams = [("up.example".to_owned(), UpstreamAccess::Anonymous)].into();
+    Policy { upstreams, allow_sparse_indexes: true, ..Policy::default() }
+}
+
+/// A registry on the real disk.
+fn open(data: &Path) -> Registry {
+    let mut options = Options::new(data);
+    options.policy = policy();
+    Registry::open(options).unwrap()
+}
+
+async fn take(registry: &Registry, backup: &Backup, with_cached: bool) -> Snapshot {
+    try_take(registry, backup, with_cached).await.unwrap()
+}
+
+async fn try_take(registry: &Registry, backup: &Backup, with_cached: bool) -> Result<Snapshot, Error> {
+    let hold = registry.hold_collection().await;
+    let (registry, backup) = (registry.clone(), backup.clone());
+    let taking = move || create(&registry, &hold, &backup, CreateOptions { with_cached }, &mut quiet);
+    tokio::task::spawn_blocking(taking).await.unwrap()
+}
+
+fn restore_to(backup: &Backup, name: &str, data: &Path) -> Result<Registry, Error> {
+    let mut options = Options::new(data);
+    options.policy = policy();
+    restore_with(backup, &backup.find(name)?, options)?;
+    Ok(open(data))
+}
+
+/// Restores on a thread that may block.
+fn restore_with(backup: &Backup, name: &SnapshotName, registry: Options) -> Result<(), Error> {
+    let restoring = || restore(backup, name, RestoreOptions { registry, dry_run: false }, &mut quiet);
+    std::thread::scope(|scope| scope.spawn(restoring).join().unwrap()).map(drop)
+}
+
+/// Every tag with the manifest that it points to, and every blob with its bytes, as clients see them.
+fn content(registry: &Registry) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for name in registry.namespace().repositories(None, usize::MAX).unwrap().items {
+        let repository = registry.namespace().repository(&name);
+        for tag in repository.tags().list(None, usize::MAX).unwrap().items {
+            let (descriptor, payload) =
+                repository.manifests().get(&Reference::Tag(tag.clone())).unwrap().unwrap();
+            let history = repository.tags().history(&tag, None, 100).unwrap().items.len();
+            found.insert(
+                format!("{name}:{tag}"),
+                format!("{} {} {history}", descriptor.canonical, payload.len()),
+            );
+        }
+    }
+    found
+}
+
+fn backup_in(dir: &TempDir) -> Backup {
+    Backup::create(Arc::new(RealDisk), &dir.path().join("backup")).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_there_then_is_restored_whatever_came_and_went_since() {
+    let dir = TempDir::new().unwrap();
+    let registry = open(&dir.path().join("data"));
+    let name = |text: &str| registry.namespace().repository(&text.parse().unwrap());
+    let (app, cached) = (name("team/app"), name("up.example/box"));
+    push_image(&app, &["one", "shared"], &["v1", "latest"]).await;
+    push_image(&app, &["two", "shared"], &["v2", "latest"]).await;
+    push_image(&name("other"), &["shared"], &["1"]).await;
+    push_image(&cached, &["cached"], &["1"]).await;
+    // A child that isn't there, and a deletion that can be undone.
+    push(&app, INDEX, &index(&[&image(&["absent"], None)]), &["sparse"]).await;
+    app.tags().untag(&tag("v1")).await.unwrap();
+    let before = content(&registry);
+    let backup = backup_in(&dir);
+    let first = take(&registry, &backup, false).await;
+    assert_eq!((first.tags, first.absent, &first.lost[..]), (4, 1, &[][..]), "{first:?}");
+    let (before_only, whole) = before
+        .iter()
+        .fold((0, 0), |(own, all), (name, _)| (own + u32::from(!name.starts_with("up.example/")), all + 1));
+    assert_eq!((before_only, whole), (4, 5));
+
+    push_image(&app, &["three"], &["v2", "latest"]).await;
+    registry.namespace().repository(&"other".parse().unwrap()).deletions().delete_repository().await.unwrap();
+    registry.purge_deletions().await.unwrap();
+    let second = take(&registry, &backup, true).await;
+    assert!(second.name > first.name && second.with_cached);
+    // Two manifests, three's and the cached one's, each with one blob.
+    assert_eq!(second.added_files, 2 + 2, "{second:?}");
+    assert_eq!(verify(&backup, &backup.names().unwrap(), true, &mut quiet).unwrap().problems, []);
+
+    let now = content(&registry);
+    registry.close().await;
+    let restored = restore_to(&backup, "1", &dir.path().join("first")).unwrap();
+    let own: BTreeMap<_, _> =
+        before.into_iter().filter(|(name, _)| !name.starts_with("up.example/")).collect();
+    assert_eq!(content(&restored), own);
+    assert_eq!(restored.verify(Depth::Full).unwrap().problems, [""; 0]);
+    let undone = restored.namespace().repository(&"team/app".parse().unwrap()).deletions();
+    assert_eq!(undone.list(None, 10).unwrap().items.len(), 1);
+    let restored = restore_to(&backup, "latest", &dir.path().join("second")).unwrap();
+    assert_eq!(content(&restored), now);
+    assert_eq!(restored.verify(Depth::Full).unwrap().problems, [""; 0]);
+}
+
+/// All files of a directory, links aside.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            found.extend(files(&entry.path()));
+        } else if kind.is_file() {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_bit_flipped_in_any_file_is_found_and_named_and_nothing_is_restored_of_it() {
+    let dir = TempDir::new().unwrap();
+    let registry = open(&dir.path().join("data"));
+    push_image(&registry.namespace().repository(&"app".parse().unwrap()), &["one", "two"], &["v1"]).await;
+    let backup = backup_in(&dir);
+    take(&registry, &backup, false).await;
+    let names = backup.names().unwrap();
+    let mut flipped = 0;
+    for path in files(backup.dir()) {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if matches!(name, "lock" | "format") {
+            continue;
+        }
+        let right = fs::read(&path).unwrap();
+        for at in
+            [0, right.len() / 2, right.len().saturating_sub(1)].into_iter().filter(|at| *at < right.len())
+        {
+            let mut wrong = right.clone();
+            wrong[at] ^= 1;
+            fs::write(&path, wrong).unwrap();
+            let verified = verify(&backup, &names, true, &mut quiet).unwrap();
+            let sums = path.ends_with("SHA256SUMS");
+            let is_named = verified
+                .problems
+                .iter()
+                .any(|problem| problem.path == path || sums && problem.path.parent() == path.parent());
+            assert!(is_named, "{}: {verified:?}", path.display());
+            let refused = restore_to(&backup, "latest", &dir.path().join(format!("restored{flipped}")));
+            assert!(
+                matches!(refused, Err(Error::Damaged { .. } | Error::Incomplete { .. })),
+                "{}",
+                path.display()
+            );
+            flipped += 1;
+        }
+        fs::write(&path, right).unwrap();
+    }
+    assert!(flipped > 15, "{flipped}");
+    assert_eq!(verify(&backup, &names, true, &mut quiet).unwrap().count, 0);
+    restore_to(&backup, "latest", &dir.path().join("whole")).unwrap();
+}
+
+#[tokio::test]
+async fn what_isnt_there_or_isnt_free_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let registry = open(&dir.path().join("data"));
+    let backup = backup_in(&dir);
+    assert!(matches!(backup.find("latest"), Err(Error::Unknown { .. })));
+    take(&registry, &backup, false).await;
+    assert!(matches!(backup.find("2"), Err(Error::Unknown { .. })));
+    assert!(matches!(restore_to(&backup, "1", &dir.path().join("data")), Err(Error::Occupied(_))));
+    fs::create_dir(dir.path().join("other")).unwrap();
+    fs::write(dir.path().join("other/file"), "").unwrap();
+    let real: Arc<dyn Disk> = Arc::new(RealDisk);
+    assert!(matches!(Backup::create(real.clone(), &dir.path().join("other")), Err(Error::NoBackup(_))));
+    assert!(matches!(Backup::open(real.clone(), &dir.path().join("nowhere")), Err(Error::NoBackup(_))));
+    fs::write(backup.dir().join("format"), "orlop backup 2\n").unwrap();
+    assert!(matches!(Backup::open(real, backup.dir()), Err(Error::NewerFormat(_))));
+    fs::write(backup.dir().join("format"), "orlop backup 1\n").unwrap();
+    // Two at once.
+    let (one, other) = tokio::join!(try_take(&registry, &backup, false), try_take(&registry, &backup, false));
+    let refused = [&one, &other].into_iter().filter(|taken| matches!(taken, Err(Error::Locked(_)))).count();
+    assert!(refused <= 1 && (one.is_ok() || other.is_ok()));
+    assert_eq!(backup.names().unwrap().len(), 3 - refused);
+}
+
+#[tokio::test]
+async fn what_is_lost_is_told_and_the_rest_is_taken() {
+    let dir = TempDir::new().unwrap();
+    let registry = open(&dir.path().join("data"));
+    let app = registry.namespace().repository(&"app".parse().unwrap());
+    push_image(&app, &["one"], &["v1"]).await;
+    push_image(&app, &["two"], &["v2"]).await;
+    let (gone, wrong) = (sha256(b"one"), sha256(b"two"));
+    fs::remove_file(registry.blob_path(&gone)).unwrap();
+    fs::write(registry.blob_path(&wrong), b"owt").unwrap();
+    let backup = backup_in(&dir);
+    let snapshot = take(&registry, &backup, false).await;
+    let mut lost = snapshot.lost.clone();
+    lost.sort_unstable();
+    let mut expected = [gone.to_string(), wrong.to_string()];
+    expected.sort_unstable();
+    assert_eq!(lost, expected);
+    let verified = verify(&backup, &backup.names().unwrap(), false, &mut quiet).unwrap();
+    assert_eq!(verified.count, 4, "{verified:?}");
+    let refused = restore_to(&backup, "1", &dir.path().join("restored"));
+    assert!(matches!(refused, Err(Error::Incomplete { count: 2, .. })));
+}
+
+#[tokio::test]
+async fn a_snapshot_that_lost_power_anywhere_is_whole_or_none() {
+    let disk = Arc::new(SimulatedDisk::new());
+    let mut options = Options::new("/data");
+    (options.disk, options.policy) = (disk.clone(), policy());
+    let registry = Registry::open(options).unwrap();
+    let app = registry.namespace().repository(&"app".parse().unwrap());
+    push_image(&app, &["one"], &["v1"]).await;
+    let expected = content(&registry);
+    let backup = Backup::create(disk.clone(), "/backup".as_ref()).unwrap();
+    take(&registry, &backup, false).await;
+    push_blob(&app, "two").await;
+    let before = disk.operations();
+    let hold = registry.hold_collection().await;
+    create(&registry, &hold, &backup, CreateOptions::default(), &mut quiet).unwrap();
+    let mut replay = disk.replay();
+    for operation in before..=disk.operations() {
+        replay.advance_to(operation);
+        for seed in 0..3 {
+            let after: Arc<dyn Disk> = Arc::new(replay.reboot(seed));
+            let backup = Backup::open(after.clone(), "/backup".as_ref()).unwrap();
+            let names = backup.names().unwrap();
+            assert!(!names.is_empty(), "{operation}");
+            let verified = verify(&backup, &names, true, &mut quiet).unwrap();
+            assert_eq!(verified.problems, [], "{operation} {seed}");
+            let mut options = Options::new("/restored");
+            (options.disk, options.policy) = (after.clone(), policy());
+            let last = names.last().unwrap();
+            restore_with(&backup, last, options.clone()).unwrap();
+            assert_eq!(content(&Registry::open(options).unwrap()), expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_restore_that_lost_power_anywhere_is_gone_on_with() {
+    let disk = SimulatedDisk::new();
+    let options = |disk: &SimulatedDisk, data: &str| {
+        let mut options = Options::new(data);
+        (options.disk, options.policy) = (Arc::new(disk.clone()), policy());
+        options
+    };
+    let registry = Registry::open(options(&disk, "/data")).unwrap();
+    push_image(&registry.namespace().repository(&"app".parse().unwrap()), &["one", "two"], &["v1"]).await;
+    let expected = content(&registry);
+    let backup = Backup::create(Arc::new(disk.clone()), "/backup".as_ref()).unwrap();
+    let name = take(&registry, &backup, false).await.name;
+    let before = disk.operations();
+    restore_with(&backup, &name, options(&disk, "/restored")).unwrap();
+    let mut replay = disk.replay();
+    for operation in before..=disk.operations() {
+        replay.advance_to(operation);
+        for seed in 0..2 {
+            let after = replay.reboot(seed);
+            let backup = Backup::open(Arc::new(after.clone()), "/backup".as_ref()).unwrap();
+            match restore_with(&backup, &name, options(&after, "/restored")) {
+                // It was complete, but for its marker's end.
+                Err(Error::Occupied(_)) | Ok(()) => {}
+                Err(error) => panic!("{operation} {seed}: {error}"),
+            }
+            let restored = Registry::open(options(&after, "/restored")).unwrap();
+            assert_eq!(content(&restored), expected, "{operation} {seed}");
+            assert_eq!(restored.verify(Depth::Full).unwrap().problems, [""; 0]);
+        }
+    }
+}
