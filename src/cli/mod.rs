@@ -7,6 +7,7 @@
 
 mod access;
 mod admin;
+mod backup;
 mod cache;
 mod cache_status;
 mod collection;
@@ -32,6 +33,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::access::AccessCommand;
+use self::backup::BackupCommand;
 use self::cache::CacheCommand;
 use self::collection::GcArguments;
 use self::compact::CompactArguments;
@@ -93,6 +95,9 @@ enum Command {
     /// Say who may do what.
     #[command(subcommand, arg_required_else_help = true)]
     Access(AccessCommand),
+    /// Take snapshots of the registry, check them, and restore them.
+    #[command(subcommand, arg_required_else_help = true)]
+    Backup(BackupCommand),
     /// Check or show the configuration.
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
@@ -157,6 +162,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Compact(arguments) => compact::run(&arguments, &mut output),
         Command::Cache(command) => command.run(&mut output),
         Command::Access(command) => command.run(&mut output),
+        Command::Backup(command) => command.run(&mut output),
         Command::Config(command) => command.run(&mut output),
         Command::Policy(command) => command.run(&mut output),
         Command::Verify(arguments) => verify::run(&arguments, &mut output),

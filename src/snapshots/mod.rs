@@ -7,7 +7,7 @@
 //! ├── lock                         held by whoever changes something here
 //! ├── blobs/<algorithm>/<hex>      blobs and manifests, shared by all snapshots
 //! ├── incoming/                    the same before they are durable
-//! └── snapshots/<number>-<time>/
+//! └── snapshots/<number>-<date>-<time>/
 //!     ├── oci-layout, index.json   with `blobs` an OCI image layout; a tag is called `<repository>:<tag>`
 //!     ├── blobs                    a link to ../../blobs
 //!     ├── absent.jsonl             what manifests name and their repository hadn't got

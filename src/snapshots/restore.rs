@@ -87,7 +87,8 @@ fn require_free(disk: &dyn Disk, data: &Path, name: &SnapshotName) -> Result<boo
         return Ok(true);
     }
     let entries = disk.list(data)?;
-    let is_empty = entries.iter().all(|entry| matches!(&*entry.name, "lock" | "lost+found" | "restoring.new"));
+    let is_empty =
+        entries.iter().all(|entry| matches!(&*entry.name, "lock" | "lost+found" | "restoring.new"));
     if is_empty { Ok(false) } else { Err(Error::Occupied(data.to_owned())) }
 }
 

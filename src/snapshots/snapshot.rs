@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 
 /// The name of a snapshot: its number, which only grows, and when it was taken by the clock of that moment:
-/// `000012-20261121T145959Z`.
+/// `000012-20261121-145959`. In lower case, since podman makes a name of
+/// the path.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SnapshotName {
@@ -18,14 +19,15 @@ pub struct SnapshotName {
 
 /// A text that no snapshot is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a snapshot is called by its number and its time, such as 000012-20261121T145959Z")]
+#[error("a snapshot is called by its number and its time, such as 000012-20261121-145959")]
 pub struct SnapshotNameError;
 
 impl SnapshotName {
     pub(super) fn new(number: u64, at: Timestamp) -> SnapshotName {
         let time = at.to_rfc3339();
-        let digits: String = time[..19].chars().filter(|c| !matches!(c, '-' | ':')).collect();
-        SnapshotName { number, text: format!("{number:06}-{digits}Z") }
+        let digits = |part: &str| part.chars().filter(char::is_ascii_digit).collect::<String>();
+        let text = format!("{number:06}-{}-{}", digits(&time[..10]), digits(&time[11..19]));
+        SnapshotName { number, text }
     }
 
     /// The number.
@@ -44,9 +46,9 @@ impl FromStr for SnapshotName {
 
     fn from_str(text: &str) -> Result<SnapshotName, SnapshotNameError> {
         let (number, time) = text.split_once('-').ok_or(SnapshotNameError)?;
-        let is_time =
-            time.len() == 16 && time.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'T' | b'Z'));
-        let is_number = number.len() >= 6 && number.bytes().all(|byte| byte.is_ascii_digit());
+        let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        let is_time = time.split('-').map(str::len).eq([8, 6]) && time.split('-').all(is_digits);
+        let is_number = number.len() >= 6 && is_digits(number);
         if !is_time || !is_number {
             return Err(SnapshotNameError);
         }
@@ -116,10 +118,10 @@ mod tests {
     fn names_sort_by_number_whatever_the_clock_said() {
         let later = SnapshotName::new(11, Timestamp::from_millis(0));
         let earlier = SnapshotName::new(10, Timestamp::from_millis(1_795_237_834_056));
-        assert_eq!(earlier.as_str(), "000010-20261121T051034Z");
+        assert_eq!(earlier.as_str(), "000010-20261121-051034");
         assert!(earlier < later);
         assert_eq!(earlier.as_str().parse(), Ok(earlier));
-        for wrong in ["", "10", "10-20261121T051034Z", "000010-2026", "../../etc-20261121T051034Z"] {
+        for wrong in ["", "10", "10-20261121-051034", "000010-2026", "../../etc-20261121-051034"] {
             assert!(wrong.parse::<SnapshotName>().is_err(), "{wrong}");
         }
     }

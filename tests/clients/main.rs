@@ -9,6 +9,7 @@
 //! `cargo test` leaves this target out, because it has to pass on a bare machine: `cargo test --test clients` runs it.
 
 mod access;
+mod backup;
 mod buildah;
 mod cache_containerd;
 mod cache_docker;

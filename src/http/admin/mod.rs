@@ -5,6 +5,7 @@
 //! with a handler in a file per noun. A handler that takes long answers with lines of JSON; see [`job`].
 
 mod access;
+mod backup;
 mod cache;
 mod call;
 mod collection;
@@ -32,6 +33,7 @@ use http::request::Parts;
 use tokio::sync::watch;
 
 pub use access::{Explain, Explained};
+pub use backup::{CreateBackup, told};
 pub use cache::{Activity, CacheStatus, CachedUpstream, LeftAlone};
 pub use collection::{Gc, GcAnswer, Kept, KeptBy};
 pub use compact::{Compact, CompactAnswer};

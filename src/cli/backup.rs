@@ -1,0 +1,287 @@
+//! `orlop backup`.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::fsio::RealDisk;
+use crate::http::admin::{CreateBackup, told};
+use crate::server::registry_options;
+use crate::snapshots::{
+    self, Backup, RestoreOptions, Restored, Snapshot, SnapshotName, Verified, restore, verify,
+};
+
+use super::admin::{AdminArguments, AdminRequest};
+use super::config::ConfigArguments;
+use super::output::{Output, bytes};
+use super::progress::ProgressBars;
+use super::table;
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  orlop backup create /mnt/backup
+  orlop backup create /mnt/backup --include-cache --data /var/lib/orlop";
+
+const RESTORE_EXAMPLES: &str = "\
+Examples:
+  orlop backup restore /mnt/backup latest --data /var/lib/orlop
+  orlop backup restore /mnt/backup 12 --data /var/lib/orlop --dry-run";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum BackupCommand {
+    /// Take a snapshot of all that the registry holds.
+    ///
+    /// It is as of one instant, while pushes and pulls go on. What the directory has already isn't copied again. A server that
+    /// runs takes it itself; without one this command does.
+    #[command(after_help = CREATE_EXAMPLES)]
+    Create(CreateArguments),
+    /// List the snapshots in a backup directory.
+    List(ListArguments),
+    /// Show what is in a snapshot.
+    Show(ShowArguments),
+    /// Check that snapshots are what they were.
+    ///
+    /// Looks at each file and its length, and with --full at every byte. The exit code is 0 when everything is in order and 1 when
+    /// something is not.
+    Verify(VerifyArguments),
+    /// Make a data directory of a snapshot.
+    ///
+    /// Every byte is compared with its digest on the way; where one is missing or wrong, nothing is restored. The data directory
+    /// has to be empty, or not there yet. A restore that was interrupted goes on when it is started again.
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(RestoreArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CreateArguments {
+    /// The backup directory
+    #[arg(value_name = "DIRECTORY")]
+    to: PathBuf,
+    /// Also what is cached of other registries
+    #[arg(long)]
+    include_cache: bool,
+    #[command(flatten)]
+    admin: AdminArguments,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArguments {
+    /// The backup directory
+    #[arg(value_name = "DIRECTORY")]
+    from: PathBuf,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArguments {
+    /// The backup directory
+    #[arg(value_name = "DIRECTORY")]
+    from: PathBuf,
+    /// The snapshot, by its name or its number
+    #[arg(default_value = "latest")]
+    snapshot: String,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArguments {
+    /// The backup directory
+    #[arg(value_name = "DIRECTORY")]
+    from: PathBuf,
+    /// The snapshot, by its name or its number; all of them without it
+    snapshot: Option<String>,
+    /// Compare every byte with its digest
+    #[arg(long)]
+    full: bool,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreArguments {
+    /// The backup directory
+    #[arg(value_name = "DIRECTORY")]
+    from: PathBuf,
+    /// The snapshot, by its name or its number, or latest
+    snapshot: String,
+    /// Only look whether all of it is there and right
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArguments,
+}
+
+impl BackupCommand {
+    pub(super) fn run(self, output: &mut Output) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Create(arguments) => run_create(arguments, output),
+            Self::List(arguments) => run_list(&arguments, output),
+            Self::Show(arguments) => run_show(&arguments, output),
+            Self::Verify(arguments) => run_verify(&arguments, output),
+            Self::Restore(arguments) => run_restore(&arguments, output),
+        }
+    }
+}
+
+fn open(dir: &Path) -> anyhow::Result<Backup> {
+    Ok(Backup::open(Arc::new(RealDisk), dir)?)
+}
+
+fn run_create(arguments: CreateArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
+    let CreateArguments { to, include_cache, admin } = arguments;
+    // The server may work in another directory.
+    let to = std::path::absolute(to).context("cannot tell where the backup directory is")?;
+    let request = AdminRequest::post("backup/create", &CreateBackup { to, include_cache })?;
+    let snapshot: Snapshot = admin.ask(request, output, print_snapshot)?;
+    Ok(if snapshot.lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_list(arguments: &ListArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
+    let backup = open(&arguments.from)?;
+    let snapshots: Result<Vec<Snapshot>, _> =
+        backup.names()?.iter().map(|name| backup.snapshot(name)).collect();
+    let snapshots = snapshots?;
+    if arguments.json {
+        print_json(&snapshots, output)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows: Vec<[String; 7]> = snapshots
+        .iter()
+        .map(|snapshot| {
+            [
+                snapshot.name.to_string(),
+                snapshot.taken_at.clone(),
+                snapshot.tags.to_string(),
+                snapshot.manifests.to_string(),
+                snapshot.blobs.to_string(),
+                bytes(snapshot.bytes),
+                bytes(snapshot.added_bytes),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        output.line("There is no snapshot yet.")?;
+    } else {
+        let head = ["SNAPSHOT", "TAKEN", "TAGS", "MANIFESTS", "BLOBS", "SIZE", "ADDED"];
+        table::print(output, head, &[2, 3, 4, 5, 6], &rows)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_show(arguments: &ShowArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
+    let backup = open(&arguments.from)?;
+    let snapshot = backup.snapshot(&backup.find(&arguments.snapshot)?)?;
+    if arguments.json {
+        print_json(&snapshot, output)?
+    } else {
+        print_snapshot(&snapshot, output)?
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_verify(arguments: &VerifyArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
+    let backup = open(&arguments.from)?;
+    let names: Vec<SnapshotName> = match &arguments.snapshot {
+        Some(snapshot) => vec![backup.find(snapshot)?],
+        None => backup.names()?,
+    };
+    let mut bars = ProgressBars::default();
+    let verified = verify(&backup, &names, arguments.full, &mut |progress| show(&mut bars, progress))?;
+    drop(bars);
+    if arguments.json {
+        print_json(&verified, output)?;
+    } else {
+        print_verified(&verified, output)?;
+    }
+    Ok(if verified.count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_restore(arguments: &RestoreArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
+    let backup = open(&arguments.from)?;
+    let name = backup.find(&arguments.snapshot)?;
+    let config = arguments.config.load()?.config;
+    let options = RestoreOptions { registry: registry_options(&config), dry_run: arguments.dry_run };
+    let mut bars = ProgressBars::default();
+    let restored = restore(&backup, &name, options, &mut |progress| show(&mut bars, progress))?;
+    drop(bars);
+    if arguments.json {
+        print_json(&restored, output)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Restored { snapshot, data, dry_run } = restored;
+    let did = if dry_run { "can be restored to" } else { "is restored to" };
+    output.line(format!("{} {did} {}", snapshot.name, data.display()))?;
+    if !dry_run {
+        output.line(format!("Start it with: orlop serve --data {}", data.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(bars: &mut ProgressBars, progress: snapshots::Progress) -> ControlFlow<()> {
+    bars.show(&told(progress));
+    ControlFlow::Continue(())
+}
+
+fn print_json(value: &impl Serialize, output: &mut Output) -> anyhow::Result<()> {
+    Ok(output.line(serde_json::to_string(value).context("cannot write the answer")?)?)
+}
+
+fn print_snapshot(snapshot: &Snapshot, output: &mut Output) -> io::Result<()> {
+    let cached = if snapshot.with_cached { "with what is cached" } else { "without what is cached" };
+    let rows = [
+        ("snapshot", snapshot.name.to_string()),
+        ("taken", format!("{}, {cached}", snapshot.taken_at)),
+        ("tags", snapshot.tags.to_string()),
+        ("manifests", snapshot.manifests.to_string()),
+        ("blobs", snapshot.blobs.to_string()),
+        ("size", bytes(snapshot.bytes)),
+        ("added", format!("{} files ({})", snapshot.added_files, bytes(snapshot.added_bytes))),
+        ("absent", snapshot.absent.to_string()),
+    ];
+    for (name, value) in rows {
+        output.line(format!("{name:16} {value}"))?;
+    }
+    for lost in &snapshot.lost {
+        output.line(format!("lost             {lost}"))?;
+    }
+    if !snapshot.lost.is_empty() {
+        output.line(
+            "The registry has lost these, and the snapshot hasn't got them: orlop verify names the images.",
+        )?;
+    }
+    Ok(())
+}
+
+fn print_verified(verified: &Verified, output: &mut Output) -> io::Result<()> {
+    for problem in &verified.problems {
+        output.line(format!("problem: {}: {}", problem.path.display(), problem.reason))?;
+    }
+    let unlisted = verified.count - verified.problems.len() as u64;
+    if unlisted > 0 {
+        output.line(format!("problem: … and {unlisted} more"))?;
+    }
+    let hashed = match verified.hashed_files {
+        0 => "nothing; --full does".to_owned(),
+        files => format!("{files} files ({})", bytes(verified.hashed_bytes)),
+    };
+    let rows = [
+        ("snapshots", verified.snapshots.len().to_string()),
+        ("hashed", hashed),
+        ("problems", verified.count.to_string()),
+    ];
+    rows.iter().try_for_each(|(name, value)| output.line(format!("{name:16} {value}")))
+}
