@@ -186,9 +186,9 @@ fn run_show(arguments: &ShowArguments, output: &mut Output) -> anyhow::Result<Ex
     let backup = open(&arguments.from)?;
     let snapshot = backup.snapshot(&backup.find(&arguments.snapshot)?)?;
     if arguments.json {
-        print_json(&snapshot, output)?
+        print_json(&snapshot, output)?;
     } else {
-        print_snapshot(&snapshot, output)?
+        print_snapshot(&snapshot, output)?;
     }
     Ok(ExitCode::SUCCESS)
 }

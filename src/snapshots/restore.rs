@@ -176,9 +176,9 @@ fn copy(disk: &dyn Disk, from: &Path, to: &Path, digest: &Digest) -> Result<bool
     disk.remove(&partial)?;
     let is_right = copy_hashed(disk, from, &partial, digest)?;
     if is_right {
-        disk.rename(&partial, to)?
+        disk.rename(&partial, to)?;
     } else {
-        disk.remove(&partial).map(drop)?
+        disk.remove(&partial)?;
     }
     Ok(is_right)
 }
@@ -251,6 +251,6 @@ fn open_and_check(options: Options) -> Result<(), Error> {
     let report = registry.verify_with(&repair, |_| ControlFlow::Continue(()))?;
     match report.problems.first() {
         None => Ok(()),
-        Some(problem) => Err(Error::Damaged { path: data, reason: problem.to_string() }),
+        Some(problem) => Err(Error::Damaged { path: data, reason: problem.clone() }),
     }
 }

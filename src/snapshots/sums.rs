@@ -38,7 +38,7 @@ pub(super) fn of(disk: &dyn Disk, dir: &Path) -> Result<String, Error> {
         let digest = digest_of(disk, &path)?;
         let (digest, _) =
             digest.ok_or_else(|| Error::Damaged { path, reason: "it isn't there".to_owned() })?;
-        sums.push_str(&format!("{}  {name}\n", digest.hex()));
+        sums.extend([digest.hex().as_str(), "  ", name, "\n"]);
     }
     Ok(sums)
 }
