@@ -143,7 +143,7 @@ fn the_socket_answers_the_admin_api_and_nothing_else() {
         assert!(answer.contains("{\"errors\":[{\"code\":\"") && answer.contains(part), "{head}: {answer}");
     }
     let large = "x".repeat(2 << 20);
-    assert!(ask("POST /v2/_orlop/admin/verify", &large).starts_with("HTTP/1.1 400"));
+    assert!(ask("POST /v2/_orlop/admin/verify", &large).starts_with("HTTP/1.1 413"));
     server.stop();
 }
 

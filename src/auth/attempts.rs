@@ -42,7 +42,7 @@ fn limits(key: &Key) -> (f64, Duration) {
 }
 
 /// Addresses that one customer usually has all of count as one.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),

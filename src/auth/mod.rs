@@ -16,6 +16,7 @@ mod scope;
 mod token_secret;
 
 pub use access::{Access, AuthenticationError, Options, ReloadError, UsersError};
+pub use attempts::network;
 pub use bearer::{
     Bearer, Holder, Issued, KEYS_FILE, KeysError, LEEWAY, MAX_LIFETIME, MAX_TOKEN, MIN_LIFETIME, TokenError,
     TokenKeys, TokenOptions, Tokens,

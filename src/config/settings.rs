@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::auth;
 use crate::client;
-use crate::http::Proxies;
+use crate::http::{Proxies, RequestLimits};
 use crate::maintenance::retention::Retention;
 use crate::notifications::Endpoint;
 use crate::proxy::{ImagePattern, SyncSettings};
@@ -44,9 +44,7 @@ pub struct Config {
     pub delete: Delete,
     /// `collection.*` and `history.*`.
     pub collection: Collection,
-    /// `proxy.*`.
-    pub proxies: Proxies,
-    /// `limits.*`.
+    /// `limits.*` and `proxy.*`.
     pub limits: Limits,
     /// `storage.*`.
     pub storage: Storage,
@@ -152,6 +150,18 @@ pub struct Limits {
     pub drain_timeout: Duration,
     /// `limits.buffers`: memory for bodies on their way, in bytes.
     pub buffers: usize,
+    /// `limits.connections_per_address`: open connections of one address; 0 for as many as all.
+    pub connections_per_address: usize,
+    /// `limits.header_size`: the head of a request, in bytes.
+    pub header_size: usize,
+    /// `limits.header_count`: its headers.
+    pub header_count: usize,
+    /// `limits.first_byte_timeout`: from a request's head to the first byte of its body.
+    pub first_byte_timeout: Duration,
+    /// What is asked of the registry itself, by `limits.*`.
+    pub requests: RequestLimits,
+    /// `proxy.*`: who speaks for others, and may have any number of connections therefore.
+    pub proxies: Proxies,
 }
 
 /// The disk.
@@ -292,13 +302,18 @@ impl Config {
                 keep_history: 0,
                 every: Duration::ZERO,
             },
-            proxies: Proxies::default(),
             limits: Limits {
                 connections: 0,
                 header_timeout: Duration::ZERO,
                 idle_timeout: Duration::ZERO,
                 drain_timeout: Duration::ZERO,
                 buffers: 0,
+                connections_per_address: 0,
+                header_size: 0,
+                header_count: 0,
+                first_byte_timeout: Duration::ZERO,
+                requests: RequestLimits::default(),
+                proxies: Proxies::default(),
             },
             storage: Storage {
                 free_floor: 0,

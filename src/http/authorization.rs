@@ -33,16 +33,21 @@ async fn identified(
 ) -> Result<Identity, ApiError> {
     let refused = |error| refused(error, challenge(app, parts, wanted, None));
     let authorization = authorization.to_str().map_err(|_| refused(AuthenticationError::Malformed))?;
-    if let Some((tokens, token)) = app.tokens.as_ref().zip(signed_token(authorization))
+    let identity = if let Some((tokens, token)) = app.tokens.as_ref().zip(signed_token(authorization))
         && !app.access.is_open()
     {
         let base = base_url(app, parts);
-        return match tokens.identify(token, service_of(&base)).await {
-            Ok(bearer) => Ok(bearer.identity),
-            Err(error) => Err(bad_token(error, challenge(app, parts, wanted, Some(Flaw::InvalidToken)))),
-        };
-    }
-    app.access.identify(Some(authorization), address(parts)).await.map_err(refused)
+        match tokens.identify(token, service_of(&base)).await {
+            Ok(bearer) => bearer.identity,
+            Err(error) => {
+                return Err(bad_token(error, challenge(app, parts, wanted, Some(Flaw::InvalidToken))));
+            }
+        }
+    } else {
+        app.access.identify(Some(authorization), address(parts)).await.map_err(refused)?
+    };
+    identity.principal().map_or(Ok(()), |principal| app.guard.count(principal))?;
+    Ok(identity)
 }
 
 /// The token that somebody has signed of `Bearer …`. Access tokens, which begin with `orlop_`, are none.

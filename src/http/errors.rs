@@ -24,6 +24,8 @@ pub enum ErrorCode {
     BlobUnknown,
     /// A blob that manifests still need can't be deleted.
     BlobReferenced,
+    /// The blob is longer than the limit.
+    BlobTooLarge,
     /// The upload can't go on with this request.
     BlobUploadInvalid,
     /// There is no such upload session.
@@ -76,6 +78,10 @@ pub enum ErrorCode {
     Conflict,
     /// The registry is busy with something that the request needs; it may be sent again.
     TooManyRequests,
+    /// The path with its query is longer than the limit.
+    UrlTooLong,
+    /// The body of a request that pushes nothing is longer than the limit.
+    BodyTooLarge,
     /// No end-point has this path.
     EndpointUnknown,
     /// The end-point doesn't do this, or it is switched off.
@@ -90,9 +96,10 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [ErrorCode; 33] = [
+    pub const ALL: [ErrorCode; 36] = [
         ErrorCode::BlobUnknown,
         ErrorCode::BlobReferenced,
+        ErrorCode::BlobTooLarge,
         ErrorCode::BlobUploadInvalid,
         ErrorCode::BlobUploadUnknown,
         ErrorCode::DigestInvalid,
@@ -119,6 +126,8 @@ impl ErrorCode {
         ErrorCode::RequestInvalid,
         ErrorCode::Conflict,
         ErrorCode::TooManyRequests,
+        ErrorCode::UrlTooLong,
+        ErrorCode::BodyTooLarge,
         ErrorCode::EndpointUnknown,
         ErrorCode::Unsupported,
         ErrorCode::Unavailable,
@@ -151,8 +160,8 @@ impl ErrorCode {
             | Self::AccountUnknown
             | Self::EndpointUnknown => StatusCode::NOT_FOUND,
             Self::BlobReferenced | Self::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
-            Self::ManifestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TagsTooMany => StatusCode::URI_TOO_LONG,
+            Self::BlobTooLarge | Self::BodyTooLarge | Self::ManifestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TagsTooMany | Self::UrlTooLong => StatusCode::URI_TOO_LONG,
             Self::RangeInvalid => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
@@ -177,7 +186,9 @@ impl ErrorCode {
             Self::NameUnknown | Self::DeletionUnknown | Self::AccountUnknown => "NAME_UNKNOWN",
             Self::PaginationNumberInvalid => "PAGINATION_NUMBER_INVALID",
             Self::RangeInvalid | Self::RangesTooMany => "RANGE_INVALID",
-            Self::ManifestTooLarge | Self::SizeInvalid => "SIZE_INVALID",
+            Self::BlobTooLarge | Self::BodyTooLarge | Self::ManifestTooLarge | Self::SizeInvalid => {
+                "SIZE_INVALID"
+            }
             Self::TagInvalid | Self::TagsTooMany => "TAG_INVALID",
             Self::Unauthorized => "UNAUTHORIZED",
             // Docker gives up at once on DENIED and shows the message; on other codes it tries five times more.
@@ -188,7 +199,9 @@ impl ErrorCode {
             | Self::StorageFull
             | Self::TagImmutable => "DENIED",
             Self::TooManyRequests => "TOOMANYREQUESTS",
-            Self::RequestInvalid | Self::EndpointUnknown | Self::Unsupported => "UNSUPPORTED",
+            Self::RequestInvalid | Self::UrlTooLong | Self::EndpointUnknown | Self::Unsupported => {
+                "UNSUPPORTED"
+            }
             Self::Unavailable | Self::UpstreamInvalid => "UNAVAILABLE",
             Self::Unknown => "UNKNOWN",
         }

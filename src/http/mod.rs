@@ -18,6 +18,7 @@ mod forwarded;
 mod headers;
 mod health;
 mod incoming;
+mod limits;
 mod observe;
 mod origin;
 mod own_routes;
@@ -33,6 +34,7 @@ mod v2;
 
 pub use errors::{ErrorCode, ErrorEntry, Errors};
 pub use forwarded::{Proxies, ProxyHeaders, TrustedProxy, TrustedProxyError};
+pub use limits::RequestLimits;
 pub use peer::Peer;
 pub use routes::{Access, Operation, Row};
 pub use service::{Service, Settings, router};

@@ -28,6 +28,8 @@ use super::audit::{Ended, Notes, is_job};
 use super::errors::{ApiError, ErrorCode, Failure};
 use super::forwarded::{Proxies, note_way};
 use super::headers::{CONTENT_DIGEST, REQUEST_ID, UPLOAD_UUID};
+use super::incoming::Incoming;
+use super::limits::Guard;
 use super::peer::{Remote, remote};
 
 /// The status that the log and the metrics give to a request whose client left before it had an answer.
@@ -71,12 +73,14 @@ pub(super) struct Observer {
     pub(super) metrics: Metrics,
     /// The proxies that are believed.
     pub(super) proxies: Arc<Proxies>,
+    /// The limits; none for the operator's own commands.
+    pub(super) guard: Option<Arc<Guard>>,
 }
 
 /// Wraps every request: counts its bytes, answers its id, turns a panic into a 500, and speaks once at its end, which
 /// is when the last byte of the answer has been taken, or the connection was lost.
 pub(super) async fn observe(State(observer): State<Observer>, request: Request, next: Next) -> Response {
-    let Observer { metrics, proxies } = observer;
+    let Observer { metrics, proxies, guard } = observer;
     let started = monotonic();
     let in_flight = metrics.request_started();
     let sent_id =
@@ -119,7 +123,13 @@ pub(super) async fn observe(State(observer): State<Observer>, request: Request, 
     // Events tell of it.
     parts.extensions.insert(line.id.clone());
 
-    let answer = AssertUnwindSafe(next.run(Request::from_parts(parts, body))).catch_unwind().await;
+    let answer = match guard.as_deref().map_or(Ok(()), |guard| guard.admit(&parts)) {
+        Ok(()) => AssertUnwindSafe(next.run(Request::from_parts(parts, body))).catch_unwind().await,
+        Err(refused) => {
+            Incoming::new(&parts.headers, body).discard();
+            Ok(refused.into_response())
+        }
+    };
     let mut response = answer.unwrap_or_else(|panic| {
         ApiError::failure(format!("the request's handler panicked: {}", panic_message(panic.as_ref())))
             .into_response()

@@ -9,6 +9,7 @@ use super::audit::note_command;
 use super::authorization::{authorize, identify};
 use super::challenge::Wanted;
 use super::errors::ApiError;
+use super::limits::BodyLimit;
 use super::own_routes::admin_is_local;
 use super::service::App;
 
@@ -18,7 +19,7 @@ pub(super) async fn dispatch(State(app): State<Arc<App>>, request: Request) -> R
 }
 
 async fn answer(app: &App, request: Request) -> Result<Response, ApiError> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let Some(admin) = app.admin.as_ref().filter(|_| !app.access.is_open()) else {
         return Err(admin_is_local());
     };
@@ -30,5 +31,6 @@ async fn answer(app: &App, request: Request) -> Result<Response, ApiError> {
         note_command(&parts.extensions, "admin", &parts.method);
     }
     let identity = admitted?;
+    parts.extensions.insert(BodyLimit(app.guard.body_bytes()));
     Ok(admin.answer(parts, body, identity.actor()).await)
 }

@@ -16,6 +16,7 @@ use super::admin::Admin;
 use super::body::BlobBodies;
 use super::buffers::BufferPool;
 use super::forwarded::Proxies;
+use super::limits::{Guard, RequestLimits};
 use super::observe::{Observer, observe};
 use super::{headers, health, remote_admin, v2};
 
@@ -59,6 +60,8 @@ pub struct Settings {
     pub buffer_bytes: usize,
     /// The proxies in front of it.
     pub proxies: Proxies,
+    /// How much may be asked of it.
+    pub limits: RequestLimits,
 }
 
 impl Default for Settings {
@@ -68,6 +71,7 @@ impl Default for Settings {
             chunk_min_length: 0,
             buffer_bytes: 32 * 1024 * 1024,
             proxies: Proxies::default(),
+            limits: RequestLimits::default(),
         }
     }
 }
@@ -82,6 +86,8 @@ pub(super) struct App {
     pub(super) cache: Option<Cache>,
     pub(super) metrics: Metrics,
     pub(super) bodies: BlobBodies,
+    /// The limits on what is asked.
+    pub(super) guard: Arc<Guard>,
     /// The `OCI-Chunk-Min-Length` of upload answers.
     pub(super) chunk_min_length: Option<HeaderValue>,
     /// The external URL without its last slash, or nothing.
@@ -117,6 +123,7 @@ impl App {
 /// then stands in the log. Each call makes a buffer pool of its own: one router is enough for one process.
 pub fn router(service: Service) -> Router {
     let Service { registry, access, tokens, admin, cache, settings, metrics } = service;
+    let guard = Arc::new(Guard::new(settings.limits));
     let app = Arc::new(App {
         registry,
         access,
@@ -125,6 +132,7 @@ pub fn router(service: Service) -> Router {
         cache,
         metrics: metrics.clone(),
         bodies: BlobBodies::new(BufferPool::new(settings.buffer_bytes)),
+        guard: Arc::clone(&guard),
         chunk_min_length: (settings.chunk_min_length > 0)
             .then(|| HeaderValue::from(settings.chunk_min_length)),
         origin: settings.external_url.unwrap_or_default().trim_end_matches('/').to_owned(),
@@ -138,7 +146,7 @@ pub fn router(service: Service) -> Router {
         .route("/readyz", get(health::get_readyz))
         .route("/metrics", get(health::get_metrics))
         .fallback(v2::dispatch);
-    let observer = Observer { metrics, proxies: Arc::new(settings.proxies) };
+    let observer = Observer { metrics, proxies: Arc::new(settings.proxies), guard: Some(guard) };
     let routes = match app.path() {
         // A proxy in front may take the path off, or not.
         Some(path) => Router::new().nest(path, routes.clone()).merge(routes),

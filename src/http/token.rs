@@ -79,6 +79,7 @@ pub(super) async fn answer(app: &App, parts: &Parts, body: &mut Incoming) -> Res
         note_unidentified(&parts.extensions);
     }
     let caller = caller?;
+    caller.identity.principal().map_or(Ok(()), |principal| app.guard.count(principal))?;
     let access = granted(app, &caller.identity, &scopes(&parameters)?);
     let scope = access.iter().map(words).collect::<Vec<_>>().join(" ");
     note_token(&parts.extensions, &caller.identity, &scope);

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +26,14 @@ use crate::config::Limits;
 use crate::http::Peer;
 use crate::telemetry::Metrics;
 
+use super::crowd::Crowd;
 use super::stall::{TimedBody, TimedIo};
 
 /// The memory that one connection may take for data on its way in or out.
 const CONNECTION_BUFFER: usize = 256 * 1024;
+
+/// How many headers hyper takes where nothing else is said.
+const USUAL_HEADERS: usize = 100;
 
 /// The pause after a failed accept, which is nearly always a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -52,6 +57,12 @@ pub trait Listen: Send + 'static {
     /// Who is at its other end; handlers find it in a request's extensions, as axum's `ConnectInfo`.
     type Peer: Display + Clone + Send + Sync + 'static;
 
+    /// Whose connections are counted together; none where they aren't counted.
+    fn address(peer: &Self::Peer) -> Option<IpAddr> {
+        let _ = peer;
+        None
+    }
+
     /// Accepts the next connection.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Self::Peer)>> + Send;
 }
@@ -59,6 +70,10 @@ pub trait Listen: Send + 'static {
 impl Listen for TcpListener {
     type Stream = TcpStream;
     type Peer = Peer;
+
+    fn address(peer: &Peer) -> Option<IpAddr> {
+        peer.address.map(|address| address.ip())
+    }
 
     async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
         let (stream, peer) = TcpListener::accept(self).await?;
@@ -71,8 +86,8 @@ impl Listen for TcpListener {
 /// Serves `router` on `listener` until `stop` is ready, then drains.
 ///
 /// No connection is left when this returns: those that haven't ended in `limits.drain_timeout` are cut.
-pub async fn serve(
-    listener: impl Listen,
+pub async fn serve<L: Listen>(
+    listener: L,
     router: Router,
     limits: &Limits,
     metrics: &Metrics,
@@ -81,6 +96,12 @@ pub async fn serve(
     let mut places = Places::new(limits.connections);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(CONNECTION_BUFFER);
+    http.max_header_size(limits.header_size);
+    if limits.header_count != USUAL_HEADERS {
+        // Any other number costs hyper an allocation for each request.
+        http.max_headers(limits.header_count);
+    }
+    let crowd = Crowd::new(limits.connections_per_address, limits.proxies.clone());
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
@@ -99,12 +120,16 @@ pub async fn serve(
                 continue;
             }
         };
+        let Some(place) = crowd.enter(L::address(&peer)) else {
+            metrics.connection_refused();
+            continue;
+        };
         let service = {
             let router = TowerToHyperService::new(router.clone());
-            let idle_timeout = limits.idle_timeout;
+            let (first, idle) = (limits.first_byte_timeout, limits.idle_timeout);
             let peer = peer.clone();
             service_fn(move |request: Request<Incoming>| {
-                let mut request = request.map(|body| TimedBody::new(body, idle_timeout));
+                let mut request = request.map(|body| TimedBody::new(body, first, idle));
                 request.extensions_mut().insert(ConnectInfo(peer.clone()));
                 router.call(request)
             })
@@ -114,7 +139,7 @@ pub async fn serve(
         let open = metrics.connection_opened();
         connections.spawn(async move {
             let result = connection.await;
-            drop((permit, open));
+            drop((permit, open, place));
             if let Err(error) = result {
                 // Ends that are the client's own doing: a hang-up, a time-out, something that isn't HTTP.
                 tracing::debug!(%peer, error = %with_cause(&error), "connection ended early");

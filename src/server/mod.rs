@@ -8,6 +8,7 @@ mod accept;
 mod admin_client;
 mod admin_socket;
 mod cache;
+mod crowd;
 mod descriptors;
 mod reload;
 mod run;

@@ -294,7 +294,8 @@ impl Server {
                 external_url: config.external_url.clone(),
                 chunk_min_length: config.uploads.chunk_min_length,
                 buffer_bytes: config.limits.buffers,
-                proxies: config.proxies.clone(),
+                proxies: config.limits.proxies.clone(),
+                limits: config.limits.requests.clone(),
             },
             metrics: metrics.clone(),
         });

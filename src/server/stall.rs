@@ -36,6 +36,15 @@ impl Stall {
         self.since = None;
     }
 
+    /// Notes that something moved, and how long the next pause may be.
+    fn moved_within(&mut self, limit: Duration) {
+        self.since = None;
+        if self.limit != limit {
+            self.limit = limit;
+            self.timer = None;
+        }
+    }
+
     /// Notes that nothing moves, and is ready when that has lasted for the limit.
     fn poll_stuck(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let end = *self.since.get_or_insert_with(Instant::now) + self.limit;
@@ -57,7 +66,7 @@ pub(super) enum BodyError {
     /// The connection broke, or what came over it isn't HTTP.
     #[error(transparent)]
     Broken(#[from] hyper::Error),
-    /// Nothing came for `limits.idle_timeout`.
+    /// Nothing came for `limits.idle_timeout`, or at first for `limits.first_byte_timeout`.
     #[error("the request's body stood still for {} s", .0.as_secs_f64())]
     Stalled(Duration),
 }
@@ -67,11 +76,14 @@ pub(super) enum BodyError {
 pub(super) struct TimedBody {
     body: Incoming,
     stall: Stall,
+    /// The limit once there has been a first byte.
+    idle: Duration,
 }
 
 impl TimedBody {
-    pub(super) fn new(body: Incoming, limit: Duration) -> Self {
-        Self { body, stall: Stall::new(limit) }
+    /// A body whose first byte comes within the time `first`, and each further one within `idle`.
+    pub(super) fn new(body: Incoming, first: Duration, idle: Duration) -> Self {
+        Self { body, stall: Stall::new(first), idle }
     }
 }
 
@@ -86,7 +98,7 @@ impl Body for TimedBody {
         let this = &mut *self;
         match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(frame) => {
-                this.stall.moved();
+                this.stall.moved_within(this.idle);
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }
             Poll::Pending => {

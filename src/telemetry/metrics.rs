@@ -64,6 +64,7 @@ struct Inner {
     connections: Gauge,
     accepted: Counter,
     delayed: Counter,
+    refused: Counter,
     notifications: NotificationMetrics,
     cache: CacheMetrics,
 }
@@ -81,7 +82,7 @@ impl Metrics {
             Family::new_with_constructor(request_durations);
         let (in_flight, connections) = (Gauge::default(), Gauge::default());
         let (received_bytes, sent_bytes) = (Counter::default(), Counter::default());
-        let (accepted, delayed) = (Counter::default(), Counter::default());
+        let (accepted, delayed, refused) = (Counter::default(), Counter::default(), Counter::default());
 
         registry.register(
             "build",
@@ -108,6 +109,11 @@ impl Metrics {
             "Times that the limit of open connections made new ones wait",
             delayed.clone(),
         );
+        registry.register(
+            "connections_refused",
+            "Connections closed since their address had too many",
+            refused.clone(),
+        );
         storage.register(&mut registry);
         let notifications = NotificationMetrics::default();
         notifications.register(&mut registry);
@@ -125,6 +131,7 @@ impl Metrics {
                 connections,
                 accepted,
                 delayed,
+                refused,
                 notifications,
                 cache,
             }),
@@ -164,6 +171,11 @@ impl Metrics {
     /// Counts that new connections have to wait until an open one ends.
     pub fn connection_limit_reached(&self) {
         self.inner.delayed.inc();
+    }
+
+    /// Counts a connection that is closed since its address has too many.
+    pub fn connection_refused(&self) {
+        self.inner.refused.inc();
     }
 
     /// The text of all metrics, of the type [`METRICS_CONTENT_TYPE`].

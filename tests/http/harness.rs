@@ -184,6 +184,9 @@ impl Registry {
 
     async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Body) -> Reply {
         let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+            request = request.header("host", "registry.test");
+        }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -195,7 +198,7 @@ impl Registry {
 
     /// Asks for `path`, reads the first piece of the answer's body, and then all of it, or leaves.
     pub async fn get_in_part(&self, path: &str, reads_on: bool) -> Result<(), String> {
-        let request = Request::get(path).body(Body::empty()).unwrap();
+        let request = Request::get(path).header("host", "registry.test").body(Body::empty()).unwrap();
         let mut body = self.service.call(request).await.unwrap().into_body();
         while let Some(frame) = body.frame().await {
             frame.map_err(|error| error.to_string())?;

@@ -16,12 +16,13 @@ use crate::http::audit::{note_body, note_local};
 use crate::http::errors::{ApiError, ErrorCode};
 use crate::http::headers::APPLICATION_JSON;
 use crate::http::incoming::Incoming;
+use crate::http::limits::BodyLimit;
 use crate::http::query::Query;
 use crate::maintenance::retention::Retention;
 use crate::proxy::Cache;
 use crate::registry::{Actor, Registry};
 
-/// The longest body of a request.
+/// The longest body of a request by the local socket.
 const BODY_BYTES: usize = 1 << 20;
 
 /// What a handler answers.
@@ -91,13 +92,13 @@ impl Call {
     /// The request's body; none at all is as good as `{}`.
     pub(super) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
         let mut bytes = BytesMut::new();
+        let most = self.parts.extensions.get::<BodyLimit>().map_or(BODY_BYTES, |limit| limit.0);
         if let Some(mut body) = self.body.take() {
             while let Some(piece) = body.next().await? {
-                if bytes.len() + piece.len() > BODY_BYTES {
+                if bytes.len() + piece.len() > most {
                     body.discard();
-                    return Err(invalid(format!(
-                        "the body of a request may have {BODY_BYTES} bytes at most"
-                    )));
+                    let message = format!("the body of a request may have {most} bytes at most");
+                    return Err(ApiError::new(ErrorCode::BodyTooLarge, message));
                 }
                 bytes.extend_from_slice(&piece);
             }

@@ -127,7 +127,7 @@ impl Admin {
     pub fn router(&self, metrics: Metrics) -> Router {
         Router::new()
             .fallback(any(dispatch))
-            .layer(from_fn_with_state(Observer { metrics, proxies: Arc::default() }, observe))
+            .layer(from_fn_with_state(Observer { metrics, proxies: Arc::default(), guard: None }, observe))
             .with_state(self.clone())
     }
 

@@ -153,6 +153,7 @@ async fn admit(
     // Who may do nothing here isn't told what is wrong with the name, either.
     let canonical = route.name_mut().map(|name| &*name);
     authorize(app, parts, &identity, wanted, canonical)?;
+    requested.iter().try_for_each(|name| app.guard.require_name(name))?;
     Ok((identity, located?))
 }
 

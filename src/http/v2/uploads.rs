@@ -224,6 +224,7 @@ async fn receive(
         return Err(out_of_order(call.app, name, writer.id(), start, chunk.start));
     }
     if let Some(declared) = body.declared() {
+        call.app.guard.require_blob_size(start.saturating_add(declared))?;
         writer.require_room(declared, digest).await?;
     }
     let mut received = 0;
@@ -234,6 +235,7 @@ async fn receive(
                 "the body is longer than its Content-Range; ask for the upload's status and go on from there";
             return Err(ApiError::new(ErrorCode::SizeInvalid, message));
         }
+        call.app.guard.require_blob_size(start.saturating_add(received))?;
         writer.write(bytes).await?;
     }
     if chunk.is_some_and(|chunk| received < chunk.len) {
