@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
+use crate::containerd::Containerd;
 use crate::docker::Docker;
+use crate::podman::Podman;
 use crate::process::{self, Daemon, run_to_failure};
 use crate::server::Server;
 use crate::skopeo::Skopeo;
@@ -59,7 +61,7 @@ fn docker_logs_in_and_does_what_the_rules_allow() {
     docker.load(&Layout::of("for the team"), &image);
     let login = |user: &str| docker.run(&["login", &host, "--username", user, "--password", user]);
     let refusal = docker.fail_to_push(&image);
-    assert!(refusal.contains("no basic auth credentials"), "{refusal}");
+    assert!(refusal.contains("requested access to the resource is denied"), "{refusal}");
     run_to_failure(&mut docker.command(&["login", &host, "--username", "anna", "--password", "bo"]));
     login("anna");
     docker.run(&["push", &image]);
@@ -80,4 +82,68 @@ fn skopeo_brings_a_password_and_reads_without_one_what_is_for_everybody() {
     assert_eq!(skopeo.pull_and_read(&server.image("public/box:1"), "/etc/hello"), "for all");
     let inspect = ["inspect", "--tls-verify=false", &format!("docker://{}", server.image("team/box:1"))];
     run_to_failure(&mut skopeo.command(&inspect));
+}
+
+/// A server on which anna pushes and everybody pulls `public/**`, with what anna has pushed there and to `team/box:1`.
+fn start_with_images() -> (tempfile::TempDir, Server) {
+    let (folder, server) = start();
+    let skopeo = Skopeo::on(Host::new());
+    for name in ["public/box:1", "team/box:1"] {
+        let to = format!("docker://{}", server.image(name));
+        skopeo.copy(&Layout::of("by a token").oci(), &to, &["--dest-creds", "anna:anna"]);
+    }
+    (folder, server)
+}
+
+#[test]
+fn docker_pulls_without_a_login_what_is_for_everybody_and_pushes_with_one() {
+    let (_folder, server) = start_with_images();
+    let docker = Docker::start(&[]);
+    let (public, team) = (server.image("public/box:1"), server.image("team/box:1"));
+    docker.run(&["pull", &public]);
+    assert_eq!(docker.run_in_container(&public, &["/bin/busybox", "cat", "/etc/hello"]), "by a token");
+    let refusal = docker.fail_to_pull(&team);
+    assert!(refusal.contains("denied") || refusal.contains("unauthorized"), "{refusal}");
+    docker.fail_to_push(&public);
+    let host = server.address().to_string();
+    docker.run(&["login", &host, "--username", "anna", "--password", "anna"]);
+    // Docker mounts what it knows from the other repository, by a token for both.
+    let other = server.image("team/other:1");
+    docker.run(&["tag", &public, &other]);
+    docker.run(&["push", &other]);
+    docker.run(&["logout", &host]);
+    docker.fail_to_pull(&other);
+    let log = server.log();
+    assert!(log.contains("route=\"get_token\""), "{log}");
+}
+
+#[test]
+fn podman_and_containerd_pull_without_a_login_what_is_for_everybody_and_push_with_one() {
+    let (_folder, server) = start_with_images();
+    let host = server.address().to_string();
+
+    let podman = Podman::on(Host::new());
+    podman.pull(&server.image("public/box:1"), &[]);
+    assert_eq!(podman.read(&server.image("public/box:1"), "/etc/hello"), "by a token");
+    run_to_failure(&mut podman.command(&["pull", "--tls-verify=false", &server.image("team/box:1")]));
+    let login = ["login", "--tls-verify=false", "--username", "anna", "--password", "anna", &host];
+    podman.run(&login);
+    let pushed = server.image("team/by-podman:1");
+    podman.run(&["tag", &server.image("public/box:1"), &pushed]);
+    podman.run(&["push", "--quiet", "--tls-verify=false", &pushed]);
+
+    let containerd = Containerd::start();
+    containerd.pull(&server.image("public/box:1"), &[]);
+    let pull = ["images", "pull", "--plain-http", "--snapshotter", "native", &pushed];
+    run_to_failure(&mut containerd.command(&pull));
+    containerd.pull(&pushed, &["--user", "anna:anna"]);
+    assert_eq!(containerd.run_in_container(&pushed, &["/bin/busybox", "cat", "/etc/hello"]), "by a token");
+    let own = server.image("team/by-containerd:1");
+    let push = ["images", "push", "--plain-http", "--user", "anna:anna", &own, &pushed];
+    containerd.run(&push);
+    let push_alone = ["images", "push", "--plain-http", &server.image("public/none:1"), &pushed];
+    run_to_failure(&mut containerd.command(&push_alone));
+    let image = format!("docker://{own}");
+    let inspect = ["inspect", "--tls-verify=false", "--creds", "anna:anna", &image];
+    Skopeo::on(Host::new()).run(&inspect);
 }
