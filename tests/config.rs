@@ -70,6 +70,11 @@ fn the_example_as_it_is_and_with_every_key_uncommented_means_the_defaults() {
         repositories = ["team/**"]
         who = ["user:anna", "user:ci"]
         actions = ["pull", "push"]
+        [[issuer]]
+        name = "ci"
+        issuer = "https://token.actions.example.com"
+        audience = "https://registry.example.org"
+        jwks = "https://token.actions.example.com/.well-known/jwks"
         [[notifications.endpoint]]
         name = "hook"
         url = "https://hooks.example.org/orlop"

@@ -22,6 +22,8 @@ pub struct Options {
     pub htpasswd: Option<PathBuf>,
     /// Who may do what.
     pub rules: Vec<Rule>,
+    /// Whether external issuers vouch for anybody. Then not everybody may do everything.
+    pub has_issuers: bool,
 }
 
 /// Why somebody isn't let in.
@@ -299,9 +301,10 @@ impl Access {
 
 impl State {
     fn read(options: Options) -> Result<State, UsersError> {
-        let Options { htpasswd, rules } = options;
+        let Options { htpasswd, rules, has_issuers } = options;
         let users = htpasswd.as_deref().map(read).transpose()?;
-        Ok(State::of(users, rules))
+        let state = State::of(users, rules);
+        Ok(if has_issuers { State { rules: state.rules_of_users.clone(), ..state } } else { state })
     }
 
     fn of(users: Option<Htpasswd>, rules: Vec<Rule>) -> State {

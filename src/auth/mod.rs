@@ -18,8 +18,8 @@ mod token_secret;
 pub use access::{Access, AuthenticationError, Options, ReloadError, UsersError};
 pub use attempts::network;
 pub use bearer::{
-    Bearer, Holder, Issued, KEYS_FILE, KeysError, LEEWAY, MAX_LIFETIME, MAX_TOKEN, MIN_LIFETIME, TokenError,
-    TokenKeys, TokenOptions, Tokens,
+    AlgorithmError, Bearer, Holder, Issued, IssuerOptions, KEYS_FILE, KeySource, KeysError, LEEWAY,
+    MAX_LIFETIME, MAX_TOKEN, MIN_LIFETIME, SigningAlgorithm, TokenError, TokenKeys, TokenOptions, Tokens,
 };
 pub use htpasswd::{Htpasswd, HtpasswdError, with_user};
 pub use identity::{Identity, Principal, PrincipalKind};

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::endpoint::EndpointTable;
 use super::file::{Assignment, Table, Value};
 use super::immutable::ImmutableTable;
+use super::issuer::IssuerTable;
 use super::key::Form;
 use super::quota::QuotaTable;
 use super::retention::RetentionTable;
@@ -55,6 +56,11 @@ pub const LISTS: &[List] = &[
          Without one, users pull and push and nobody else does anything; and without users either, everybody may do \
          everything.",
         "all have",
+    ),
+    List::of::<IssuerTable>(
+        "An issuer of tokens that are taken beside the registry's own, such as a CI system; one such table for each. Whom it \
+         vouches for may do what rules say of claim:NAME=VALUE. There is none by default.",
+        "the first four have",
     ),
     List::of::<EndpointTable>(
         "An endpoint that is told of what happens; one such table for each. There is none by default.",
@@ -288,6 +294,7 @@ mod tests {
     #[test]
     fn every_default_is_valid_and_nonsense_is_answered_with_what_to_write() {
         check_keys::<RuleTable>();
+        check_keys::<IssuerTable>();
         check_keys::<EndpointTable>();
         check_keys::<RetentionTable>();
         check_keys::<ImmutableTable>();

@@ -9,6 +9,7 @@ mod endpoint;
 mod error;
 mod file;
 mod immutable;
+mod issuer;
 mod key;
 mod keys;
 mod lists;

@@ -28,7 +28,7 @@ pub struct Config {
     pub access: auth::Options,
     /// `access.insecure_open`: whether everybody may be let in from everywhere.
     pub insecure_open: bool,
-    /// `access.token_lifetime`.
+    /// `access.token_lifetime` and `[[issuer]]`.
     pub tokens: auth::TokenOptions,
     /// `scope`: the repositories that are served.
     pub scope: NameScope,

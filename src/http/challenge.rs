@@ -6,7 +6,7 @@
 use http::HeaderValue;
 use http::request::Parts;
 
-use crate::auth::Action;
+use crate::auth::{Action, Tokens};
 use crate::oci::RepositoryName;
 
 use super::base_url::base_url;
@@ -93,7 +93,10 @@ pub(super) fn challenge(app: &App, parts: &Parts, wanted: Wanted<'_>, flaw: Opti
         return BASIC;
     }
     let base = base_url(app, parts);
-    let mut text = format!("Bearer realm=\"{base}{TOKEN_PATH}\",service=\"{}\"", service_of(&base));
+    let mut text = match app.tokens.as_ref().and_then(Tokens::realm) {
+        Some((realm, service)) => format!("Bearer realm=\"{realm}\",service=\"{service}\""),
+        None => format!("Bearer realm=\"{base}{TOKEN_PATH}\",service=\"{}\"", service_of(&base)),
+    };
     let scope = wanted.scope(parts);
     if !scope.is_empty() {
         text.extend([",scope=\"", &scope, "\""]);

@@ -97,12 +97,24 @@ async fn caller(
     authorization: Option<&str>,
     service: &str,
 ) -> Result<Bearer, ApiError> {
+    let pair = authorization.and_then(password_of);
+    if let Some(token) = pair.as_deref().filter(|password| tokens.is_vouched(password)) {
+        return by_token(tokens, token, service).await;
+    }
     let by_password = |identity| Bearer { identity, until: None, is_own: false };
     if let Some(token) = authorization.and_then(signed_token) {
         return by_token(tokens, token, service).await;
     }
     let identified = app.access.identify(authorization, address(parts)).await;
     identified.map(by_password).map_err(|error| refused(error, BASIC))
+}
+
+/// The password of `Basic …`, which is where Docker puts a token that somebody logs in with.
+fn password_of(authorization: &str) -> Option<String> {
+    let (scheme, encoded) = authorization.split_once(' ')?;
+    let encoded = scheme.eq_ignore_ascii_case("basic").then_some(encoded.trim())?;
+    let decoded = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
+    decoded.split_once(':').map(|(_, password)| password.to_owned())
 }
 
 async fn by_token(tokens: &Tokens, token: &str, service: &str) -> Result<Bearer, ApiError> {
@@ -152,29 +164,21 @@ async fn posted(
 /// A request may mean another registry's repository by the same name, which is found out, and decided, when it comes: the
 /// token is for the name, and so it is granted where one of the repositories that it could mean may be used.
 fn granted(app: &App, identity: &Identity, scopes: &[&str]) -> Vec<Grant> {
-    let rules = app.access.rules();
     let mut granted: Vec<Grant> = Vec::new();
     for (kind, name, actions) in scopes.iter().filter_map(|scope| parse(scope)) {
         let actions: Vec<String> = match kind {
-            "repository" => {
-                let Ok(requested) = name.parse::<RepositoryName>() else { continue };
-                let names = meanings(app, requested);
-                let may =
-                    |action| names.iter().any(|name| rules.decide(identity, action, Some(name)).is_allowed());
-                let asked =
-                    |action: Action| actions.iter().any(|word| *word == "*" || *word == action.as_str());
-                let all = [Action::Pull, Action::Push, Action::Delete].into_iter();
-                all.filter(|action| asked(*action) && may(*action))
-                    .map(|action| action.as_str().to_owned())
-                    .collect()
-            }
+            "repository" => match name.parse() {
+                Ok(requested) => of_repository(app, identity, requested, &actions),
+                Err(_) => continue,
+            },
             "registry" if actions.contains(&"*") => {
                 let action = match name {
                     "catalog" => Action::List,
                     "admin" => Action::Admin,
                     _ => continue,
                 };
-                let may = rules.decide(identity, action, None).is_allowed();
+                let is_within = identity.is_within_restriction(action, None);
+                let may = is_within && app.access.rules().decide(identity, action, None).is_allowed();
                 may.then(|| "*".to_owned()).into_iter().collect()
             }
             _ => continue,
@@ -192,6 +196,19 @@ fn granted(app: &App, identity: &Identity, scopes: &[&str]) -> Vec<Grant> {
         }
     }
     granted
+}
+
+/// What somebody may do with a repository of what they ask for. By a token one gets no more than that is for.
+fn of_repository(app: &App, identity: &Identity, requested: RepositoryName, asked: &[&str]) -> Vec<String> {
+    let within = [Action::Pull, Action::Push, Action::Delete]
+        .into_iter()
+        .filter(|action| asked.iter().any(|word| *word == "*" || *word == action.as_str()))
+        .filter(|action| identity.is_within_restriction(*action, Some(&requested)));
+    let within: Vec<Action> = within.collect();
+    let (rules, names) = (app.access.rules(), meanings(app, requested));
+    let may =
+        |action: &Action| names.iter().any(|name| rules.decide(identity, *action, Some(name)).is_allowed());
+    within.into_iter().filter(may).map(|action| action.as_str().to_owned()).collect()
 }
 
 /// The repositories that a request for `name` could mean.

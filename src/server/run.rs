@@ -10,7 +10,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::auth::{Access, KeysError, TokenKeys, Tokens, UsersError};
+use crate::auth::{Access, IssuerOptions, KeySource, KeysError, TokenKeys, Tokens, UsersError};
 use crate::client::{self, Client};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, DescriptorCache, Input, Limits, Loaded, RetentionSettings, Upstream};
@@ -83,6 +83,12 @@ pub enum StartError {
         /// Why.
         #[from]
         source: UsersError,
+    },
+    /// The keys of no external issuer can be fetched.
+    #[error("{source}. The keys of issuers can't be fetched without it: mend it, or name files")]
+    Issuers {
+        /// Why.
+        source: client::Error,
     },
     /// The keys that sign tokens can't be used.
     #[error(transparent)]
@@ -264,7 +270,12 @@ impl Server {
         }
         let registry = Registry::open(options)?;
         let keys = TokenKeys::open(&config.data, SystemClock.now())?;
-        let tokens = Tokens::new(access.clone(), keys, &config.tokens, Arc::new(SystemClock));
+        let by_url = |issuer: &IssuerOptions| matches!(issuer.keys, KeySource::Url(_));
+        let is_called = config.tokens.issuers.iter().any(by_url);
+        let issuers = is_called.then(|| Client::new(&config.client)).transpose();
+        let issuers = issuers.map_err(|source| StartError::Issuers { source })?;
+        let tokens =
+            Tokens::new(access.clone(), keys, &config.tokens, issuers.as_ref(), Arc::new(SystemClock));
         access.attach(registry.accounts()).map_err(|source| StartError::Accounts { source })?;
         let reached = (access.is_open() && !is_this_machine(address)).then_some(address);
         for warning in cache.iter().flat_map(|cache| warnings(cache, reached)) {

@@ -5,6 +5,8 @@
 //! each request.
 
 mod claims;
+mod issuer;
+mod jwks;
 mod keys;
 mod tokens;
 mod verified;
@@ -12,6 +14,8 @@ mod verified;
 use std::time::Duration;
 
 pub use claims::{Holder, TokenError};
+pub use issuer::{IssuerOptions, KeySource};
+pub use jwks::{AlgorithmError, SigningAlgorithm};
 pub use keys::{KEYS_FILE, KeysError, TokenKeys};
 pub use tokens::{Bearer, Issued, TokenOptions, Tokens};
 

@@ -4,13 +4,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, Header, Validation};
+use serde::Deserialize;
 
 use super::claims::{Claims, Holder, TokenError, check_times};
+use super::issuer::{Issuer, IssuerOptions, Vouched};
 use super::keys::{Keys, TokenKeys};
-use super::verified::{Verified, hash};
+use super::verified::{TokenHash, Verified, hash};
 use super::{LEEWAY, MAX_LIFETIME, MAX_TOKEN, MIN_LIFETIME};
 use crate::auth::{Access, Grant, Identity, PrincipalKind};
+use crate::client::Client;
 use crate::clock::{Clock, Timestamp};
 use crate::registry::AccessTokenId;
 
@@ -25,11 +30,13 @@ const ALGORITHM: Algorithm = Algorithm::ES256;
 pub struct TokenOptions {
     /// How long a token of the registry's own lasts.
     pub lifetime: Duration,
+    /// Whose tokens are taken beside these.
+    pub issuers: Vec<IssuerOptions>,
 }
 
 impl Default for TokenOptions {
     fn default() -> TokenOptions {
-        TokenOptions { lifetime: Duration::from_secs(300) }
+        TokenOptions { lifetime: Duration::from_secs(300), issuers: Vec::new() }
     }
 }
 
@@ -44,6 +51,14 @@ struct Shared {
     lifetime: Duration,
     clock: Arc<dyn Clock>,
     verified: Verified<Own>,
+    issuers: Vec<Arc<Issuer>>,
+    vouched: Verified<Vouched>,
+}
+
+/// What a token says of its issuer.
+#[derive(Deserialize)]
+struct Said {
+    iss: String,
 }
 
 /// A token of the registry's own whose signature is right.
@@ -85,9 +100,49 @@ impl fmt::Debug for Issued {
 
 impl Tokens {
     /// Issues tokens that these keys sign, for those whom `access` lets in.
-    pub fn new(access: Access, keys: TokenKeys, options: &TokenOptions, clock: Arc<dyn Clock>) -> Tokens {
+    /// The keys of external issuers are fetched by `client`.
+    pub fn new(
+        access: Access,
+        keys: TokenKeys,
+        options: &TokenOptions,
+        client: Option<&Client>,
+        clock: Arc<dyn Clock>,
+    ) -> Tokens {
         let lifetime = options.lifetime.clamp(MIN_LIFETIME, MAX_LIFETIME);
-        Tokens(Arc::new(Shared { access, keys, lifetime, clock, verified: Verified::default() }))
+        let issuers =
+            options.issuers.iter().map(|issuer| Arc::new(Issuer::new(issuer.clone(), client.cloned())));
+        Tokens(Arc::new(Shared {
+            access,
+            keys,
+            lifetime,
+            clock,
+            verified: Verified::default(),
+            issuers: issuers.collect(),
+            vouched: Verified::default(),
+        }))
+    }
+
+    /// The token endpoint that an external issuer has for this registry, and what it calls the registry.
+    pub fn realm(&self) -> Option<(&str, &str)> {
+        let mut issuers = self.0.issuers.iter().map(|issuer| &issuer.options);
+        issuers.find_map(|issuer| Some((issuer.realm.as_deref()?, issuer.audience.as_str())))
+    }
+
+    /// Whether a text says of itself that it is a token of an external issuer.
+    pub fn is_vouched(&self, text: &str) -> bool {
+        self.issuer_of(text).is_some()
+    }
+
+    /// The issuer that a token says has signed it; nothing is verified.
+    fn issuer_of(&self, token: &str) -> Option<(usize, &Arc<Issuer>)> {
+        if self.0.issuers.is_empty() || token.len() > MAX_TOKEN {
+            return None;
+        }
+        let (_, rest) = token.split_once('.')?;
+        let (payload, signature) = rest.split_once('.')?;
+        let payload = URL_SAFE_NO_PAD.decode(payload).ok().filter(|_| !signature.contains('.'))?;
+        let said: Said = serde_json::from_slice(&payload).ok()?;
+        self.0.issuers.iter().enumerate().find(|(_, issuer)| issuer.options.issuer == said.iss)
     }
 
     /// The keys that sign.
@@ -96,13 +151,16 @@ impl Tokens {
     }
 
     /// Who comes with a token, to the registry that calls itself `service`.
-    #[expect(clippy::unused_async, reason = "an issuer's keys may have to be fetched")]
     pub async fn identify(&self, token: &str, service: &str) -> Result<Bearer, TokenError> {
         if token.len() > MAX_TOKEN {
             return Err(TokenError::Invalid);
         }
         let inner = &self.0;
         let (now, hash) = (inner.clock.now(), hash(token));
+        if let Some(vouched) = self.vouched(token, &hash, now).await? {
+            let identity = vouched.identity.clone();
+            return Ok(Bearer { identity, until: Some(seconds(vouched.exp)), is_own: false });
+        }
         let keys = inner.keys.now();
         let own = match inner.verified.get(&hash) {
             Some(own) if keys.verifying(&own.key, now).is_some() => own,
@@ -121,6 +179,40 @@ impl Tokens {
         Ok(Bearer { identity, until: None, is_own: true })
     }
 
+    /// What an external issuer says by a token; none where the token isn't of one.
+    async fn vouched(
+        &self,
+        token: &str,
+        hash: &TokenHash,
+        now: Timestamp,
+    ) -> Result<Option<Arc<Vouched>>, TokenError> {
+        let inner = &self.0;
+        if inner.issuers.is_empty() {
+            return Ok(None);
+        }
+        if let Some(vouched) = inner.vouched.get(hash)
+            && let Some(issuer) = inner.issuers.get(vouched.issuer)
+        {
+            issuer.keep_fresh();
+            // A key that has signed may be gone with the others.
+            if issuer.generation() == vouched.generation {
+                vouched.check_times(now)?;
+                return Ok(Some(vouched));
+            }
+        }
+        let Some((at, issuer)) = self.issuer_of(token) else { return Ok(None) };
+        let vouched = Arc::new(issuer.verify(at, token, now).await?);
+        let until = seconds(vouched.exp).saturating_add(LEEWAY);
+        inner.vouched.insert(*hash, vouched.clone(), until, now);
+        Ok(Some(vouched))
+    }
+
+    /// Whether an issuer vouches for this name, or did until a restart.
+    fn is_vouched_for(&self, name: &str) -> bool {
+        let issuer = name.split_once(':').map(|(issuer, _)| issuer);
+        self.0.issuers.iter().any(|known| Some(known.options.name.as_str()) == issuer)
+    }
+
     /// Whom a token was issued for, as they are now.
     fn holder(&self, claims: &Claims) -> Result<Identity, TokenError> {
         match &claims.orlop {
@@ -135,8 +227,9 @@ impl Tokens {
                 Ok(Identity::of(principal.ok_or(TokenError::Gone)?))
             }
             Holder::External { .. } => {
-                let principal = claims.orlop.external(&claims.sub).ok_or(TokenError::Gone)?;
-                Ok(Identity::of(principal))
+                let principal =
+                    claims.orlop.external(&claims.sub).filter(|_| self.is_vouched_for(&claims.sub));
+                Ok(Identity::of(principal.ok_or(TokenError::Gone)?))
             }
         }
     }
@@ -228,7 +321,7 @@ mod tests {
         let access = Access::open(Options { htpasswd: Some(path.clone()), ..Options::default() }).unwrap();
         let clock = Arc::new(ManualClock::new(NOW));
         let keys = TokenKeys::in_memory(NOW);
-        let tokens = Tokens::new(access.clone(), keys.clone(), &TokenOptions::default(), clock.clone());
+        let tokens = Tokens::new(access.clone(), keys.clone(), &TokenOptions::default(), None, clock.clone());
         World { clock, keys, tokens, _users: users, path, access }
     }
 
@@ -449,8 +542,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let world = world();
         let keys = TokenKeys::open(dir.path(), NOW).unwrap();
-        let tokens =
-            Tokens::new(world.access.clone(), keys.clone(), &TokenOptions::default(), world.clock.clone());
+        let tokens = Tokens::new(
+            world.access.clone(),
+            keys.clone(),
+            &TokenOptions::default(),
+            None,
+            world.clock.clone(),
+        );
         let anna = Identity::user("anna");
         let first = tokens.issue(&anna, None, SERVICE, Vec::new()).unwrap().token;
         keys.rotate(NOW, false).unwrap();
