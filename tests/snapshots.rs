@@ -14,7 +14,8 @@ use orlop::fsio::{Disk, RealDisk, SimulatedDisk};
 use orlop::oci::Reference;
 use orlop::registry::{Depth, Options, Policy, Registry, UpstreamAccess};
 use orlop::snapshots::{
-    Backup, CreateOptions, Error, Progress, RestoreOptions, Snapshot, SnapshotName, create, restore, verify,
+    Backup, CreateOptions, Error, Progress, RestoreOptions, Snapshot, SnapshotName, create, diff, prune,
+    restore, verify,
 };
 use store::{INDEX, image, index, push, push_blob, push_image, sha256, tag};
 use tempfile::TempDir;
@@ -260,6 +261,74 @@ async fn a_snapshot_that_lost_power_anywhere_is_whole_or_none() {
             let last = names.last().unwrap();
             restore_with(&backup, last, options.clone()).unwrap();
             assert_eq!(content(&Registry::open(options).unwrap()), expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_no_snapshot_needs_is_removed_and_the_rest_restores() {
+    let dir = TempDir::new().unwrap();
+    let registry = open(&dir.path().join("data"));
+    let app = registry.namespace().repository(&"app".parse().unwrap());
+    let backup = backup_in(&dir);
+    for version in ["one", "two", "three"] {
+        push_image(&app, &[version, "shared"], &["latest", version]).await;
+        take(&registry, &backup, false).await;
+        app.tags().untag(&tag(version)).await.unwrap();
+        app.manifests().delete(&sha256(image(&[version, "shared"], None).as_bytes())).await.unwrap();
+        registry.purge_deletions().await.unwrap();
+        registry.collect(|_| {}).await.unwrap();
+    }
+    let names = backup.names().unwrap();
+    let difference = diff(&backup, &names[0], &names[1]).unwrap();
+    let tags = |list: &[(String, String)]| list.iter().map(|(tag, _)| tag.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        (tags(&difference.added), tags(&difference.gone)),
+        (vec!["app:two".to_owned()], vec!["app:one".to_owned()])
+    );
+    assert_eq!(difference.moved.len(), 1, "{difference:?}");
+    let content = || files(&backup.dir().join("blobs")).len();
+    let before = content();
+    // Left by an interrupted one.
+    fs::write(backup.dir().join("blobs/sha256").join(sha256(b"orphan").hex()), b"orphan").unwrap();
+    let pruned = prune(&backup, &names[..2], &mut quiet).unwrap();
+    assert_eq!(pruned.snapshots, 2);
+    assert_eq!(backup.names().unwrap(), names[2..]);
+    assert_eq!(content() as u64, before as u64 + 1 - pruned.files);
+    assert!(pruned.files >= 3, "{pruned:?}");
+    assert_eq!(verify(&backup, &names[2..], true, &mut quiet).unwrap().count, 0);
+    assert_eq!(fs::read_dir(backup.dir().join("snapshots")).unwrap().count(), 1);
+    let restored = restore_to(&backup, "latest", &dir.path().join("restored")).unwrap();
+    assert_eq!(restored.verify(Depth::Full).unwrap().problems, [""; 0]);
+    // The next number is a new one all the same.
+    assert_eq!(take(&registry, &backup, false).await.name.number(), 4);
+}
+
+#[tokio::test]
+async fn a_pruning_that_lost_power_anywhere_leaves_whole_snapshots() {
+    let disk = SimulatedDisk::new();
+    let mut options = Options::new("/data");
+    (options.disk, options.policy) = (Arc::new(disk.clone()), policy());
+    let registry = Registry::open(options).unwrap();
+    let app = registry.namespace().repository(&"app".parse().unwrap());
+    let backup = Backup::create(Arc::new(disk.clone()), "/backup".as_ref()).unwrap();
+    for version in ["one", "two"] {
+        push_image(&app, &[version], &["latest"]).await;
+        take(&registry, &backup, false).await;
+    }
+    let names = backup.names().unwrap();
+    let before = disk.operations();
+    prune(&backup, &names[1..], &mut quiet).unwrap();
+    let mut replay = disk.replay();
+    for operation in before..=disk.operations() {
+        replay.advance_to(operation);
+        for seed in 0..3 {
+            let backup = Backup::open(Arc::new(replay.reboot(seed)), "/backup".as_ref()).unwrap();
+            let left = backup.names().unwrap();
+            assert!(left.contains(&names[0]));
+            assert_eq!(verify(&backup, &left, true, &mut quiet).unwrap().problems, [], "{operation} {seed}");
+            prune(&backup, &left[1..], &mut quiet).unwrap();
+            assert_eq!(verify(&backup, &names[..1], true, &mut quiet).unwrap().problems, []);
         }
     }
 }

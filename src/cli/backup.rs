@@ -1,12 +1,13 @@
 //! `orlop backup`.
 
+use std::ffi::OsString;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -14,7 +15,8 @@ use crate::fsio::RealDisk;
 use crate::http::admin::{CreateBackup, told};
 use crate::server::registry_options;
 use crate::snapshots::{
-    self, Backup, RestoreOptions, Restored, Snapshot, SnapshotName, Verified, restore, verify,
+    self, Backup, Difference, Keep, PrunePlan, Pruned, RestoreOptions, Restored, Snapshot, SnapshotName,
+    Verified, diff, prune, restore, verify,
 };
 
 use super::admin::{AdminArguments, AdminRequest};
@@ -33,6 +35,15 @@ Examples:
   orlop backup restore /mnt/backup latest --data /var/lib/orlop
   orlop backup restore /mnt/backup 12 --data /var/lib/orlop --dry-run";
 
+const PRUNE_EXAMPLES: &str = "\
+Examples:
+  orlop backup prune /mnt/backup --keep-last 7 --dry-run
+  orlop backup prune /mnt/backup --keep-daily 7 --keep-weekly 4 --keep-monthly 12";
+
+const LOCK_EXAMPLES: &str = "\
+Examples:
+  orlop backup lock /mnt/backup -- rsync -a /mnt/backup/ elsewhere:/backup/";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum BackupCommand {
     /// Take a snapshot of all that the registry holds.
@@ -50,6 +61,19 @@ pub(super) enum BackupCommand {
     /// Looks at each file and its length, and with --full at every byte. The exit code is 0 when everything is in order and 1 when
     /// something is not.
     Verify(VerifyArguments),
+    /// Show what is different between two snapshots: tags that are new, gone, or point elsewhere.
+    Diff(DiffArguments),
+    /// Remove snapshots, and the content that no other one needs.
+    ///
+    /// What any of the rules keeps stays; at least one has to be given. The plan is shown first. Waits while something else works in
+    /// the directory.
+    #[command(after_help = PRUNE_EXAMPLES)]
+    Prune(PruneArguments),
+    /// Run a command while nothing here is changed, such as a copy to another machine.
+    ///
+    /// The exit code is that of the command.
+    #[command(after_help = LOCK_EXAMPLES)]
+    Lock(LockArguments),
     /// Make a data directory of a snapshot.
     ///
     /// Every byte is compared with its digest on the way; where one is missing or wrong, nothing is restored. The data directory
@@ -109,6 +133,56 @@ pub(super) struct VerifyArguments {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct DiffArguments {
+    /// The backup directory
+    #[arg(value_name = "DIRECTORY")]
+    from: PathBuf,
+    /// The earlier snapshot, by its name or its number
+    earlier: String,
+    /// The later one
+    #[arg(default_value = "latest")]
+    later: String,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PruneArguments {
+    /// The backup directory
+    #[arg(value_name = "DIRECTORY")]
+    from: PathBuf,
+    /// Keep this many of the newest snapshots
+    #[arg(long, value_name = "NUMBER", default_value_t)]
+    keep_last: usize,
+    /// Keep the newest one of each of this many hours
+    #[arg(long, value_name = "NUMBER", default_value_t)]
+    keep_hourly: usize,
+    /// Keep the newest one of each of this many days
+    #[arg(long, value_name = "NUMBER", default_value_t)]
+    keep_daily: usize,
+    /// Keep the newest one of each of this many weeks
+    #[arg(long, value_name = "NUMBER", default_value_t)]
+    keep_weekly: usize,
+    /// Keep the newest one of each of this many months
+    #[arg(long, value_name = "NUMBER", default_value_t)]
+    keep_monthly: usize,
+    /// Only show what would go
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LockArguments {
+    /// The backup directory
+    #[arg(value_name = "DIRECTORY")]
+    from: PathBuf,
+    /// The command
+    #[arg(required = true, last = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct RestoreArguments {
     /// The backup directory
     #[arg(value_name = "DIRECTORY")]
@@ -132,6 +206,9 @@ impl BackupCommand {
             Self::List(arguments) => run_list(&arguments, output),
             Self::Show(arguments) => run_show(&arguments, output),
             Self::Verify(arguments) => run_verify(&arguments, output),
+            Self::Diff(arguments) => run_diff(&arguments, output),
+            Self::Prune(arguments) => run_prune(&arguments, output),
+            Self::Lock(arguments) => run_lock(&arguments),
             Self::Restore(arguments) => run_restore(&arguments, output),
         }
     }
@@ -208,6 +285,78 @@ fn run_verify(arguments: &VerifyArguments, output: &mut Output) -> anyhow::Resul
         print_verified(&verified, output)?;
     }
     Ok(if verified.count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_diff(arguments: &DiffArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
+    let backup = open(&arguments.from)?;
+    let (earlier, later) = (backup.find(&arguments.earlier)?, backup.find(&arguments.later)?);
+    let difference = diff(&backup, &earlier, &later)?;
+    if arguments.json {
+        print_json(&difference, output)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (tag, digest) in &difference.added {
+        output.line(format!("+ {tag} {digest}"))?;
+    }
+    for (tag, digest) in &difference.gone {
+        output.line(format!("- {tag} {digest}"))?;
+    }
+    for (tag, former, present) in &difference.moved {
+        output.line(format!("~ {tag} {former} -> {present}"))?;
+    }
+    let Difference { added, gone, moved, bytes: more } = difference;
+    let sign = if more < 0 { "-" } else { "+" };
+    output.line(format!(
+        "{} tags added, {} gone, {} moved; {sign}{}",
+        added.len(),
+        gone.len(),
+        moved.len(),
+        bytes(more.unsigned_abs())
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_prune(arguments: &PruneArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
+    let &PruneArguments { keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, dry_run, .. } =
+        arguments;
+    let keep = Keep {
+        last: keep_last,
+        hourly: keep_hourly,
+        daily: keep_daily,
+        weekly: keep_weekly,
+        monthly: keep_monthly,
+    };
+    if keep.is_nothing() {
+        bail!("say which snapshots stay, for example with --keep-last 7 --keep-weekly 4");
+    }
+    let backup = open(&arguments.from)?;
+    let snapshots: Result<Vec<Snapshot>, _> =
+        backup.names()?.iter().map(|name| backup.snapshot(name)).collect();
+    let PrunePlan { keep, remove } = keep.plan(&snapshots?);
+    for (name, rules) in &keep {
+        output.line(format!("keep    {name}  {}", rules.join(", ")))?;
+    }
+    for name in &remove {
+        output.line(format!("remove  {name}"))?;
+    }
+    if dry_run {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut bars = ProgressBars::default();
+    let Pruned { snapshots, files, bytes: freed } =
+        prune(&backup, &remove, &mut |progress| show(&mut bars, progress))?;
+    drop(bars);
+    output.line(format!("{snapshots} snapshots and {files} files ({}) are removed.", bytes(freed)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_lock(arguments: &LockArguments) -> anyhow::Result<ExitCode> {
+    let _hold = open(&arguments.from)?.hold()?;
+    let [program, rest @ ..] = &arguments.command[..] else { bail!("name a command behind --") };
+    let status = std::process::Command::new(program).args(rest).status();
+    let status = status.with_context(|| format!("cannot run {}", program.display()))?;
+    // One that a signal has ended has no code.
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
 fn run_restore(arguments: &RestoreArguments, output: &mut Output) -> anyhow::Result<ExitCode> {

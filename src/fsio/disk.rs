@@ -39,6 +39,11 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// Locks a directory against other processes until the answer is dropped; `None` if one of them holds it.
     fn lock(&self, dir: &Path) -> Result<Option<DirectoryLock>, FileError>;
 
+    /// Removes a directory that has nothing in it; `false` where that can't be.
+    fn remove_dir(&self, _dir: &Path) -> Result<bool, FileError> {
+        Ok(false)
+    }
+
     /// Makes everything durable that was written below `dir` before: files, lengths and names.
     fn sync_all(&self, dir: &Path) -> Result<(), FileError> {
         for entry in self.list(dir)? {

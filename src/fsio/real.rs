@@ -92,6 +92,10 @@ impl Disk for RealDisk {
         DirectoryLock::acquire(dir)
     }
 
+    fn remove_dir(&self, dir: &Path) -> Result<bool, FileError> {
+        std::fs::remove_dir(dir).context("remove directory", dir).map(|()| true)
+    }
+
     fn sync_all(&self, dir: &Path) -> Result<(), FileError> {
         let synced = File::open(dir).and_then(|dir| Ok(rustix::fs::syncfs(&dir)?));
         synced.context("sync the file system of", dir)

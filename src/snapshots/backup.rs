@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Error, Snapshot, SnapshotName};
 use crate::fsio::{DirectoryLock, Disk, FileError, read_small, replace_small};
@@ -17,6 +18,13 @@ const PARTIAL: &str = ".partial";
 
 /// The longest `snapshot.json`.
 const SNAPSHOT_BYTES: usize = 64 << 20;
+
+/// The pause between two looks whether a lock is free.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Nobody changes a backup directory while somebody has this.
+#[derive(Debug)]
+pub struct BackupHold(#[expect(dead_code, reason = "it is held")] DirectoryLock);
 
 /// A directory with snapshots.
 #[derive(Debug, Clone)]
@@ -54,6 +62,25 @@ impl Backup {
     /// The right to change something here.
     pub(super) fn lock(&self) -> Result<DirectoryLock, Error> {
         self.disk.lock(&self.dir)?.ok_or_else(|| Error::Locked(self.dir.clone()))
+    }
+
+    /// The same once whoever has it is done; `tell` is asked each second whether that is still wanted.
+    pub(super) fn lock_patiently(
+        &self,
+        tell: &mut dyn FnMut() -> Result<(), Error>,
+    ) -> Result<DirectoryLock, Error> {
+        loop {
+            match self.lock() {
+                Err(Error::Locked(_)) => tell()?,
+                locked => return locked,
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Keeps everybody from changing something here until it is dropped: for whoever copies the directory.
+    pub fn hold(&self) -> Result<BackupHold, Error> {
+        Ok(BackupHold(self.lock_patiently(&mut || Ok(()))?))
     }
 
     pub(super) fn disk(&self) -> &dyn Disk {

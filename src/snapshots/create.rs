@@ -61,6 +61,7 @@ pub fn create(
     let snapshot = Snapshot {
         name: name.clone(),
         taken_at: taken_at.to_rfc3339(),
+        taken_at_millis: taken_at.millis(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         schema: SCHEMA,
         with_cached: options.with_cached,

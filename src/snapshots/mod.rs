@@ -21,16 +21,20 @@
 
 mod backup;
 mod create;
+mod diff;
 mod error;
 mod metadata_copy;
+mod prune;
 mod restore;
 mod snapshot;
 mod sums;
 mod verify;
 
-pub use backup::Backup;
+pub use backup::{Backup, BackupHold};
 pub use create::{CreateOptions, create};
+pub use diff::{Difference, diff};
 pub use error::Error;
+pub use prune::{Keep, PrunePlan, Pruned, prune};
 pub use restore::{RestoreOptions, Restored, restore};
 pub use snapshot::{Snapshot, SnapshotName};
 pub use verify::{Problem, Verified, verify};
@@ -55,6 +59,8 @@ pub enum Step {
     Copying,
     /// Content is compared with its digests; counted in bytes.
     Hashing,
+    /// Content that nothing needs is removed; counted in bytes.
+    Removing,
 }
 
 /// Who hears of progress, and may end the work.

@@ -84,6 +84,8 @@ pub struct Snapshot {
     pub name: SnapshotName,
     /// When the metadata was copied: the instant as of which everything is. RFC 3339.
     pub taken_at: String,
+    /// The same in milliseconds since 1970.
+    pub taken_at_millis: u64,
     /// The version of Orlop that took it.
     pub version: String,
     /// The schema of the metadata.

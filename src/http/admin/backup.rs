@@ -45,6 +45,7 @@ pub fn told(progress: snapshots::Progress) -> Progress {
         Step::Metadata => ("metadata", Unit::Items),
         Step::Copying => ("copying", Unit::Bytes),
         Step::Hashing => ("hashing", Unit::Bytes),
+        Step::Removing => ("removing", Unit::Bytes),
     };
     Progress { what: what.to_owned(), done: progress.done, total: progress.total, unit }
 }
