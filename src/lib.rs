@@ -4,6 +4,7 @@
 pub mod oci;
 
 pub mod clock;
+pub mod secret;
 pub mod telemetry;
 
 pub mod client;

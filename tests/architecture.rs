@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 use scanner::{Token, declarations, names_crate, names_path, names_under_root, production, tokens};
 
 /// The layers, lowest first; a layer uses itself and those before it.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "oci",
     "clock",
+    "secret",
     "telemetry",
     "client",
     "fsio",
@@ -38,6 +39,7 @@ const LAYERS: [&str; 18] = [
 const FENCED_CRATES: &[(&str, &[&str])] = &[
     ("sha2", &["oci"]),
     ("jiff", &["clock"]),
+    ("zeroize", &["secret"]),
     ("tracing_subscriber", &["telemetry"]),
     ("prometheus_client", &["telemetry"]),
     ("reqwest", &["client"]),

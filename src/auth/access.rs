@@ -164,9 +164,11 @@ impl Access {
             return Ok(Identity::anonymous());
         };
         match Credentials::parse(authorization).ok_or(AuthenticationError::Malformed)? {
-            Credentials::Basic { user, password } => self.by_password(&user, &password, address).await,
-            Credentials::Bearer(token) if token_secret::means_to_be(&token) => {
-                self.by_secret(TokenSecret::parse(&token).as_ref(), None, address)
+            Credentials::Basic { user, password } => {
+                self.by_password(&user, password.reveal(), address).await
+            }
+            Credentials::Bearer(token) if token_secret::means_to_be(token.reveal()) => {
+                self.by_secret(TokenSecret::parse(token.reveal()).as_ref(), None, address)
             }
             Credentials::Bearer(_) => Err(AuthenticationError::Wrong),
         }

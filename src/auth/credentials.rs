@@ -5,6 +5,8 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::secret::Secret;
+
 /// What the header `Authorization` says. Never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Credentials {
@@ -13,10 +15,10 @@ pub(super) enum Credentials {
         /// The user.
         user: String,
         /// The password.
-        password: String,
+        password: Secret,
     },
     /// A token (RFC 6750).
-    Bearer(String),
+    Bearer(Secret),
 }
 
 impl fmt::Debug for Credentials {
@@ -34,14 +36,14 @@ impl Credentials {
         let (scheme, value) = authorization.split_once(' ')?;
         let value = value.trim();
         if scheme.eq_ignore_ascii_case("bearer") {
-            return (!value.is_empty()).then(|| Credentials::Bearer(value.to_owned()));
+            return (!value.is_empty()).then(|| Credentials::Bearer(value.into()));
         }
         if !scheme.eq_ignore_ascii_case("basic") {
             return None;
         }
-        let decoded = String::from_utf8(STANDARD.decode(value).ok()?).ok()?;
-        let (user, password) = decoded.split_once(':')?;
-        Some(Credentials::Basic { user: user.to_owned(), password: password.to_owned() })
+        let decoded = Secret::from(String::from_utf8(STANDARD.decode(value).ok()?).ok()?);
+        let (user, password) = decoded.reveal().split_once(':')?;
+        Some(Credentials::Basic { user: user.to_owned(), password: password.into() })
     }
 }
 
@@ -53,14 +55,14 @@ mod tests {
     fn both_schemes_are_read_and_nothing_else() {
         let basic = |user: &str, password: &str| Credentials::Basic {
             user: user.to_owned(),
-            password: password.to_owned(),
+            password: password.into(),
         };
         for (text, expected) in [
             ("Basic YW5uYTpzZXNhbWU=", Some(basic("anna", "sesame"))),
             ("basic  YTpiOmM=", Some(basic("a", "b:c"))),
             ("Basic Og==", Some(basic("", ""))),
-            ("Bearer abc.def", Some(Credentials::Bearer("abc.def".to_owned()))),
-            ("bearer x", Some(Credentials::Bearer("x".to_owned()))),
+            ("Bearer abc.def", Some(Credentials::Bearer("abc.def".into()))),
+            ("bearer x", Some(Credentials::Bearer("x".into()))),
             ("Bearer", None),
             ("Bearer ", None),
             ("Basic", None),

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use aws_lc_rs::{hmac, rand};
 use tokio::sync::Semaphore;
 
+use crate::secret::Secret;
+
 use super::htpasswd;
 use crate::registry::PasswordHash;
 
@@ -125,22 +127,22 @@ impl Passwords {
     ) -> Result<bool, Busy> {
         let Ok(_place) = self.waiting.clone().try_acquire_owned() else { return Err(Busy) };
         let Ok(turn) = self.turns.clone().acquire_owned().await else { return Err(Busy) };
-        let (given, stored) = (password.to_owned(), hash.map(str::to_owned));
+        let (given, stored) = (Secret::from(password), hash.map(str::to_owned));
         let checked = tokio::task::spawn_blocking(move || {
             // To its end, also where nobody waits any more.
             let _turn = turn;
-            if given.len() > MAX_PASSWORD {
+            if given.reveal().len() > MAX_PASSWORD {
                 return false;
             }
             let most = cost.unwrap_or(COST);
             // For the time that they take.
             let further = match stored {
-                Some(hash) if bcrypt::verify(&given, &hash).unwrap_or(false) => return true,
+                Some(hash) if bcrypt::verify(given.reveal(), &hash).unwrap_or(false) => return true,
                 Some(hash) => padding(htpasswd::cost(&hash).unwrap_or(most), most),
                 None => most..most + 1,
             };
             for cost in further {
-                let _ = bcrypt::hash_with_salt(&given, cost, [0; 16]);
+                let _ = bcrypt::hash_with_salt(given.reveal(), cost, [0; 16]);
             }
             false
         });

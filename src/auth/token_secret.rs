@@ -9,6 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand;
 
 use crate::registry::TokenHash;
+use crate::secret::Secret;
 
 /// What every secret begins with.
 const PREFIX: &str = "orlop_";
@@ -20,7 +21,7 @@ const SIGNS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopq
 
 /// The secret of an access token. Never printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct TokenSecret(String);
+pub struct TokenSecret(Secret);
 
 impl fmt::Debug for TokenSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,7 +43,7 @@ impl TokenSecret {
             random.extend(signs.take(RANDOM - random.len()));
         }
         let checksum = checksum(&random);
-        TokenSecret(format!("{PREFIX}{random}{checksum}"))
+        TokenSecret(format!("{PREFIX}{random}{checksum}").into())
     }
 
     /// The secret that a text is; `None` for any other text.
@@ -53,19 +54,19 @@ impl TokenSecret {
             return None;
         }
         let (random, rest) = signs.split_at(RANDOM);
-        (checksum(random) == rest).then(|| TokenSecret(text.to_owned()))
+        (checksum(random) == rest).then(|| TokenSecret(text.into()))
     }
 
     /// What is stored of it.
     pub fn hash(&self) -> TokenHash {
         let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, self.0.as_bytes()).as_ref());
+        hash.copy_from_slice(digest(&SHA256, self.0.reveal().as_bytes()).as_ref());
         TokenHash(hash)
     }
 
     /// The text, for whoever it was made for.
     pub fn reveal(&self) -> &str {
-        &self.0
+        self.0.reveal()
     }
 }
 

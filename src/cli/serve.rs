@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::config::{Input, Loaded, Log};
 use crate::fsio::append_to;
-use crate::server::{Drained, Hangups, Server, Signal, Signals, raise_descriptor_limit};
+use crate::server::{Drained, Hangups, Server, Signal, Signals, forbid_core_dumps, raise_descriptor_limit};
 use crate::telemetry::start_logs;
 
 use super::config::ConfigArguments;
@@ -37,6 +37,9 @@ pub(super) fn run(arguments: &ConfigArguments, output: &mut Output) -> anyhow::R
     start_logs(*level, *format, *audit, audit_file.context("log.audit_file can't be used")?);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
+    }
+    if !forbid_core_dumps() {
+        tracing::warn!("after a crash the system may write what was in memory to a file, passwords included");
     }
     if let Some(limit) = raise_descriptor_limit() {
         tracing::debug!(limit, "open files");

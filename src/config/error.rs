@@ -30,9 +30,17 @@ impl fmt::Display for Source {
             Self::Default => f.write_str("the default"),
             Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
             Self::Environment(variable) => write!(f, "the environment variable {variable}"),
-            Self::Flag(flag) => write!(f, "the flag {flag}"),
+            Self::Flag(flag) => match flag.split_once('=') {
+                Some((key, value)) => write!(f, "the flag {key}={}", shown(value)),
+                None => write!(f, "the flag {flag}"),
+            },
         }
     }
+}
+
+/// A value as a message repeats it: not where it is a URL that may have a password in it.
+fn shown(value: &str) -> &str {
+    if value.contains("://") && value.contains(['@', '?']) { "…" } else { value }
 }
 
 /// One thing that is wrong with a configuration.
@@ -91,7 +99,7 @@ pub enum ConfigError {
         given: String,
     },
     /// The value can't be used for this key.
-    #[error("{origin}: {value:?} is not a value for \"{key}\": {advice}")]
+    #[error("{origin}: {:?} is not a value for \"{key}\": {advice}", shown(value))]
     Value {
         /// The key.
         key: &'static str,

@@ -177,7 +177,7 @@ pub(super) fn external_url(text: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// An `http` or `https` URL without query and fragment, or nothing; a slash at its end is taken off.
+/// An `http` or `https` URL without user, query and fragment, or nothing; a slash at its end is taken off.
 pub(super) fn url(text: &str) -> Result<Option<String>, String> {
     if text.is_empty() {
         return Ok(None);
@@ -185,7 +185,7 @@ pub(super) fn url(text: &str) -> Result<Option<String>, String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let plain = |rest: &str| {
         rest.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '[')
-            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#\"<>\\".contains(&byte))
+            && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@\"<>\\".contains(&byte))
     };
     match rest {
         Some(rest) if plain(rest) => Ok(Some(text.trim_end_matches('/').to_owned())),
@@ -329,7 +329,15 @@ mod tests {
         assert_eq!(url(""), Ok(None));
         assert_eq!(url("https://r.example.org/"), Ok(Some("https://r.example.org".to_owned())));
         assert_eq!(url("http://[::1]:5000/registry"), Ok(Some("http://[::1]:5000/registry".to_owned())));
-        for text in ["r.example.org", "https://", "ftp://x", "https://x/?q", "https://a b", "https://x\n"] {
+        for text in [
+            "r.example.org",
+            "https://",
+            "ftp://x",
+            "https://x/?q",
+            "https://a b",
+            "https://x\n",
+            "https://a:b@x",
+        ] {
             assert!(url(text).is_err(), "{text:?}");
         }
     }

@@ -14,7 +14,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::USER_AGENT;
+use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method};
 use http_body::{Frame, SizeHint};
 
@@ -90,6 +90,7 @@ pub(super) async fn observe(State(observer): State<Observer>, request: Request, 
 
     let (mut parts, body) = request.into_parts();
     note_way(&proxies, &mut parts);
+    hide_secrets(&mut parts.headers);
     let (progress, audit) = (Arc::new(Progress::default()), Arc::new(Notes::default()));
     let body = if body.is_end_stream() {
         body
@@ -150,6 +151,15 @@ pub(super) async fn observe(State(observer): State<Observer>, request: Request, 
         line.is_complete = body.is_end_stream() || is_head;
         Body::new(ObservedBody { body, line })
     })
+}
+
+/// Keeps what shows who somebody is out of whatever prints a header.
+fn hide_secrets(headers: &mut HeaderMap) {
+    for (name, value) in headers.iter_mut() {
+        if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name) {
+            value.set_sensitive(true);
+        }
+    }
 }
 
 /// The method by HTTP's own name for it, from a closed set, since strangers choose methods.
@@ -360,6 +370,16 @@ impl HttpBody for ObservedBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_somebody_is_is_not_printed_with_the_headers() {
+        let mut headers = HeaderMap::new();
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Basic sesame"));
+        headers.append(AUTHORIZATION, HeaderValue::from_static("Bearer sesame"));
+        headers.append(COOKIE, HeaderValue::from_static("sesame"));
+        hide_secrets(&mut headers);
+        assert!(!format!("{headers:?}").contains("sesame"));
+    }
 
     #[test]
     fn methods_that_strangers_make_up_share_one_name() {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use crate::client::registry::{self as upstream, Credentials, CredentialsError, Timeouts};
 use crate::config::{Config, Password, Upstream};
 use crate::proxy::{Settings, UpstreamSettings};
+use crate::secret::Secret;
 
 /// The longest password, in bytes; tokens of well-known registries have some thousand.
 const MAX_PASSWORD: u64 = 64 << 10;
@@ -104,15 +105,16 @@ pub(super) fn credentials(upstream: &Upstream) -> Result<Option<Credentials>, Pa
             let mut password = String::new();
             let file = File::open(path).map_err(failed)?;
             file.take(MAX_PASSWORD).read_to_string(&mut password).map_err(failed)?;
-            password
+            Secret::from(password)
         }
         Password::Environment(variable) => {
             let missing = |_| PasswordError::Variable { host: host(), variable: variable.clone() };
-            std::env::var(variable).map_err(missing)?
+            Secret::from(std::env::var(variable).map_err(missing)?)
         }
     };
+    let password = password.reveal();
     let password =
-        password.strip_suffix('\n').map_or(&*password, |rest| rest.strip_suffix('\r').unwrap_or(rest));
+        password.strip_suffix('\n').map_or(password, |rest| rest.strip_suffix('\r').unwrap_or(rest));
     let credentials = Credentials::new(user, password);
     credentials.map(Some).map_err(|source| PasswordError::Unsendable { host: host(), source })
 }

@@ -172,6 +172,11 @@ impl Server {
         self.data.path().join("orlop.toml")
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.as_ref().expect("the server is running").id()
+    }
+
     /// Asks the server to read its configuration again.
     pub(crate) fn hang_up(&self) {
         let child = self.child.as_ref().expect("the server is running");

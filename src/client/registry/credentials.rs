@@ -6,12 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
+use crate::secret::Secret;
+
 /// A user and a password for an upstream. Neither is ever printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    password: String,
+    password: Secret,
     /// Base64 of both, as `Basic` writes them.
-    encoded: String,
+    encoded: Secret,
 }
 
 /// A user or password that can't be sent.
@@ -28,13 +30,14 @@ impl Credentials {
         if !is_sendable(user) || !is_sendable(password) || user.contains(':') {
             return Err(CredentialsError);
         }
-        let encoded = STANDARD.encode(format!("{user}:{password}"));
-        Ok(Credentials { password: password.to_owned(), encoded })
+        let both = Secret::from(format!("{user}:{password}"));
+        let encoded = STANDARD.encode(both.reveal()).into();
+        Ok(Credentials { password: password.into(), encoded })
     }
 
     /// The value of `Authorization`, marked as sensitive.
     pub(super) fn basic(&self) -> HeaderValue {
-        let value = HeaderValue::try_from(format!("Basic {}", self.encoded));
+        let value = HeaderValue::try_from(format!("Basic {}", self.encoded.reveal()));
         let mut value = value.expect("base64 is printable ASCII");
         value.set_sensitive(true);
         value
@@ -42,7 +45,7 @@ impl Credentials {
 
     /// Whether a text of somebody else's gives the password away.
     pub(super) fn are_in(&self, text: &str) -> bool {
-        text.contains(&self.password) || text.contains(&self.encoded)
+        text.contains(self.password.reveal()) || text.contains(self.encoded.reveal())
     }
 }
 
