@@ -316,6 +316,41 @@ fn a_token_ends_with_the_user_and_holds_over_a_restart() {
 }
 
 #[test]
+fn the_key_is_replaced_by_command_beside_a_server_and_without_one() {
+    let (_dir, mut server) = start("", "");
+    let key = |token: &str| {
+        let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+        serde_json::from_slice::<Value>(&header).unwrap()["kid"].as_str().unwrap().to_owned()
+    };
+    let file = server.data().join("token-keys.json");
+    let rotate = |server: &Server, arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_orlop"));
+        command.args(["access", "rotate-key", "--json", "--data"]).arg(server.data()).args(arguments);
+        let output = command.current_dir(server.data()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        answer["key"].as_str().unwrap().to_owned()
+    };
+    let first = token(&server, "anna", &[]);
+    let made = rotate(&server, &[]);
+    let second = token(&server, "anna", &[]);
+    assert_eq!((key(&second), key(&first) == made), (made.clone(), false));
+    for token in [&first, &second] {
+        get(&server, token, "/v2/").expect(200);
+    }
+    rotate(&server, &["--forget"]);
+    for token in [&first, &second] {
+        get(&server, token, "/v2/").expect(401);
+    }
+    let bits = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(bits & 0o777, 0o600);
+    server.stop();
+    let made = rotate(&server, &[]);
+    server.run_again();
+    assert_eq!(key(&token(&server, "anna", &[])), made);
+}
+
+#[test]
 fn what_is_no_token_is_refused_everywhere() {
     let (_dir, server) = start("", "");
     push_image(&server, "public/a");

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::auth::Action;
-use crate::http::admin::Explained;
+use crate::http::admin::{Explained, RotateKey, RotatedKey};
 use crate::oci::RepositoryName;
 
 use super::admin::{AdminArguments, AdminRequest};
@@ -21,6 +21,11 @@ Examples:
   orlop access explain claim:sub=repo:team/app:ref:refs/heads/main push team/app
   orlop access explain anna admin";
 
+const ROTATE_EXAMPLES: &str = "\
+Examples:
+  orlop access rotate-key
+  orlop access rotate-key --forget        the former key has leaked";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum AccessCommand {
     /// Say whether somebody may do something, and which rule decides.
@@ -29,6 +34,21 @@ pub(super) enum AccessCommand {
     /// code is 0 where they may and 1 where they may not.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArguments),
+    /// Sign Bearer tokens with a fresh key from now on.
+    ///
+    /// Tokens last some minutes, and clients fetch them by themselves; nobody has to log in again. Those that the former key has
+    /// signed hold until they expire, unless --forget is given.
+    #[command(after_help = ROTATE_EXAMPLES)]
+    RotateKey(RotateKeyArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RotateKeyArguments {
+    /// Refuse all tokens that were signed before, as after a key has leaked
+    #[arg(long)]
+    forget: bool,
+    #[command(flatten)]
+    admin: AdminArguments,
 }
 
 #[derive(Debug, Args)]
@@ -45,7 +65,16 @@ pub(super) struct ExplainArguments {
 
 impl AccessCommand {
     pub(super) fn run(&self, output: &mut Output) -> anyhow::Result<ExitCode> {
-        let Self::Explain(ExplainArguments { who, action, repository, admin }) = self;
+        let ExplainArguments { who, action, repository, admin } = match self {
+            Self::Explain(arguments) => arguments,
+            Self::RotateKey(RotateKeyArguments { forget, admin }) => {
+                let request = AdminRequest::post("access/rotate-key", &RotateKey { forget: *forget })?;
+                admin.ask(request, output, |answer: &RotatedKey, output| {
+                    output.line(format!("Tokens are signed by the key {} from now on.", answer.key))
+                })?;
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
         let mut path = format!("access/explain?who={}&action={action}", escaped(who));
         if let Some(repository) = repository {
             path = format!("{path}&repository={}", escaped(repository.as_str()));

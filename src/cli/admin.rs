@@ -16,7 +16,8 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 
-use crate::auth::Access;
+use crate::auth::{Access, TokenKeys};
+use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Log};
 use crate::fsio::append_to_present;
 use crate::http::Errors;
@@ -126,7 +127,10 @@ impl AdminArguments {
                     let cache = cache(&config, &registry, &request)?;
                     let access = Access::open(config.access.clone())?;
                     access.attach(registry.accounts())?;
-                    let admin = Admin::new(registry.clone(), access, cache.clone(), retention, None);
+                    let mut admin = Admin::new(registry.clone(), access, cache.clone(), retention, None);
+                    if request.path == "access/rotate-key" {
+                        admin = admin.with_token_keys(TokenKeys::open(&config.data, SystemClock.now())?);
+                    }
                     let read = read(admin.call(request.into_http()?).await, &mut on_part).await;
                     if let Some(cache) = cache {
                         cache.close().await;

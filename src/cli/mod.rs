@@ -92,7 +92,7 @@ enum Command {
     /// Show how the upstreams of the cache do, or fetch images into it.
     #[command(subcommand, arg_required_else_help = true)]
     Cache(CacheCommand),
-    /// Say who may do what.
+    /// Say who may do what, or replace the key that signs tokens.
     #[command(subcommand, arg_required_else_help = true)]
     Access(AccessCommand),
     /// Take snapshots of the registry, check them, and restore them.

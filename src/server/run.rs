@@ -294,7 +294,8 @@ impl Server {
             cache.clone(),
             retention.policies.clone(),
             Some(running),
-        );
+        )
+        .with_token_keys(tokens.keys().clone());
         let router = http::router(http::Service {
             registry: registry.clone(),
             access: access.clone(),

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Admin, LocalPeer, Running};
-use crate::auth::Access;
+use crate::auth::{Access, TokenKeys};
 use crate::http::audit::{note_body, note_local};
 use crate::http::errors::{ApiError, ErrorCode};
 use crate::http::headers::APPLICATION_JSON;
@@ -53,6 +53,11 @@ impl Call {
     /// The cache, if there is one.
     pub(super) fn cache(&self) -> Option<&Cache> {
         self.admin.0.cache.as_ref()
+    }
+
+    /// The keys that sign Bearer tokens.
+    pub(super) fn token_keys(&self) -> Result<TokenKeys, ApiError> {
+        self.admin.0.token_keys.get().cloned().ok_or_else(|| ApiError::failure("nobody has opened the keys"))
     }
 
     /// The retention policies.

@@ -10,8 +10,8 @@ use http::header::ALLOW;
 
 use super::call::{Answer, Call};
 use super::{
-    PREFIX, access, backup, cache, collection, compact, deletions, images, policies, repositories, status,
-    verify,
+    PREFIX, access, backup, cache, collection, compact, deletions, images, policies, repositories,
+    signing_key, status, verify,
 };
 use crate::http::errors::{ApiError, ErrorCode};
 
@@ -47,6 +47,7 @@ const ENDPOINTS: &[Endpoint] = &[
     endpoint("admin_get_status", "GET",  "status", |call| status::get_status(call).boxed()),
     endpoint("admin_get_cache",  "GET",  "cache", |call| ready(cache::get_cache(&call)).boxed()),
     endpoint("admin_explain_access", "GET", "access/explain", |call| ready(access::explain(&call)).boxed()),
+    endpoint("admin_rotate_key", "POST", "access/rotate-key", |call| signing_key::rotate_key(call).boxed()),
     endpoint("admin_create_backup", "POST", "backup/create", |call| backup::create_backup(call).boxed()),
     endpoint("admin_compact",    "POST", "compact", |call| compact::compact(call).boxed()),
     endpoint("admin_verify",     "POST", "verify", |call| verify::verify(call).boxed()),

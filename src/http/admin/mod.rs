@@ -16,11 +16,12 @@ mod images;
 mod job;
 mod policies;
 mod repositories;
+mod signing_key;
 mod status;
 mod verify;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::body::Body;
@@ -45,10 +46,11 @@ pub use policies::{Policies, Policy, PolicyDecision, PolicyRun, PolicyRunAnswer}
 pub use repositories::{
     DeleteRepository, Done, Rename, Rollback, Size, Sized, SizesPage, TagEntry, TagHistory,
 };
+pub use signing_key::{RotateKey, RotatedKey};
 pub use status::{Disk, Events, Listener, Server, Status};
 pub use verify::{Damaged, Image, Verify, VerifyAnswer};
 
-use crate::auth::Access;
+use crate::auth::{Access, TokenKeys};
 use crate::clock::Timestamp;
 use crate::maintenance::retention::Retention;
 use crate::proxy::Cache;
@@ -80,6 +82,8 @@ struct Shared {
     cache: Option<Cache>,
     /// What is kept of what was pushed.
     retention: Retention,
+    /// The keys that sign Bearer tokens, where whoever has made this has any.
+    token_keys: OnceLock<TokenKeys>,
     /// The server that it belongs to; none in the process of a command.
     running: Option<Running>,
     /// Whether long operations should end.
@@ -118,7 +122,23 @@ impl Admin {
         running: Option<Running>,
     ) -> Self {
         let stopping = watch::Sender::new(false);
-        Self(Arc::new(Shared { registry, access, cache, retention, running, stopping }))
+        Self(Arc::new(Shared {
+            registry,
+            access,
+            cache,
+            retention,
+            token_keys: OnceLock::new(),
+            running,
+            stopping,
+        }))
+    }
+
+    /// The same, which also commands the keys that sign Bearer tokens.
+    #[must_use]
+    pub fn with_token_keys(self, keys: TokenKeys) -> Self {
+        // They are the same ones each time.
+        let _ = self.0.token_keys.set(keys);
+        self
     }
 
     /// The service for connections of the local socket.
