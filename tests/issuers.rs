@@ -289,6 +289,35 @@ fn the_claim_access_lets_its_holder_do_what_it_names_where_it_is_configured() {
 }
 
 #[test]
+fn the_example_of_the_page_about_access_lets_a_job_push_and_its_pull_request_pull() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/access.md")).unwrap();
+    let example = page.split("```toml\n").find(|block| block.starts_with("[[issuer]]")).unwrap();
+    let example = example.split("```").next().unwrap();
+    let (key, dir) = (Key::new("one"), TempDir::new().unwrap());
+    let path = dir.path().join("jwks.json");
+    std::fs::write(&path, json!({ "keys": [key.jwk()] }).to_string()).unwrap();
+    let url = "https://token.actions.githubusercontent.com/.well-known/jwks";
+    assert!(example.contains(url));
+    let server = Server::with_file(&example.replace(url, &path.display().to_string()), &[]);
+    let of = |sub: &str, owner: &str| {
+        // As the system documents its tokens.
+        key.sign(&claims(&json!({
+            "iss": "https://token.actions.githubusercontent.com", "aud": "https://registry.example.org", "sub": sub,
+            "repository": "team/app", "repository_owner": owner, "repository_id": "74", "run_attempt": "1",
+            "ref": "refs/heads/main", "ref_type": "branch", "job_workflow_ref": "team/app/.github/workflows/x.yml@main",
+        })))
+    };
+    let main = of("repo:team/app:ref:refs/heads/main", "team");
+    push(&server, &main, "team/app").expect(202);
+    push(&server, &main, "team/other").expect(403);
+    exchange(&server, &main, "repository:team/app:push").expect(200);
+    let request = of("repo:team/app:pull_request", "team");
+    push(&server, &request, "team/app").expect(403);
+    get(&server, &request, "/v2/team/app/tags/list").expect(404);
+    get(&server, &of("repo:x/app:ref:refs/heads/main", "x"), "/v2/team/app/tags/list").expect(403);
+}
+
+#[test]
 fn where_there_are_issuers_not_everybody_may_do_everything() {
     let key = Key::new("one");
     let (dir, path, _) = start(&[key.jwk()], "");
