@@ -11,7 +11,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use orlop::config::{Config, DescriptorCache, FILE_VARIABLE, Input, KEYS, LISTS, Source, example, reference};
+use orlop::config::{
+    Config, DescriptorCache, FILE_VARIABLE, Input, KEYS, LISTS, Listen, Source, example, reference,
+};
 use orlop::maintenance::retention::{DeleteRules, DeleteTags};
 use orlop::notifications::Version;
 use orlop::oci::MediaType;
@@ -147,7 +149,7 @@ fn values_arrive_in_their_fields() {
         buffers = 4194304
     "#;
     let config = with_file(directory.path(), text).load().unwrap().config;
-    assert_eq!(config.listen, SocketAddr::from(([0, 0, 0, 0], 80)));
+    assert_eq!(config.listen, [Listen::Address(SocketAddr::from(([0, 0, 0, 0], 80)))]);
     assert_eq!(config.data, PathBuf::from("/srv/orlop"));
     assert_eq!(config.external_url.as_deref(), Some("https://r.example.org"));
     assert_eq!(config.uploads.expire_after, Duration::from_secs(5400));
@@ -202,7 +204,9 @@ fn a_wrong_value_is_named_with_its_key_its_place_and_what_to_write() {
         ("limits.idle_timeout = 60", ["line 1", "\"limits.idle_timeout\"", "60", "\"30s\""]),
         ("delete.tags = \"no\"", ["line 1", "\"delete.tags\"", "no", "true or false"]),
         ("listen = 5000", ["line 1", "\"listen\"", "5000", "\"127.0.0.1:5000\""]),
-        ("listen = [\"a\"]", ["line 1", "\"listen\"", "single value", "\"127.0.0.1:5000\""]),
+        ("listen = [\"a\"]", ["line 1", "\"listen\"", "\"a\"", "\"127.0.0.1:5000\""]),
+        ("data = [\"a\"]", ["line 1", "\"data\"", "single value", "\"./data\""]),
+        ("tls.certificate = \"a\"", ["\"tls.key\"", "the default", "write", "its key"]),
         ("limits.connections = 0", ["line 1", "\"limits.connections\"", "too small", "1 or more"]),
     ] {
         let message = mistake(&with_file(directory.path(), text));

@@ -20,6 +20,8 @@ use crate::registry::{self, AccessTokenId, Accounts};
 pub struct Options {
     /// A file of users and the bcrypt hashes of their passwords.
     pub htpasswd: Option<PathBuf>,
+    /// Whether users are known by the certificates that they show, too.
+    pub knows_certificates: bool,
     /// Who may do what.
     pub rules: Vec<Rule>,
     /// Whether external issuers vouch for anybody. Then not everybody may do everything.
@@ -174,6 +176,14 @@ impl Access {
         }
     }
 
+    /// The user whose name stands in a certificate that a configured authority has signed.
+    pub fn by_certificate(&self, name: &str) -> Identity {
+        if self.is_open() {
+            return Identity::anonymous();
+        }
+        self.find(PrincipalKind::User, name).map_or_else(|| Identity::user(name), Identity::of)
+    }
+
     async fn by_password(
         &self,
         user: &str,
@@ -303,10 +313,11 @@ impl Access {
 
 impl State {
     fn read(options: Options) -> Result<State, UsersError> {
-        let Options { htpasswd, rules, has_issuers } = options;
+        let Options { htpasswd, knows_certificates, rules, has_issuers } = options;
         let users = htpasswd.as_deref().map(read).transpose()?;
         let state = State::of(users, rules);
-        Ok(if has_issuers { State { rules: state.rules_of_users.clone(), ..state } } else { state })
+        let has_others = has_issuers || knows_certificates;
+        Ok(if has_others { State { rules: state.rules_of_users.clone(), ..state } } else { state })
     }
 
     fn of(users: Option<Htpasswd>, rules: Vec<Rule>) -> State {

@@ -9,7 +9,9 @@ use tokio::sync::oneshot;
 
 use crate::config::{Input, Loaded, Log};
 use crate::fsio::append_to;
-use crate::server::{Drained, Hangups, Server, Signal, Signals, forbid_core_dumps, raise_descriptor_limit};
+use crate::server::{
+    Drained, Hangups, Place, Server, Signal, Signals, forbid_core_dumps, notify, raise_descriptor_limit,
+};
 use crate::telemetry::start_logs;
 
 use super::config::ConfigArguments;
@@ -61,12 +63,15 @@ async fn serve(input: Input, loaded: Loaded, output: &mut Output) -> anyhow::Res
     let config = loaded.config.clone();
     let mut server = Server::start(&config).await?;
     server.follow(input, loaded, hangups);
-    let address = server.address();
+    let places = server.places().to_vec();
+    let addresses: Vec<String> = places.iter().map(Place::to_string).collect();
     let data = std::path::absolute(&config.data).unwrap_or_else(|_| config.data.clone());
+    let address = addresses.join(", ");
     tracing::info!(%address, data = %data.display(), version = env!("CARGO_PKG_VERSION"), "listening");
     // A server goes on where nobody reads its greeting.
-    let _ = output.text(&greeting(address, server.is_open(), &data));
+    let _ = output.text(&greeting(&places, server.tls().is_some(), server.is_open(), &data));
 
+    notify("READY=1");
     let (stop, stopped) = oneshot::channel();
     let running = server.run(async {
         // An error means that nobody can ask for the end any more; the process is about to end then.
@@ -75,6 +80,7 @@ async fn serve(input: Input, loaded: Loaded, output: &mut Output) -> anyhow::Res
     let ask = async {
         let first = signals.next().await;
         tracing::info!(signal = %first, "stopping; a second signal ends the server at once");
+        notify("STOPPING=1");
         // The server may have ended by itself.
         let _ = stop.send(());
         signals.next().await
@@ -100,25 +106,35 @@ async fn serve(input: Input, loaded: Loaded, output: &mut Output) -> anyhow::Res
 }
 
 /// The first lines that people see.
-fn greeting(address: SocketAddr, is_open: bool, data: &Path) -> String {
-    let local = SocketAddr::new(reachable(address.ip()), address.port());
-    let mut text = format!(
-        "Orlop {version}\n\
-         Listening on http://{address}\n\
-         Data in {data}\n\
-         Stop with Ctrl-C. Push an image with:\n\
-         \x20 docker tag busybox {local}/busybox\n\
-         \x20 docker push {local}/busybox\n",
-        version = env!("CARGO_PKG_VERSION"),
-        data = data.display(),
-    );
-    if !address.ip().to_canonical().is_loopback() {
-        if is_open {
-            text.push_str("Anybody who reaches this address can push and delete.\n");
-        }
-        text.push_str("Docker on other machines needs TLS in front of it, or the address under \"insecure-registries\".\n");
+fn greeting(places: &[Place], is_secure: bool, is_open: bool, data: &Path) -> String {
+    let mut lines = vec![format!("Orlop {}", env!("CARGO_PKG_VERSION"))];
+    let scheme = if is_secure { "https" } else { "http" };
+    lines.extend(places.iter().map(|place| match place {
+        Place::Address(address) => format!("Listening on {scheme}://{address}"),
+        Place::Unix(_) => format!("Listening on {place}"),
+    }));
+    lines.push(format!("Data in {}", data.display()));
+    if let Some(address) = places.iter().find_map(Place::address) {
+        let local = SocketAddr::new(reachable(address.ip()), address.port());
+        lines.push("Stop with Ctrl-C. Push an image with:".to_owned());
+        lines.push(format!("  docker tag busybox {local}/busybox"));
+        lines.push(format!("  docker push {local}/busybox"));
+    } else {
+        lines.push("Stop with Ctrl-C.".to_owned());
     }
-    text
+    if places.iter().any(|place| !place.is_this_machine()) {
+        if is_open {
+            lines.push("Anybody who reaches this address can push and delete.".to_owned());
+        }
+        if !is_secure {
+            lines.push(
+                "Docker on other machines needs TLS (tls.certificate, or a proxy), or the address under"
+                    .to_owned(),
+            );
+            lines.push("\"insecure-registries\".".to_owned());
+        }
+    }
+    lines.join("\n") + "\n"
 }
 
 /// An address that a client on this machine can use for a server that listens on `ip`.
@@ -134,20 +150,30 @@ fn reachable(ip: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    fn greeting_of(address: [u8; 4], is_secure: bool, is_open: bool) -> String {
+        let place = Place::Address(SocketAddr::from((address, 5001)));
+        greeting(&[place], is_secure, is_open, Path::new("/srv/orlop"))
+    }
+
     #[test]
     fn the_greeting_names_an_address_that_docker_can_use() {
-        let text = greeting(SocketAddr::from(([0, 0, 0, 0], 5001)), true, Path::new("/srv/orlop"));
+        let text = greeting_of([0, 0, 0, 0], false, true);
         assert!(text.contains("Listening on http://0.0.0.0:5001\n"), "{text}");
         assert!(text.contains("docker push 127.0.0.1:5001/busybox"), "{text}");
         assert!(text.contains("Anybody who reaches"), "{text}");
         assert!(text.contains("Data in /srv/orlop\n"), "{text}");
-        let text = greeting(SocketAddr::from(([0, 0, 0, 0], 5001)), false, Path::new("/srv/orlop"));
+        let text = greeting_of([0, 0, 0, 0], false, false);
         assert!(!text.contains("Anybody") && text.contains("insecure-registries"), "{text}");
+        let text = greeting_of([0, 0, 0, 0], true, false);
+        assert!(text.contains("Listening on https://0.0.0.0:5001\n"), "{text}");
+        assert!(!text.contains("insecure-registries"), "{text}");
     }
 
     #[test]
     fn the_greeting_of_a_local_server_warns_of_nothing() {
-        let text = greeting(SocketAddr::from(([127, 0, 0, 1], 5000)), true, Path::new("/srv/orlop"));
+        let text = greeting_of([127, 0, 0, 1], false, true);
         assert!(!text.contains("Anybody"), "{text}");
+        let text = greeting(&[Place::Unix("/run/o.sock".into())], false, true, Path::new("/srv/orlop"));
+        assert!(text.contains("Listening on unix:/run/o.sock\n") && !text.contains("docker"), "{text}");
     }
 }

@@ -26,6 +26,8 @@ pub struct Key<T: 'static = Config> {
 pub(super) enum Form {
     /// In quotes.
     Quoted,
+    /// In quotes, or as a list of strings; separated by commas elsewhere.
+    WordOrWords,
     /// Without quotes.
     Bare,
     /// As a list of strings; separated by commas elsewhere.
@@ -93,6 +95,15 @@ impl<T> Key<T> {
         Self { name, default, help, form: Form::Words, is_hidden: false, is_reloaded: true, set }
     }
 
+    pub(super) const fn word_or_words(
+        name: &'static str,
+        default: &'static str,
+        set: Setter<T>,
+        help: &'static str,
+    ) -> Self {
+        Self { name, default, help, form: Form::WordOrWords, is_hidden: false, is_reloaded: false, set }
+    }
+
     pub(super) const fn entries(name: &'static str, set: Setter<T>, help: &'static str) -> Self {
         Self { name, default: "", help, form: Form::Entries, is_hidden: true, is_reloaded: false, set }
     }
@@ -115,7 +126,7 @@ impl<T> Key<T> {
     /// The default as it is written in the file.
     pub fn default_in_file(&self) -> String {
         match self.form {
-            Form::Quoted => format!("{:?}", self.default),
+            Form::Quoted | Form::WordOrWords => format!("{:?}", self.default),
             Form::Bare => self.default.to_owned(),
             Form::Words => format!("{:?}", words(self.default).collect::<Vec<_>>()),
             Form::Entries => "{}".to_owned(),

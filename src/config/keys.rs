@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 
 use super::Key;
+use super::listen::{listen, mode};
+use super::tls;
 use super::value::{
-    address, at_least, choice, duration, external_url, host, hosts, image_patterns, image_selections,
-    name_patterns, number, platforms, positive_duration, size, small_size, switch, token_lifetime, words,
+    at_least, choice, duration, external_url, host, hosts, image_patterns, image_selections, name_patterns,
+    number, platforms, positive_duration, size, small_size, switch, token_lifetime, words,
 };
 use super::wire_keys::{LIMITS, PROXY};
 use crate::proxy::{Platform, Platforms};
@@ -13,7 +15,13 @@ use crate::registry::NameScope;
 
 /// Every key there is, in the order of the example: first those of no table, then table by table.
 pub const KEYS: &[Key] =
-    &joined::<{ FIRST.len() + PROXY.len() + LIMITS.len() + REST.len() }>(&[FIRST, PROXY, LIMITS, REST]);
+    &joined::<{ FIRST.len() + tls::KEYS.len() + PROXY.len() + LIMITS.len() + REST.len() }>(&[
+        FIRST,
+        tls::KEYS,
+        PROXY,
+        LIMITS,
+        REST,
+    ]);
 
 /// Parts of the table as one.
 const fn joined<const LEN: usize>(parts: &[&[Key]]) -> [Key; LEN] {
@@ -33,12 +41,19 @@ const fn joined<const LEN: usize>(parts: &[&[Key]]) -> [Key; LEN] {
 
 /// The keys before those of the wire.
 const FIRST: &[Key] = &[
-    Key::text(
+    Key::word_or_words(
         "listen",
         "127.0.0.1:5000",
-        |config, value| address(value).map(|listen| config.listen = listen),
+        |config, value| listen(value).map(|listen| config.listen = listen),
         "The address and port to listen on. 127.0.0.1 is reachable from this machine only; 0.0.0.0 (or [::]) from \
-         everywhere, for which there have to be users or rules, or `access.insecure_open`. Port 0 takes any free port.",
+         everywhere, for which there have to be users or rules, or `access.insecure_open`. Port 0 takes any free port. \
+         \"unix:/run/orlop/orlop.sock\" is a Unix socket, \"systemd\" all sockets that systemd passes on, and a list is all of its places.",
+    ),
+    Key::text(
+        "listen_mode",
+        "0660",
+        |config, value| mode(value).map(|mode| config.listen_mode = mode),
+        "Who may connect to the Unix sockets in `listen`, as the mode of a file.",
     ),
     Key::text(
         "data",
@@ -443,7 +458,11 @@ mod tests {
                 "access.htpasswd"
                 | "client.root_certificates"
                 | "log.audit_file"
-                | "signatures.trust_roots" => continue,
+                | "signatures.trust_roots"
+                | "tls.certificate"
+                | "tls.key"
+                | "tls.client_ca"
+                | "tls.acme_root" => continue,
                 _ => "non sense",
             };
             let message = key.apply(&mut Config::default(), nonsense).expect_err(key.name);

@@ -240,10 +240,12 @@ fn assign<T: ListTable>(
         (Some((key, entry)), _, Value::Text(value)) => {
             (key, key.apply(table, &format!("{entry}: {value}")).map_err(|advice| (value, advice)))
         }
-        (_, Some(key), Value::Text(value)) if matches!(key.form, Form::Quoted | Form::Bare) => {
+        (_, Some(key), Value::Text(value))
+            if matches!(key.form, Form::Quoted | Form::WordOrWords | Form::Bare) =>
+        {
             (key, key.apply(table, &value).map_err(|advice| (value, advice)))
         }
-        (_, Some(key), Value::Words(words)) if key.form == Form::Words => {
+        (_, Some(key), Value::Words(words)) if matches!(key.form, Form::Words | Form::WordOrWords) => {
             let value = words.join(",");
             (key, key.apply(table, &value).map_err(|advice| (value, advice)))
         }
@@ -263,8 +265,10 @@ fn assign<T: ListTable>(
 /// What to write for a key whose value has the wrong form.
 pub(super) fn advice<T>(key: &Key<T>) -> String {
     match key.form {
-        Form::Quoted | Form::Bare if key.default.is_empty() => "write a string".to_owned(),
-        Form::Quoted | Form::Bare => {
+        Form::Quoted | Form::WordOrWords | Form::Bare if key.default.is_empty() => {
+            "write a string".to_owned()
+        }
+        Form::Quoted | Form::WordOrWords | Form::Bare => {
             format!("write a single value like the default, {}", key.default_in_file())
         }
         Form::Words => "write a list of strings, for example [\"one\", \"two\"]".to_owned(),

@@ -157,7 +157,8 @@ impl Reading {
         for assignment in assignments {
             let origin = Source::File { path: path.to_path_buf(), line: assignment.line };
             let key = Key::find(present_name(&assignment.name));
-            let is_words = key.is_some_and(|key| key.form == Form::Words);
+            let is_word = key.is_some_and(|key| key.form != Form::Words);
+            let is_words = key.is_some_and(|key| matches!(key.form, Form::Words | Form::WordOrWords));
             match (assignment.value, key) {
                 (Value::Tables(tables), None) if List::find(&assignment.name).is_some() => {
                     let list = List::find(&assignment.name).expect("it was just found");
@@ -167,7 +168,7 @@ impl Reading {
                         self.errors.extend(errors.err().into_iter().flatten());
                     }
                 }
-                (Value::Text(value), Some(_)) if !is_words => self.assign(&assignment.name, &value, origin),
+                (Value::Text(value), Some(_)) if is_word => self.assign(&assignment.name, &value, origin),
                 (Value::Words(words), Some(_)) if is_words => {
                     self.assign(&assignment.name, &words.join(","), origin);
                 }
@@ -189,6 +190,13 @@ impl Reading {
             if upstreams.iter().all(|upstream| upstream.host != *host) {
                 upstreams.push(Upstream::new(host));
             }
+        }
+        self.config.access.knows_certificates = self.config.tls.knows_clients();
+        if let Some((key, advice)) = self.config.tls.contradiction() {
+            let set = self.effective.iter().find(|effective| effective.key.name == key);
+            let set = set.expect("every key has its value");
+            let (origin, value) = (set.origin.clone(), set.value.clone());
+            self.errors.push(ConfigError::Value { key, origin, value, advice: advice.to_owned() });
         }
         let upstreams = &self.config.upstreams;
         let (key, default) = ("cache.default", self.config.cache.default.as_ref());

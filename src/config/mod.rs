@@ -12,6 +12,7 @@ mod immutable;
 mod issuer;
 mod key;
 mod keys;
+mod listen;
 mod lists;
 mod load;
 mod quota;
@@ -19,6 +20,7 @@ mod retention;
 mod rule;
 mod settings;
 mod template;
+mod tls;
 mod upstream;
 mod value;
 mod wire_keys;
@@ -26,6 +28,7 @@ mod wire_keys;
 pub use error::{ConfigError, ConfigErrors, Source};
 pub use key::Key;
 pub use keys::{KEYS, RENAMED, SHORT};
+pub use listen::Listen;
 pub use lists::{LISTS, List, Row};
 pub use load::{DEFAULT_FILE, Effective, FILE_VARIABLE, Input, Loaded, VARIABLE_PREFIX};
 pub use settings::{
@@ -33,5 +36,6 @@ pub use settings::{
     RetentionSettings, RowCache, Signatures, Storage, Uploads,
 };
 pub use template::{example, reference};
+pub use tls::{ClientCertificates, Tls, TlsVersion};
 pub use upstream::{Password, Upstream};
 pub use value::size as parse_size;

@@ -1,6 +1,5 @@
 //! The configuration as the program uses it.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,13 +12,15 @@ use crate::proxy::{ImagePattern, SyncSettings};
 use crate::registry::{ImmutableTags, NameScope, Quota};
 use crate::telemetry::{AuditLevel, LogFormat, LogLevel};
 
-use super::{KEYS, Upstream};
+use super::{KEYS, Listen, Tls, Upstream};
 
 /// Every setting, checked; [`Default`] is what an empty configuration means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// `listen`: where the server accepts connections; port 0 means any free port.
-    pub listen: SocketAddr,
+    /// `listen`: where the server accepts connections.
+    pub listen: Vec<Listen>,
+    /// `listen_mode`: who may connect to the Unix sockets among them.
+    pub listen_mode: u32,
     /// `data`: the data directory.
     pub data: PathBuf,
     /// `external_url`: what stands before the path in `Location` and `Link`, without a slash at its end.
@@ -30,6 +31,8 @@ pub struct Config {
     pub insecure_open: bool,
     /// `access.token_lifetime` and `[[issuer]]`.
     pub tokens: auth::TokenOptions,
+    /// `tls.*`.
+    pub tls: Tls,
     /// `scope`: the repositories that are served.
     pub scope: NameScope,
     /// `log.*`.
@@ -268,12 +271,14 @@ impl Config {
     /// A value whose every field waits to be set from the table.
     fn blank() -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen: Vec::new(),
+            listen_mode: 0,
             data: PathBuf::new(),
             external_url: None,
             access: auth::Options::default(),
             insecure_open: false,
             tokens: auth::TokenOptions::default(),
+            tls: Tls::default(),
             scope: NameScope::new(Vec::new()),
             log: Log {
                 level: LogLevel::Off,

@@ -21,6 +21,7 @@ fn heading(table: &str) -> &'static str {
         "delete" => "What clients may delete, and for how long it can come back.",
         "collection" => "What becomes of content that nothing names.",
         "history" => "What tags have pointed to before.",
+        "tls" => "TLS of the server's own.",
         "proxy" => "Proxies in front of the registry.",
         "limits" => "Limits on what clients can use up.",
         "storage" => "The disk.",

@@ -26,5 +26,5 @@ pub use lock::DirectoryLock;
 pub use real::RealDisk;
 pub use replace::{read_small, replace_file, replace_small};
 pub use simulated::{Fault, Replay, SimulatedDisk};
-pub use socket::{bind_socket, connect_socket, remove_socket};
+pub use socket::{PublicSocket, bind_socket, connect_socket, remove_socket};
 pub use stream::{FileReader, FileWriter};

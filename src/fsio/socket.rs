@@ -6,7 +6,7 @@ use std::fs::{DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -20,8 +20,61 @@ const UNFINISHED: &str = "s";
 /// replaced: the caller knows that nobody listens on it.
 ///
 /// A socket has all rights until they are taken from it, so it is made in a directory that nobody else can enter, and
-/// moved to its place when it has mode 0600.
+/// moved to its place when it has its mode.
 pub fn bind_socket(dir: &Path, name: &str) -> Result<UnixListener, FileError> {
+    bind_with_mode(dir, name, 0o600)
+}
+
+/// A listening socket for others, anywhere. It is removed with this, unless another one is in its place.
+#[derive(Debug)]
+pub struct PublicSocket {
+    path: PathBuf,
+    /// Which one it is: its device and its number there.
+    identity: Option<(u64, u64)>,
+}
+
+impl PublicSocket {
+    /// Listens on the socket at `path`, to which those may connect whom `mode` lets write. One on which nobody listens any
+    /// more is replaced; nothing else that is there is touched.
+    pub fn bind(path: &Path, mode: u32) -> Result<(UnixListener, PublicSocket), FileError> {
+        let refused = |kind, reason: &str| FileError::new("listen on", path, io::Error::new(kind, reason));
+        let name = path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| refused(io::ErrorKind::InvalidInput, "that is no name of a socket"))?;
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match std::fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(FileError::new("listen on", path, error)),
+            Ok(there) if !there.file_type().is_socket() => {
+                return Err(refused(
+                    io::ErrorKind::AlreadyExists,
+                    "something else is there, which isn't a socket",
+                ));
+            }
+            Ok(_) => match connect_socket(dir, name) {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) => return Err(FileError::new("listen on", path, error)),
+                Ok(_) => return Err(refused(io::ErrorKind::AddrInUse, "another program listens on it")),
+            },
+        }
+        let listener = bind_with_mode(dir, name, mode)?;
+        Ok((listener, PublicSocket { path: path.to_owned(), identity: identity(path) }))
+    }
+}
+
+impl Drop for PublicSocket {
+    fn drop(&mut self) {
+        if self.identity.is_some() && self.identity == identity(&self.path) {
+            // One that is left behind is replaced by the next start.
+            let _ = RealDisk.remove(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+fn bind_with_mode(dir: &Path, name: &str, mode: u32) -> Result<UnixListener, FileError> {
     let path = dir.join(name);
     let private = dir.join(format!("{name}.new"));
     let unfinished = private.join(UNFINISHED);
@@ -32,7 +85,7 @@ pub fn bind_socket(dir: &Path, name: &str) -> Result<UnixListener, FileError> {
     let bound = (|| {
         let address = Address::of(&private, UNFINISHED).context("open", &private)?;
         let listener = UnixListener::bind(&address.path).context("listen on", &path)?;
-        let mode = Permissions::from_mode(0o600);
+        let mode = Permissions::from_mode(mode);
         std::fs::set_permissions(&unfinished, mode).context("set the mode of", &unfinished)?;
         RealDisk.rename(&unfinished, &path)?;
         Ok(listener)
@@ -90,7 +143,6 @@ impl Address {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::os::unix::fs::FileTypeExt;
 
     fn exchange(listener: &UnixListener, dir: &Path) {
         let mut client = connect_socket(dir, "x.sock").unwrap();
@@ -140,5 +192,32 @@ mod tests {
         std::fs::write(dir.path().join("x.sock"), "not a socket").unwrap();
         exchange(&bind_socket(dir.path(), "x.sock").unwrap(), dir.path());
         assert_eq!(names(dir.path()), ["x.sock"]);
+    }
+
+    #[test]
+    fn a_public_socket_replaces_one_that_nobody_listens_on_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.sock");
+        let (listener, socket) = PublicSocket::bind(&path, 0o660).unwrap();
+        assert_eq!(std::fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        let taken = PublicSocket::bind(&path, 0o660).unwrap_err();
+        assert!(taken.to_string().contains("another program listens"), "{taken}");
+        // As a crash leaves it.
+        std::mem::forget(socket);
+        drop(listener);
+        let (listener, socket) = PublicSocket::bind(&path, 0o600).unwrap();
+        exchange(&listener, dir.path());
+        // Another one in its place is another's.
+        std::fs::remove_file(&path).unwrap();
+        let other = UnixListener::bind(&path).unwrap();
+        drop(socket);
+        assert!(path.exists());
+        drop(other);
+        drop(PublicSocket::bind(&path, 0o600).unwrap());
+        assert!(!path.exists());
+        std::fs::write(&path, "somebody's").unwrap();
+        let refused = PublicSocket::bind(&path, 0o600).unwrap_err();
+        assert!(refused.to_string().contains("isn't a socket"), "{refused}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"somebody's");
     }
 }

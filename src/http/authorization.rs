@@ -11,13 +11,16 @@ use super::audit::{note_identity, note_unidentified};
 use super::base_url::base_url;
 use super::challenge::{Flaw, Wanted, challenge, service_of};
 use super::errors::{ApiError, ErrorCode};
-use super::peer::address;
+use super::forwarded::Forwarded;
+use super::peer::{address, peer};
 use super::service::App;
 
 /// Tells who sends a request.
 pub(super) async fn identify(app: &App, parts: &Parts, wanted: Wanted<'_>) -> Result<Identity, ApiError> {
-    let Some(authorization) = parts.headers.get(AUTHORIZATION) else { return Ok(Identity::anonymous()) };
-    let identified = identified(app, parts, authorization, wanted).await;
+    let identified = match parts.headers.get(AUTHORIZATION) {
+        Some(authorization) => identified(app, parts, authorization, wanted).await,
+        None => certified(app, parts),
+    };
     match &identified {
         Ok(identity) => note_identity(&parts.extensions, identity),
         Err(_) => note_unidentified(&parts.extensions),
@@ -44,8 +47,22 @@ async fn identified(
             }
         }
     } else {
-        app.access.identify(Some(authorization), address(parts)).await.map_err(refused)?
+        let identity = app.access.identify(Some(authorization), address(parts)).await.map_err(refused)?;
+        // Some clients send an empty user and an empty password where they have none.
+        if identity == Identity::anonymous() {
+            return certified(app, parts);
+        }
+        identity
     };
+    identity.principal().map_or(Ok(()), |principal| app.guard.count(principal))?;
+    Ok(identity)
+}
+
+/// Who the certificate of the connection says that it is. A proxy's own says nothing of those whom it speaks for.
+fn certified(app: &App, parts: &Parts) -> Result<Identity, ApiError> {
+    let name = peer(parts).and_then(|peer| peer.certificate.as_deref());
+    let name = name.filter(|_| parts.extensions.get::<Forwarded>().is_none());
+    let identity = name.map_or_else(Identity::anonymous, |name| app.access.by_certificate(name));
     identity.principal().map_or(Ok(()), |principal| app.guard.count(principal))?;
     Ok(identity)
 }

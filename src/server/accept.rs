@@ -11,14 +11,14 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -28,12 +28,16 @@ use crate::telemetry::Metrics;
 
 use super::crowd::Crowd;
 use super::stall::{TimedBody, TimedIo};
+use super::streams::{Activity, StreamTasks};
 
 /// The memory that one connection may take for data on its way in or out.
 const CONNECTION_BUFFER: usize = 256 * 1024;
 
 /// How many headers hyper takes where nothing else is said.
 const USUAL_HEADERS: usize = 100;
+
+/// The most requests that a client may send at once over one connection by HTTP/2.
+const MAX_STREAMS: u32 = 128;
 
 /// The pause after a failed accept, which is nearly always a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -50,9 +54,14 @@ pub enum Drained {
     Cut(usize),
 }
 
+/// The longest time that a connection may take until HTTP can be spoken on it.
+const ESTABLISH_TIME: Duration = Duration::from_secs(10);
+
 /// Where connections come from.
 pub trait Listen: Send + 'static {
-    /// A connection.
+    /// A connection of which nothing was read.
+    type Incoming: Send + 'static;
+    /// A connection on which HTTP is spoken.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// Who is at its other end; handlers find it in a request's extensions, as axum's `ConnectInfo`.
     type Peer: Display + Clone + Send + Sync + 'static;
@@ -63,11 +72,39 @@ pub trait Listen: Send + 'static {
         None
     }
 
-    /// Accepts the next connection.
-    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Self::Peer)>> + Send;
+    /// Accepts the next connection, without waiting for anything that the other end sends.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Incoming, Self::Peer)>> + Send;
+
+    /// What has to happen before HTTP can be spoken; in the connection's own task, and within a time limit.
+    fn establish(
+        &self,
+        incoming: Self::Incoming,
+        peer: Self::Peer,
+    ) -> impl Future<Output = io::Result<Established<Self::Stream, Self::Peer>>> + Send + 'static;
+}
+
+/// A connection that is ready for requests.
+#[derive(Debug)]
+pub struct Established<S, P> {
+    /// The connection.
+    pub stream: S,
+    /// Who is at its other end, as far as is known by now.
+    pub peer: P,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+}
+
+/// A version of HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1 and 1.0.
+    Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 impl Listen for TcpListener {
+    type Incoming = TcpStream;
     type Stream = TcpStream;
     type Peer = Peer;
 
@@ -80,6 +117,14 @@ impl Listen for TcpListener {
         // Only latency suffers where this can't be set.
         let _ = stream.set_nodelay(true);
         Ok((stream, Peer::plain(peer)))
+    }
+
+    fn establish(
+        &self,
+        stream: TcpStream,
+        peer: Peer,
+    ) -> impl Future<Output = io::Result<Established<TcpStream, Peer>>> + Send + 'static {
+        std::future::ready(Ok(Established { stream, peer, protocol: Protocol::Http1 }))
     }
 }
 
@@ -94,15 +139,11 @@ pub async fn serve<L: Listen>(
     stop: impl Future<Output = ()>,
 ) -> Drained {
     let mut places = Places::new(limits.connections);
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(CONNECTION_BUFFER);
-    http.max_header_size(limits.header_size);
-    if limits.header_count != USUAL_HEADERS {
-        // Any other number costs hyper an allocation for each request.
-        http.max_headers(limits.header_count);
-    }
+    let http = Http::new(limits);
     let crowd = Crowd::new(limits.connections_per_address, limits.proxies.clone());
     let graceful = GracefulShutdown::new();
+    // Dropped when the server stops.
+    let (going_on, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
 
@@ -111,7 +152,7 @@ pub async fn serve<L: Listen>(
             let permit = places.take(metrics).await;
             (permit, accept(&listener).await)
         };
-        let (permit, (stream, peer)) = tokio::select! {
+        let (permit, (incoming, peer)) = tokio::select! {
             biased;
             () = &mut stop => break,
             accepted = next => accepted,
@@ -124,30 +165,29 @@ pub async fn serve<L: Listen>(
             metrics.connection_refused();
             continue;
         };
-        let service = {
-            let router = TowerToHyperService::new(router.clone());
-            let (first, idle) = (limits.first_byte_timeout, limits.idle_timeout);
-            let peer = peer.clone();
-            service_fn(move |request: Request<Incoming>| {
-                let mut request = request.map(|body| TimedBody::new(body, first, idle));
-                request.extensions_mut().insert(ConnectInfo(peer.clone()));
-                router.call(request)
-            })
-        };
-        let io = TokioIo::new(TimedIo::new(stream, limits.idle_timeout));
-        let connection = graceful.watch(http.serve_connection(io, service));
+        let establishing = listener.establish(incoming, peer.clone());
+        let task = (http.clone(), router.clone(), graceful.watcher(), stopping.clone());
         let open = metrics.connection_opened();
         connections.spawn(async move {
-            let result = connection.await;
+            let (http, router, watcher, mut stopping) = task;
+            let established = tokio::select! {
+                biased;
+                established = http.in_time(establishing) => established,
+                _ = stopping.changed() => return,
+            };
+            let result = match established {
+                Ok(established) => http.serve(established, router, watcher, stopping).await,
+                Err(error) => Err(error.to_string()),
+            };
             drop((permit, open, place));
             if let Err(error) = result {
-                // Ends that are the client's own doing: a hang-up, a time-out, something that isn't HTTP.
-                tracing::debug!(%peer, error = %with_cause(&error), "connection ended early");
+                // Ends that are the client's own doing: a hang-up, a time-out, something that isn't HTTP or TLS.
+                tracing::debug!(%peer, error, "connection ended early");
             }
         });
     }
 
-    drop(listener);
+    drop((listener, going_on));
     while let Some(ended) = connections.try_join_next() {
         report(ended);
     }
@@ -160,7 +200,111 @@ pub async fn serve<L: Listen>(
     }
     let cut = connections.len();
     connections.shutdown().await;
+    http.streams.shutdown().await;
     if drained.is_ok() { Drained::Completely } else { Drained::Cut(cut) }
+}
+
+/// How HTTP is spoken on each connection.
+#[derive(Debug, Clone)]
+struct Http {
+    http1: http1::Builder,
+    http2: http2::Builder<StreamTasks>,
+    /// What answers the requests that come by HTTP/2.
+    streams: StreamTasks,
+    establish_time: Duration,
+    header_timeout: Duration,
+    first_byte_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+impl Http {
+    fn new(limits: &Limits) -> Http {
+        let mut http1 = http1::Builder::new();
+        http1.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+        http1.max_buf_size(CONNECTION_BUFFER).max_header_size(limits.header_size);
+        if limits.header_count != USUAL_HEADERS {
+            // Any other number costs hyper an allocation for each request.
+            http1.max_headers(limits.header_count);
+        }
+        let streams = StreamTasks::default();
+        let mut http2 = http2::Builder::new(streams.clone());
+        http2.timer(TokioTimer::new()).keep_alive_interval(limits.idle_timeout);
+        http2
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(limits.header_size.try_into().unwrap_or(u32::MAX));
+        http2.max_send_buf_size(CONNECTION_BUFFER);
+        Http {
+            http1,
+            http2,
+            streams,
+            establish_time: limits.header_timeout.min(ESTABLISH_TIME),
+            header_timeout: limits.header_timeout,
+            first_byte_timeout: limits.first_byte_timeout,
+            idle_timeout: limits.idle_timeout,
+        }
+    }
+
+    async fn in_time<T>(&self, establishing: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let in_time = tokio::time::timeout(self.establish_time, establishing).await;
+        in_time.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was agreed in time")))
+    }
+
+    /// Answers the requests of a connection until it ends; an error says why it ended early.
+    async fn serve<S, P>(
+        self,
+        established: Established<S, P>,
+        router: Router,
+        watcher: Watcher,
+        mut stopping: watch::Receiver<()>,
+    ) -> Result<(), String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        P: Clone + Send + Sync + 'static,
+    {
+        let Established { stream, peer, protocol } = established;
+        let (first_byte_timeout, idle_timeout) = (self.first_byte_timeout, self.idle_timeout);
+        let io = TokioIo::new(TimedIo::new(stream, idle_timeout));
+        let router = TowerToHyperService::new(router);
+        let prepare = move |request: Request<Incoming>| {
+            let mut request = request.map(|body| TimedBody::new(body, first_byte_timeout, idle_timeout));
+            request.extensions_mut().insert(ConnectInfo(peer.clone()));
+            request
+        };
+        match protocol {
+            Protocol::Http1 => {
+                let service = service_fn(move |request| router.call(prepare(request)));
+                let served = watcher.watch(self.http1.serve_connection(io, service)).await;
+                served.map_err(|error| with_cause(&error))
+            }
+            Protocol::Http2 => {
+                let activity = Activity::default();
+                let begun = activity.clone();
+                let service = service_fn(move |request| {
+                    let answering = begun.begin();
+                    let answer = router.call(prepare(request));
+                    async move { answer.await.map(|answer| answer.map(|body| answering.until_taken(body))) }
+                });
+                let mut connection = pin!(self.http2.serve_connection(io, service));
+                let stuck = || format!("the client took nothing for {} s", idle_timeout.as_secs_f64());
+                let (mut is_ending, mut is_idle) = (false, false);
+                let served = loop {
+                    tokio::select! {
+                        served = connection.as_mut() => break served,
+                        _ = stopping.changed(), if !is_ending => {}
+                        () = activity.ended(self.header_timeout), if !is_ending => is_idle = true,
+                        () = activity.stuck(idle_timeout) => return Err(stuck()),
+                        // What was given to the connection and not taken from it.
+                        () = tokio::time::sleep(idle_timeout), if is_idle => return Err(stuck()),
+                    }
+                    is_ending = true;
+                    connection.as_mut().graceful_shutdown();
+                };
+                // The drain waits for it.
+                drop(watcher);
+                served.map_err(|error| with_cause(&error))
+            }
+        }
+    }
 }
 
 /// The places for open connections.
@@ -194,7 +338,7 @@ impl Places {
 }
 
 /// Accepts the next connection, however often that fails.
-async fn accept<L: Listen>(listener: &L) -> (L::Stream, L::Peer) {
+async fn accept<L: Listen>(listener: &L) -> (L::Incoming, L::Peer) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
@@ -207,7 +351,7 @@ async fn accept<L: Listen>(listener: &L) -> (L::Stream, L::Peer) {
 }
 
 /// Logs the panic of a connection's task; its client has lost that connection, and nobody else anything.
-fn report(ended: Result<(), tokio::task::JoinError>) {
+pub(super) fn report(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()
     {

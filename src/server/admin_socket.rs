@@ -11,7 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::fsio::{FileError, bind_socket, remove_socket};
 use crate::http::admin::LocalPeer;
 
-use super::accept::Listen;
+use super::accept::{Established, Listen, Protocol};
 
 /// The socket's name in the data directory.
 pub const ADMIN_SOCKET: &str = "admin.sock";
@@ -42,6 +42,7 @@ impl AdminSocket {
 }
 
 impl Listen for AdminSocket {
+    type Incoming = UnixStream;
     type Stream = UnixStream;
     type Peer = LocalPeer;
 
@@ -57,6 +58,14 @@ impl Listen for AdminSocket {
             tracing::warn!(%peer, "refused a connection to the admin socket");
             tokio::spawn(tokio::time::timeout(REFUSAL_TIME, refuse(stream)));
         }
+    }
+
+    fn establish(
+        &self,
+        stream: UnixStream,
+        peer: LocalPeer,
+    ) -> impl Future<Output = io::Result<Established<UnixStream, LocalPeer>>> + Send + 'static {
+        std::future::ready(Ok(Established { stream, peer, protocol: Protocol::Http1 }))
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::client::registry::{self as upstream, Credentials, CredentialsError, Timeouts};
 use crate::config::{Config, Password, Upstream};
 use crate::proxy::{Settings, UpstreamSettings};
 use crate::secret::Secret;
+
+use super::sockets::Place;
 
 /// The longest password, in bytes; tokens of well-known registries have some thousand.
 const MAX_PASSWORD: u64 = 64 << 10;
@@ -120,7 +121,7 @@ pub(super) fn credentials(upstream: &Upstream) -> Result<Option<Credentials>, Pa
 }
 
 /// What an operator should know of a cache, each a sentence; everybody may use it who reaches the address `open`.
-pub(super) fn warnings(settings: &Settings, open: Option<SocketAddr>) -> Vec<String> {
+pub(super) fn warnings(settings: &Settings, open: Option<&Place>) -> Vec<String> {
     let private = settings.upstreams.iter().filter(|upstream| upstream.is_private()).map(|upstream| {
         format!(
             "what is cached of {} is for those whom a rule names: it is asked with credentials. Write a [[rule]] for them, set \
@@ -142,6 +143,8 @@ pub(super) fn warnings(settings: &Settings, open: Option<SocketAddr>) -> Vec<Str
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn settings(public: bool) -> Settings {
@@ -153,9 +156,9 @@ mod tests {
 
     #[test]
     fn an_upstream_that_nobody_can_read_and_an_open_mirror_are_told_of() {
-        let open = SocketAddr::from(([0, 0, 0, 0], 5000));
+        let open = Place::Address(SocketAddr::from(([0, 0, 0, 0], 5000)));
         assert_eq!(warnings(&settings(true), None), Vec::<String>::new());
-        let [private, mirror] = &warnings(&settings(false), Some(open))[..] else { panic!("two warnings") };
+        let [private, mirror] = &warnings(&settings(false), Some(&open))[..] else { panic!("two warnings") };
         assert!(private.contains("ghcr.io") && private.contains("`public = true`"), "{private}");
         assert!(mirror.contains("0.0.0.0:5000") && mirror.contains("127.0.0.1"), "{mirror}");
         assert!(!private.contains("anna") && !private.contains("sesame"));

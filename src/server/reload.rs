@@ -1,4 +1,4 @@
-//! What a running server reads again: users, rules, credentials of upstreams, and how much is logged.
+//! What a running server reads again: users, rules, certificates, credentials of upstreams, and how much is logged.
 //!
 //! It looks at the configuration file and at the files that this names once a second, by what their names lead to, and reads
 //! them when they have changed and then stood still for a look, so that nothing half-written counts. SIGHUP reads them at
@@ -16,6 +16,7 @@ use crate::telemetry::{Deed, set_audit_file, set_log_level};
 
 use super::Hangups;
 use super::cache::credentials;
+use super::tls::Tls;
 
 /// The time between two looks at the files.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -39,6 +40,7 @@ type States = BTreeMap<PathBuf, Option<FileState>>;
 pub(super) struct Reload {
     access: Access,
     cache: Option<Cache>,
+    tls: Option<Tls>,
     /// Where the configuration comes from; none where the program that embeds the server has made it.
     input: Option<Input>,
     hangups: Option<Hangups>,
@@ -56,10 +58,11 @@ pub(super) struct Reload {
 
 impl Reload {
     /// Follows the files that `config` names.
-    pub(super) fn new(config: Config, access: Access, cache: Option<Cache>) -> Reload {
+    pub(super) fn new(config: Config, access: Access, cache: Option<Cache>, tls: Option<Tls>) -> Reload {
         Reload {
             access,
             cache,
+            tls,
             input: None,
             hangups: None,
             started: None,
@@ -129,7 +132,8 @@ impl Reload {
             Some((_, Password::File(path))) => Some(path.clone()),
             Some((_, Password::Environment(_))) | None => None,
         });
-        file.into_iter().chain(self.config.access.htpasswd.clone()).chain(passwords).collect()
+        let tls = self.tls.iter().flat_map(Tls::files);
+        file.into_iter().chain(self.config.access.htpasswd.clone()).chain(passwords).chain(tls).collect()
     }
 
     /// Reads everything, and returns what is wrong with it.
@@ -141,6 +145,11 @@ impl Reload {
                 tell("reload_access", "htpasswd and rules");
             }
             Ok(false) => {}
+            Err(error) => complaints.push(error.to_string()),
+        }
+        match self.tls.as_ref().map(Tls::reload).transpose() {
+            Ok(Some(true)) => tracing::info!("read the certificate and its key again"),
+            Ok(_) => {}
             Err(error) => complaints.push(error.to_string()),
         }
         for upstream in &self.config.upstreams {
@@ -177,6 +186,8 @@ impl Reload {
         self.restart = restart;
         let (before, after) = ((self.config.log.level, self.config.log.audit), (&next.config.log));
         self.config = next.config.clone();
+        // As long as TLS is what it was.
+        self.config.access.knows_certificates = started.config.access.knows_certificates;
         let after = (after.level, after.audit);
         if before != after {
             let tell = || {

@@ -1,19 +1,17 @@
 //! One server, from start to end.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use crate::auth::{Access, IssuerOptions, KeySource, KeysError, TokenKeys, Tokens, UsersError};
 use crate::client::{self, Client};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, DescriptorCache, Input, Limits, Loaded, RetentionSettings, Upstream};
+use crate::config::{self, Config, DescriptorCache, Input, Limits, Loaded, RetentionSettings, Upstream};
 use crate::http;
 use crate::http::admin::{Admin, Running};
 use crate::maintenance::run_on_schedule;
@@ -28,11 +26,16 @@ use crate::telemetry::{Metrics, StorageMetrics};
 
 use super::cache::warnings;
 use super::reload::Reload;
+use super::sockets::{ListenError, Place, Sockets};
+use super::tls::{Redirect, Tls, TlsError, with_hsts};
 use super::{AdminSocket, Drained, Hangups, PasswordError, cache_settings, serve};
 
 /// The number of commands that are served at once. They have connections of their own, so that a registry that is busy
 /// can still be administrated.
 const ADMIN_CONNECTIONS: usize = 16;
+
+/// The longest time for a request's head where all that it gets is another address.
+const REDIRECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time between two looks for abandoned uploads.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
@@ -42,14 +45,12 @@ const PULLS_INTERVAL: Duration = Duration::from_secs(5);
 /// Why a server can't start; the text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address can't be listened on.
-    #[error("cannot listen on {address}: {}", advice_about_address(source, *address))]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    /// Connections can't be accepted.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// TLS can't be spoken.
+    #[error("{0}. Correct the file, or the configuration")]
+    Tls(#[from] TlsError),
     /// Everybody would be let in from elsewhere.
     #[error(
         "whoever reaches {address} could push and delete, since there are no users and no rules. Let in your own users only, or \
@@ -59,7 +60,7 @@ pub enum StartError {
     )]
     Strangers {
         /// Where it would have listened.
-        address: SocketAddr,
+        address: Place,
     },
     /// Nobody can be called.
     #[error("{source}. Endpoints of notifications can't be called without it: mend it, or remove them")]
@@ -117,26 +118,6 @@ pub enum StartError {
         #[from]
         source: OpenError,
     },
-}
-
-fn advice_about_address(error: &io::Error, address: SocketAddr) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "another program uses port {}. Stop it, or choose another port with --listen {}:{}",
-            address.port(),
-            if address.is_ipv6() { format!("[{}]", address.ip()) } else { address.ip().to_string() },
-            if address.port() == u16::MAX { 5000 } else { address.port() + 1 },
-        ),
-        io::ErrorKind::PermissionDenied => format!(
-            "port {} is reserved for the administrator. Choose one above 1023 with --listen, for example port 5000",
-            address.port()
-        ),
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address. Use 127.0.0.1, 0.0.0.0 (all addresses) or one of its own"
-                .to_owned()
-        }
-        _ => error.to_string(),
-    }
 }
 
 fn advice_about_directory(error: &OpenError) -> &'static str {
@@ -218,25 +199,25 @@ fn read_trust_roots(files: &[PathBuf]) -> Result<TrustRoots, StartError> {
     Ok(roots)
 }
 
-/// Whether only programs of this machine reach an address.
-fn is_this_machine(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
-}
-
 /// How this process is called in events: by its host and port, and by an id of its own.
-fn source(address: SocketAddr) -> Source {
+fn source(places: &[Place]) -> Source {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Source { addr: format!("{host}:{}", address.port()), instance_id: uuid::Uuid::now_v7().to_string() }
+    let address = places.iter().find_map(Place::address);
+    let addr = address.map_or_else(|| host.clone(), |address| format!("{host}:{}", address.port()));
+    Source { addr, instance_id: uuid::Uuid::now_v7().to_string() }
 }
 
-/// A registry with a bound port.
+/// A registry with bound sockets.
 #[derive(Debug)]
 pub struct Server {
     /// None where the file system has no sockets; the server serves all the same. Dropped before the registry, and with
     /// it the directory's lock.
     admin_socket: Option<AdminSocket>,
-    listener: TcpListener,
-    address: SocketAddr,
+    sockets: Sockets,
+    /// Where plain HTTP comes by, and where it is sent to.
+    redirect: Option<(Sockets, Redirect)>,
+    places: Vec<Place>,
+    tls: Option<Tls>,
     registry: Registry,
     access: Access,
     reload: Reload,
@@ -251,12 +232,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds the port and opens the data directory; clients that connect from now on are answered once
+    /// Binds the sockets and opens the data directory; clients that connect from now on are answered once
     /// [`run`](Self::run) is called.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let failed = |source| StartError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let tls = Tls::open(&config.tls)?;
+        let sockets = Sockets::bind(&config.listen, config.listen_mode, tls.clone()).await?;
+        let places = sockets.places();
+        let redirect = match (&tls, config.tls.redirect_from, places.iter().find_map(Place::address)) {
+            (Some(tls), Some(from), Some(to)) => {
+                let from = Sockets::bind(&[config::Listen::Address(from)], 0, None).await?;
+                let external_url = config.external_url.clone();
+                Some((from, Redirect { tls: tls.clone(), port: to.port(), external_url }))
+            }
+            _ => None,
+        };
         let endpoints = config.notifications.endpoints.clone();
         // Reads the system's certificates, which is not for nothing.
         let client = if endpoints.is_empty() { None } else { Some(Client::new(&config.client)?) };
@@ -277,17 +266,20 @@ impl Server {
         let tokens =
             Tokens::new(access.clone(), keys, &config.tokens, issuers.as_ref(), Arc::new(SystemClock));
         access.attach(registry.accounts()).map_err(|source| StartError::Accounts { source })?;
-        let reached = (access.is_open() && !is_this_machine(address)).then_some(address);
-        for warning in cache.iter().flat_map(|cache| warnings(cache, reached)) {
+        let elsewhere = places.iter().find(|place| access.is_open() && !place.is_this_machine());
+        for warning in cache.iter().flat_map(|cache| warnings(cache, elsewhere)) {
             tracing::warn!("{warning}");
         }
         let cache = cache.map(|settings| Cache::open(settings, registry.clone())).transpose();
         let cache = cache.map_err(|source| StartError::Cache { source })?;
-        if access.is_open() && !config.insecure_open && !is_this_machine(address) {
+        if let Some(address) = elsewhere.cloned()
+            && !config.insecure_open
+        {
             return Err(StartError::Strangers { address });
         }
         let retention = config.retention.clone();
-        let running = Running { address, since: SystemClock.now() };
+        let addresses: Vec<String> = places.iter().map(Place::to_string).collect();
+        let running = Running { address: addresses.join(", "), since: SystemClock.now() };
         let admin = Admin::new(
             registry.clone(),
             access.clone(),
@@ -311,22 +303,25 @@ impl Server {
             },
             metrics: metrics.clone(),
         });
+        let router = with_hsts(router, config.tls.hsts);
         let notifications = notifications::Settings {
             endpoints,
-            source: source(address),
+            source: source(&places),
             client,
             metrics: metrics.notifications().clone(),
         };
         let limits = config.limits.clone();
         let collect_every = config.collection.every;
-        let reload = Reload::new(config.clone(), access.clone(), cache.clone());
+        let reload = Reload::new(config.clone(), access.clone(), cache.clone(), tls.clone());
         let admin_socket = AdminSocket::bind(&config.data)
             .map_err(|error| tracing::error!(%error, "commands can't be used beside this server"))
             .ok();
         Ok(Self {
             admin_socket,
-            listener,
-            address,
+            sockets,
+            redirect,
+            places,
+            tls,
             registry,
             access,
             reload,
@@ -341,9 +336,14 @@ impl Server {
         })
     }
 
-    /// The address that is listened on, with the port that was taken where port 0 was asked for.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    /// Where it listens, in the order of the configuration.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// TLS, where it is spoken.
+    pub fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// Whether everybody who reaches the server may do everything.
@@ -376,27 +376,40 @@ impl Server {
         if let Err(error) = &notifications {
             tracing::error!(%error, "events are not delivered until the next start: the log can't be read");
         }
-        let (tell_admin, admin_told) = oneshot::channel();
+        let (tell_others, others_told) = watch::channel(());
+        let told = || {
+            let mut told = others_told.clone();
+            async move {
+                // An error means that the server has ended already.
+                let _ = told.changed().await;
+            }
+        };
         let stop = async {
             stop.await;
             self.admin.stop();
-            // The admin socket may be closed already.
-            let _ = tell_admin.send(());
+            // They may be closed already.
+            let _ = tell_others.send(());
         };
         let admin_limits = Limits { connections: ADMIN_CONNECTIONS, ..self.limits.clone() };
         let admin_metrics = Metrics::new(&StorageMetrics::default());
         let admin = async {
             if let Some(socket) = self.admin_socket {
                 let router = self.admin.router(self.metrics.clone());
-                let stop = async {
-                    // An error means that the server has ended already.
-                    let _ = admin_told.await;
-                };
-                serve(socket, router, &admin_limits, &admin_metrics, stop).await;
+                serve(socket, router, &admin_limits, &admin_metrics, told()).await;
             }
         };
-        let served = serve(self.listener, self.router, &self.limits, &self.metrics, stop);
-        let (drained, ()) = tokio::join!(served, admin);
+        let header_timeout = self.limits.header_timeout.min(REDIRECT_TIMEOUT);
+        let redirect_limits = Limits { header_timeout, ..self.limits.clone() };
+        let redirect = async {
+            if let Some((sockets, redirect)) = self.redirect {
+                for place in sockets.places() {
+                    tracing::info!(address = %place, "redirecting to https");
+                }
+                serve(sockets, redirect.router(), &redirect_limits, &admin_metrics, told()).await;
+            }
+        };
+        let served = serve(self.sockets, self.router, &self.limits, &self.metrics, stop);
+        let (drained, (), ()) = tokio::join!(served, admin, redirect);
         for task in [sweep, pulls, collection, eviction, retention, sync, reload] {
             task.abort();
             // It ends by the abort, and what it had begun is completed by the close.
@@ -504,12 +517,5 @@ mod tests {
         let message = StartError::from(OpenError::File(refused)).to_string();
         assert!(message.contains("/srv/x") && message.contains("the right to write there"), "{message}");
         assert!(message.contains("--data"), "{message}");
-    }
-
-    #[test]
-    fn an_occupied_port_comes_with_the_flag_for_another() {
-        let address = SocketAddr::from(([127, 0, 0, 1], 5000));
-        let error = StartError::Listen { address, source: io::ErrorKind::AddrInUse.into() };
-        assert!(error.to_string().ends_with("--listen 127.0.0.1:5001"), "{error}");
     }
 }

@@ -34,7 +34,7 @@ fn listen_everywhere(configuration: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(process::find("unshare"));
     command.args(["--net", "--", env!("CARGO_BIN_EXE_orlop"), "serve", "--listen", "0.0.0.0:5000"]);
     command.arg("--data").arg(folder.path().join("data")).arg("--config").arg(&file).args(arguments);
-    let (mut daemon, _) = Daemon::start("orlop", &command, "Docker on other machines needs");
+    let (mut daemon, _) = Daemon::start("orlop", &command, "insecure-registries");
     assert!(daemon.terminate().success());
     daemon.log()
 }

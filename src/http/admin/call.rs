@@ -67,7 +67,7 @@ impl Call {
 
     /// The server that answers; none in the process of a command.
     pub(super) fn running(&self) -> Option<Running> {
-        self.admin.0.running
+        self.admin.0.running.clone()
     }
 
     /// Says whether the server is about to end.

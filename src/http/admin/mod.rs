@@ -20,7 +20,6 @@ mod signing_key;
 mod status;
 mod verify;
 
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
@@ -91,10 +90,10 @@ struct Shared {
 }
 
 /// The server that serves a registry.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Running {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub address: String,
     /// Since when.
     pub since: Timestamp,
 }

@@ -90,7 +90,7 @@ pub(super) async fn get_status(call: Call) -> Answer {
     let server = call.running().map(|running| Server {
         pid: std::process::id(),
         since: running.since.to_rfc3339(),
-        address: running.address.to_string(),
+        address: running.address,
     });
     json(&Status {
         server,
