@@ -310,6 +310,7 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Principal;
 
     fn rule(repositories: &str, who: &str, actions: &[Action]) -> Rule {
         let repositories = NameScope::new(vec![repositories.parse().unwrap()]);
@@ -372,6 +373,64 @@ mod tests {
                 "{action}"
             );
         }
+    }
+
+    #[test]
+    fn whom_an_issuer_vouches_for_is_let_in_by_what_it_says_and_not_for_having_logged_in() {
+        let external = Principal {
+            kind: PrincipalKind::External,
+            claims: vec![("sub".to_owned(), "repo:team/app:ref:main".to_owned())],
+            groups: vec!["ops".to_owned()],
+            ..Principal::user("anna")
+        };
+        let external = Identity::of(external);
+        let name = "team/a".parse().unwrap();
+        for (who, may) in [
+            ("authenticated", false),
+            ("user:anna", false),
+            ("token:anna", false),
+            ("group:ops", true),
+            ("group:anna", false),
+            ("claim:sub=repo:team/*", true),
+            ("claim:sub=repo:*:ref:main", true),
+            ("claim:sub=repo:team", false),
+            ("claim:sub=repo:*:ref:mai", false),
+            ("claim:sub=repo:team/app:ref:main*main", false),
+            ("claim:other=repo:team/*", false),
+        ] {
+            let rules = Rules { rules: vec![rule("**", who, &[Action::Pull])], has_users: true };
+            assert_eq!(rules.decide(&external, Action::Pull, Some(&name)).is_allowed(), may, "{who}");
+        }
+        let users = Rules { rules: Vec::new(), has_users: true };
+        assert!(!users.decide(&external, Action::Pull, Some(&name)).is_allowed());
+    }
+
+    #[test]
+    fn what_came_with_credentials_is_for_those_whom_a_rule_names_otherwise_than_as_everybody() {
+        let rules = Rules {
+            rules: vec![
+                rule("**", "anonymous", &[Action::Pull]),
+                rule("hub/a", "user:anna", &[Action::Pull]),
+                rule("hub/b", "user:anna", &[Action::Push]),
+            ],
+            has_users: true,
+        };
+        let (anna, bo) = (Identity::user("anna"), Identity::user("bo"));
+        let may = |identity: &Identity, name: &str| {
+            rules.decide_private(identity, &name.parse().unwrap()).is_allowed()
+        };
+        assert!(may(&anna, "hub/a") && !may(&anna, "hub/b"));
+        assert!(!may(&bo, "hub/a") && !may(&Identity::anonymous(), "hub/a"));
+        let robot = Principal {
+            kind: PrincipalKind::AccessToken,
+            scope: Some(vec!["hub/**:pull".parse().unwrap()].into()),
+            ..Principal::user("ci")
+        };
+        assert!(may(&Identity::of(robot), "hub/b"));
+        let open = Rules::default();
+        assert!(!open.decide_private(&Identity::anonymous(), &"hub/a".parse().unwrap()).is_allowed());
+        let users = Rules { rules: Vec::new(), has_users: true };
+        assert!(!users.decide_private(&anna, &"hub/a".parse().unwrap()).is_allowed());
     }
 
     #[test]
