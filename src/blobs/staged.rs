@@ -2,7 +2,7 @@
 
 use super::UploadId;
 use crate::clock;
-use crate::fsio::{Access, Disk, DiskFile, FileError};
+use crate::fsio::{Access, Adoption, Disk, DiskFile, FileError, SourceFile};
 use crate::oci::{Digest, DigestAlgorithm, HashState, Hasher};
 use crate::telemetry::StorageMetrics;
 use std::io;
@@ -158,6 +158,22 @@ impl StagedBlob {
             self.start_writeback();
         }
         Ok(())
+    }
+
+    /// Takes the bytes of a file of another tree without copying them, where this has none yet; `false` where the file system
+    /// can't. They are not hashed: a digest that is asked for reads them.
+    pub fn adopt(&mut self, source: &SourceFile, how: Adoption) -> Result<bool, FileError> {
+        if self.file.is_some() || self.len > 0 || !self.disk.adopt(source, &self.path, how)? {
+            return Ok(false);
+        }
+        let file = self.disk.open(&self.path, Access::Read)?;
+        let file = file.ok_or_else(|| self.failure("open", io::ErrorKind::NotFound.into()))?;
+        self.len = file.len().map_err(|error| self.failure("stat", error))?;
+        self.file = Some(file);
+        self.hashers.clear();
+        self.marks.clear();
+        self.is_clean = false;
+        Ok(true)
     }
 
     /// Hashes and writes at the same time.

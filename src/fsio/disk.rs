@@ -1,6 +1,6 @@
 //! The seam between everything that stores bytes and the disk that keeps them.
 
-use super::{DirectoryLock, FileError};
+use super::{DirectoryLock, FileError, SourceFile};
 use std::fmt::Debug;
 use std::io;
 use std::path::Path;
@@ -23,6 +23,12 @@ pub trait Disk: Send + Sync + Debug + 'static {
 
     /// Removes a file; `false` if there was none. The name may come back after a power cut until the directory is synced.
     fn remove(&self, path: &Path) -> Result<bool, FileError>;
+
+    /// Makes a new file out of one of another tree without copying its bytes; `false` where that can't be done, which leaves
+    /// nothing. Neither bytes nor name are durable by that.
+    fn adopt(&self, _source: &SourceFile, _to: &Path, _how: Adoption) -> Result<bool, FileError> {
+        Ok(false)
+    }
 
     /// Makes every change of this directory's entries durable that returned before.
     fn sync_dir(&self, dir: &Path) -> Result<(), FileError>;
@@ -137,6 +143,15 @@ pub enum Access {
     Read,
     /// Reading and writing.
     Write,
+}
+
+/// How a file of another tree is taken without copying its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adoption {
+    /// By a file that shares the other one's blocks until one of the two is changed, with mode 0600.
+    Clone,
+    /// By another name for the very same file, which keeps its owner and its mode.
+    Link,
 }
 
 /// One entry of a directory.

@@ -2,12 +2,13 @@
 
 use super::aligned::ALIGNMENT;
 use super::error::Context;
-use super::{Access, DirectoryLock, Disk, DiskFile, Entry, FileError, ReadNow};
-use rustix::fs::{Advice, OFlags};
+use super::{Access, Adoption, DirectoryLock, Disk, DiskFile, Entry, FileError, ReadNow, SourceFile};
+use rustix::fs::{Advice, AtFlags, CWD, OFlags, ioctl_ficlone, linkat};
 use rustix::io::{Errno, ReadWriteFlags};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -47,6 +48,38 @@ impl Disk for RealDisk {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(FileError::new("remove", path, error)),
+        }
+    }
+
+    fn adopt(&self, source: &SourceFile, to: &Path, how: Adoption) -> Result<bool, FileError> {
+        let (operation, adopted) = match how {
+            Adoption::Clone => {
+                let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to);
+                let copy = created.context("create", to)?;
+                ("clone", ioctl_ficlone(&copy, &source.file))
+            }
+            Adoption::Link => {
+                // The file that is open, whatever has its name by now.
+                let open = format!("/proc/self/fd/{}", source.file.as_raw_fd());
+                ("link", linkat(CWD, open, CWD, to, AtFlags::SYMLINK_FOLLOW))
+            }
+        };
+        let Err(error) = adopted else { return Ok(true) };
+        if how == Adoption::Clone {
+            self.remove(to)?;
+        }
+        match error {
+            // Another file system, one that can't, a file of somebody else's, or no /proc.
+            Errno::XDEV
+            | Errno::OPNOTSUPP
+            | Errno::NOTTY
+            | Errno::INVAL
+            | Errno::NOSYS
+            | Errno::PERM
+            | Errno::ACCESS
+            | Errno::MLINK
+            | Errno::NOENT => Ok(false),
+            error => Err(FileError::new(operation, to, error.into())),
         }
     }
 
@@ -218,6 +251,30 @@ impl DiskFile for RealFile {
 mod tests {
     use super::super::AlignedBuffer;
     use super::*;
+
+    #[test]
+    fn a_file_of_another_tree_is_linked_or_cloned_or_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("source"), b"some bytes").unwrap();
+        let source =
+            super::super::SourceTree::open(dir.path()).unwrap().unwrap().file("source").unwrap().unwrap();
+        let linked = dir.path().join("linked");
+        assert!(RealDisk.adopt(&source, &linked, Adoption::Link).unwrap());
+        let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(path).unwrap());
+        assert_eq!(inode(&linked), inode(source.path()));
+        let taken = RealDisk.adopt(&source, &linked, Adoption::Link).unwrap_err();
+        assert_eq!(taken.source.kind(), io::ErrorKind::AlreadyExists);
+        // Whether there are clones is the file system's to say.
+        let cloned = dir.path().join("cloned");
+        if RealDisk.adopt(&source, &cloned, Adoption::Clone).unwrap() {
+            assert_eq!(std::fs::read(&cloned).unwrap(), b"some bytes");
+            assert_ne!(inode(&cloned), inode(source.path()));
+        } else {
+            assert!(!cloned.exists());
+        }
+        let elsewhere = Path::new("/proc/self/linked");
+        assert!(!RealDisk.adopt(&source, elsewhere, Adoption::Link).unwrap());
+    }
 
     #[test]
     fn a_file_is_written_read_renamed_listed_and_removed() {
