@@ -89,7 +89,8 @@ fn put(
     tx.insert(Table::Tags, key(repository, tag), &codec::encode(record))
 }
 
-fn add_to_history(
+/// Adds to the history of a tag what it pointed to, which the tag itself doesn't take part in.
+pub fn add_to_history(
     tx: &WriteTx<'_>,
     repository: RepositoryId,
     tag: &Tag,

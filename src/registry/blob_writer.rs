@@ -15,14 +15,14 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
-use super::publishing::{check, publish};
+use super::publishing::{check, publish, vouched};
 use super::repository::Scope;
 use super::sessions::{self, Held, Session, blocking};
 use super::{BlobDescriptor, Error, Inner, ProvisionalDescriptor, eviction};
 use crate::blobs::{StagedBlob, UploadId};
 use crate::clock::Timestamp;
-use crate::fsio::AlignedBuffer;
-use crate::oci::{MediaType, ProvisionalDigest, RepositoryName};
+use crate::fsio::{Adoption, AlignedBuffer, SourceFile};
+use crate::oci::{Digest, MediaType, ProvisionalDigest, RepositoryName};
 
 /// A blob up to this size is written in one go when it is complete.
 const SMALL: usize = 256 << 10;
@@ -289,6 +289,20 @@ impl BlobWriter {
         Ok(())
     }
 
+    /// Takes the bytes of a file of another tree without copying them, into an upload that has none; `false` where the file
+    /// system can't. Nothing more can be written to it.
+    pub(super) async fn adopt(&mut self, source: Arc<SourceFile>, how: Adoption) -> Result<bool, Error> {
+        let mut held = self.settle().await?;
+        let (held, adopted) = blocking(move || {
+            let adopted = held.staged.as_mut().ok_or(Error::UploadUnknown)?.adopt(&source, how);
+            Ok((held, adopted))
+        })
+        .await?;
+        self.accepted = held.staged.as_ref().map_or(0, StagedBlob::len);
+        self.stage = Stage::Idle { held, pending: Vec::new(), bytes: 0 };
+        Ok(adopted?)
+    }
+
     /// Publishes the blob under its canonical digest and links it into the repository; when this returns, both are
     /// durable. The writer is used up then.
     ///
@@ -296,7 +310,20 @@ impl BlobWriter {
     /// more or fewer than `blob` says, with [`Error::SizeMismatch`], and the upload stays. Goes on to its end where the
     /// caller stops waiting.
     pub async fn commit(&mut self, blob: impl Into<ProvisionalDescriptor>) -> Result<BlobDescriptor, Error> {
-        let ProvisionalDescriptor { digest, size, media_type } = blob.into();
+        self.publish(blob.into(), true).await
+    }
+
+    /// The same for bytes that the caller vouches for: they are not hashed, and `digest` is the canonical one.
+    pub(super) async fn commit_vouched(&mut self, digest: Digest) -> Result<BlobDescriptor, Error> {
+        self.publish(digest.into(), false).await
+    }
+
+    async fn publish(
+        &mut self,
+        blob: ProvisionalDescriptor,
+        is_checked: bool,
+    ) -> Result<BlobDescriptor, Error> {
+        let ProvisionalDescriptor { digest, size, media_type } = blob;
         if let Some(claimed) = size.filter(|claimed| *claimed != self.accepted) {
             return Err(Error::SizeMismatch { claimed, received: self.accepted });
         }
@@ -315,7 +342,10 @@ impl BlobWriter {
             let begun = blocking(move || {
                 let (inner, session) = worker;
                 let held = write_all(&inner, &session, held, &pending)?;
-                let checked = check(&inner, &session, held, digest)?;
+                let checked = match digest {
+                    ProvisionalDigest::Digest(digest) if !is_checked => vouched(held, digest)?,
+                    digest => check(&inner, &session, held, digest)?,
+                };
                 // The usual case, in one visit to the thread.
                 match inner.blobs.try_lock(&checked.canonical) {
                     Some(lock) => publish(&inner, &session, checked, lock).map(Ok),

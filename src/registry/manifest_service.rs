@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::deletion::Force;
 use super::pulls::{Usage, Use};
 use super::repository::Scope;
-use super::revision::{Push, delete, release};
+use super::revision::{Kept, Push, delete, release};
 use super::signatures::{self, TakenApart};
 use super::{Actor, Error, ManifestDescriptor, Page, Scroll, events, eviction};
 use crate::clock::Timestamp;
@@ -204,6 +204,16 @@ impl ManifestService {
     /// Every signature of a signed schema 1 manifest is verified, the digest is the payload's, and the signatures are added
     /// to those that are there: one for each key and algorithm, the newest, and at most a thousand.
     pub async fn put(&self, put: ManifestPut) -> Result<ManifestPushed, Error> {
+        self.store(put, Kept::Whole).await
+    }
+
+    /// The same for a manifest as another registry has it: an index may name manifests that aren't here, and needs each of
+    /// them as soon as it comes. With `is_list` it is a list of referrers, as the tag says that it gets.
+    pub async fn put_as_found(&self, put: ManifestPut, is_list: bool) -> Result<ManifestPushed, Error> {
+        self.store(put, Kept::AsFound { is_list }).await
+    }
+
+    async fn store(&self, put: ManifestPut, kept: Kept) -> Result<ManifestPushed, Error> {
         self.scope.require_served()?;
         let limit = self.scope.inner.policy.max_manifest_bytes;
         if put.payload.len() > limit {
@@ -241,6 +251,7 @@ impl ManifestService {
             digest,
             canonical,
             tags: unique(tags),
+            kept,
         };
         let pushed = ManifestPushed { digest, canonical, subject, tags: push.tags.clone() };
         let scope = self.scope.by(&put.actor);

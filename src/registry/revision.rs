@@ -33,6 +33,19 @@ pub(super) struct Push {
     pub(super) digest: Digest,
     pub(super) canonical: Digest,
     pub(super) tags: Vec<Tag>,
+    pub(super) kept: Kept,
+}
+
+/// As what a manifest comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// As a push, whole.
+    Whole,
+    /// As another registry has it: an index does without those of its manifests that aren't here, until they are.
+    AsFound {
+        /// Whether it is a list of referrers, which a tag will say.
+        is_list: bool,
+    },
 }
 
 impl Push {
@@ -135,9 +148,11 @@ impl Push {
     /// How the manifest names others. A list of referrers, which a client keeps as an index under a tag for its subject,
     /// needs none of them: referrers come and go without it.
     fn index_names(&self) -> Named {
-        let is_list = self.manifest.kind == ManifestKind::Index
-            && !self.tags.is_empty()
-            && self.tags.iter().all(Tag::lists_referrers);
+        let is_listed = match self.kept {
+            Kept::Whole => !self.tags.is_empty() && self.tags.iter().all(Tag::lists_referrers),
+            Kept::AsFound { is_list } => is_list,
+        };
+        let is_list = self.manifest.kind == ManifestKind::Index && is_listed;
         if is_list { Named::Lists } else { Named::Needs }
     }
 
@@ -170,10 +185,15 @@ impl Push {
                 ChildRole::Config | ChildRole::Layer => !child.is_distributable(),
                 ChildRole::Manifest => kind == Named::Lists || scope.inner.policy.allow_sparse_indexes,
             };
+            let may_miss = may_miss || (child.role == ChildRole::Manifest && self.kept != Kept::Whole);
             if !present && !may_miss && missing.len() < MISSING_NAMED && !missing.contains(&named) {
                 missing.push(named);
             }
-            let kind = if child.role == ChildRole::Manifest { kind } else { Named::Needs };
+            let kind = match (child.role, kind, self.kept) {
+                (ChildRole::Config | ChildRole::Layer, _, _) => Named::Needs,
+                (ChildRole::Manifest, Named::Needs, Kept::AsFound { .. }) if !present => Named::Misses,
+                (ChildRole::Manifest, kind, _) => kind,
+            };
             children.push((named, kind));
         }
         if missing.is_empty() {

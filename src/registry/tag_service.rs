@@ -40,6 +40,10 @@ impl TagService {
         TagService { scope }
     }
 
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
     /// The manifest that the tag points to.
     pub fn get(&self, tag: &Tag) -> Result<Option<ManifestDescriptor>, Error> {
         super::ManifestService::new(self.scope.clone()).stat(&Reference::Tag(tag.clone()))
@@ -176,12 +180,24 @@ pub(super) fn point(
     tag: &Tag,
     record: &tags::TagRecord,
 ) -> Result<(), Error> {
-    let due = scope.inner.lease_end(id, Timestamp::from_millis(record.updated_at));
+    point_at(tx, scope, id, tag, record, Timestamp::from_millis(record.updated_at))
+}
+
+/// The same at the time `now` for a record that may be older.
+pub(super) fn point_at(
+    tx: &WriteTx<'_>,
+    scope: &Scope,
+    id: RepositoryId,
+    tag: &Tag,
+    record: &tags::TagRecord,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let due = scope.inner.lease_end(id, now);
     if let Some(former) = tags::set(tx, id, tag, record)? {
         if scope.inner.policy.collection.keep_history > 0 && !id.is_cached() {
             tags::hold(tx, id, &former, tag)?;
         }
-        manifests::settle(tx, id, &former, record.updated_at, due)?;
+        manifests::settle(tx, id, &former, now.millis(), due)?;
     }
-    Ok(manifests::settle(tx, id, &record.digest, record.updated_at, due)?)
+    Ok(manifests::settle(tx, id, &record.digest, now.millis(), due)?)
 }
