@@ -25,6 +25,8 @@ pub mod auth;
 pub mod proxy;
 pub mod snapshots;
 
+pub mod transfer;
+
 pub mod http;
 
 pub mod cli;

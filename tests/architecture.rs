@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use scanner::{Token, declarations, names_crate, names_path, names_under_root, production, tokens};
 
 /// The layers, lowest first; a layer uses itself and those before it.
-const LAYERS: [&str; 19] = [
+const LAYERS: [&str; 20] = [
     "oci",
     "clock",
     "secret",
@@ -28,6 +28,7 @@ const LAYERS: [&str; 19] = [
     "auth",
     "proxy",
     "snapshots",
+    "transfer",
     "http",
     "config",
     "server",

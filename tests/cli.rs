@@ -102,6 +102,12 @@ fn every_command_has_complete_help() {
             vec!["policy", "run"],
             [flags.as_slice(), &["--dry-run", "--repository", "--json", "undelete"]].concat(),
         ),
+        (vec!["import"], vec!["distribution"]),
+        (
+            vec!["import", "distribution"],
+            [flags.as_slice(), &["--repository", "--link", "--verify", "--dry-run", "--json", "exit code"]]
+                .concat(),
+        ),
         (vec!["policy", "show"], [flags.as_slice(), &["--json"]].concat()),
     ] {
         let output = run(directory.path(), &[command.clone(), vec!["--help"]].concat());
@@ -109,7 +115,8 @@ fn every_command_has_complete_help() {
         assert!(output.status.success() && output.stderr.is_empty(), "{command:?}");
         assert!(help.contains("Usage: orlop"), "{command:?}: {help}");
         assert!(
-            help.contains("Examples:") || ["config", "policy"].map(|name| vec![name]).contains(&command),
+            help.contains("Examples:")
+                || ["config", "policy", "import"].map(|name| vec![name]).contains(&command),
             "{command:?}: {help}"
         );
         for part in parts {

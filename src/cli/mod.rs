@@ -14,6 +14,7 @@ mod collection;
 mod compact;
 mod config;
 mod deletions;
+mod import;
 mod output;
 mod policy;
 mod progress;
@@ -39,6 +40,7 @@ use self::collection::GcArguments;
 use self::compact::CompactArguments;
 use self::config::{ConfigArguments, ConfigCommand};
 use self::deletions::{DeletedArguments, PurgeArguments, UndeleteArguments};
+use self::import::ImportCommand;
 use self::output::Output;
 use self::policy::PolicyCommand;
 use self::repository::RepositoryCommand;
@@ -112,6 +114,9 @@ enum Command {
     /// image heals them.
     #[command(after_help = verify::EXAMPLES)]
     Verify(VerifyArguments),
+    /// Take over what another registry has.
+    #[command(subcommand, arg_required_else_help = true)]
+    Import(ImportCommand),
     /// Remove what nothing names any more, now.
     ///
     /// A server does this by itself, some seconds after something is due. What was deleted stays until its window to be
@@ -166,6 +171,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(command) => command.run(&mut output),
         Command::Policy(command) => command.run(&mut output),
         Command::Verify(arguments) => verify::run(&arguments, &mut output),
+        Command::Import(command) => command.run(&mut output),
         Command::Gc(arguments) => collection::run(&arguments, &mut output),
         Command::Deleted(arguments) => arguments.run(&mut output),
         Command::Undelete(arguments) => arguments.run(&mut output),

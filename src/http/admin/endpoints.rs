@@ -10,7 +10,7 @@ use http::header::ALLOW;
 
 use super::call::{Answer, Call};
 use super::{
-    PREFIX, access, backup, cache, collection, compact, deletions, images, policies, repositories,
+    PREFIX, access, backup, cache, collection, compact, deletions, images, imports, policies, repositories,
     signing_key, status, verify,
 };
 use crate::http::errors::{ApiError, ErrorCode};
@@ -54,6 +54,7 @@ const ENDPOINTS: &[Endpoint] = &[
     endpoint("admin_list_policies", "GET", "policies", |call| ready(policies::list_policies(&call)).boxed()),
     endpoint("admin_run_policies", "POST", "policies/run", |call| policies::run_policies(call).boxed()),
     endpoint("admin_pull_images",       "POST", "cache/pull",          |call| images::pull_images(call).boxed()),
+    endpoint("admin_import_distribution", "POST", "import/distribution", |call| imports::import_distribution(call).boxed()),
     endpoint("admin_gc",                "POST", "gc",                  |call| collection::gc(call).boxed()),
     endpoint("admin_list_deletions",    "GET",  "deletions",           |call| ready(deletions::list_deletions(&call)).boxed()),
     endpoint("admin_undelete",          "POST", "undelete",            |call| deletions::undelete(call).boxed()),

@@ -13,6 +13,7 @@ mod compact;
 mod deletions;
 mod endpoints;
 mod images;
+mod imports;
 mod job;
 mod policies;
 mod repositories;
@@ -40,6 +41,7 @@ pub use compact::{Compact, CompactAnswer};
 pub use deletions::{Deleted, Deletions, Purge, Purged, Target};
 pub use endpoints::{Row, rows};
 pub use images::{PullImages, Pulled, PulledImages};
+pub use imports::{ImportAnswer, ImportDistribution, ImportSkipped};
 pub use job::{Line, Progress, Unit};
 pub use policies::{Policies, Policy, PolicyDecision, PolicyRun, PolicyRunAnswer};
 pub use repositories::{
