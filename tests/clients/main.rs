@@ -26,6 +26,7 @@ mod formats;
 mod full_disk;
 mod host;
 mod image;
+mod import;
 mod interruption;
 mod large;
 mod matrix;
