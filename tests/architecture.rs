@@ -68,6 +68,7 @@ const FENCED_CRATES: &[(&str, &[&str])] = &[
     ("strsim", &["config"]),
     ("clap", &["cli", "main"]),
     ("indicatif", &["cli"]),
+    ("rpassword", &["cli"]),
     ("anyhow", &["cli", "main"]),
 ];
 

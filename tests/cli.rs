@@ -98,6 +98,17 @@ fn every_command_has_complete_help() {
         (vec!["compact"], [flags.as_slice(), &["--json", "needs room"]].concat()),
         (vec!["status"], [flags.as_slice(), &["--json"]].concat()),
         (vec!["policy"], vec!["run", "show"]),
+        (vec!["user"], vec!["add", "list", "set", "remove"]),
+        (
+            vec!["user", "add"],
+            [flags.as_slice(), &["--group", "--password-stdin", "--htpasswd", "--json"]].concat(),
+        ),
+        (
+            vec!["user", "set"],
+            [flags.as_slice(), &["--group", "--no-groups", "--password-stdin", "--password"]].concat(),
+        ),
+        (vec!["token"], vec!["create", "list", "revoke"]),
+        (vec!["token", "create"], [flags.as_slice(), &["--user", "--scope", "--expires", "--json"]].concat()),
         (
             vec!["policy", "run"],
             [flags.as_slice(), &["--dry-run", "--repository", "--json", "undelete"]].concat(),
@@ -116,7 +127,9 @@ fn every_command_has_complete_help() {
         assert!(help.contains("Usage: orlop"), "{command:?}: {help}");
         assert!(
             help.contains("Examples:")
-                || ["config", "policy", "import"].map(|name| vec![name]).contains(&command),
+                || ["config", "policy", "import", "user", "token"]
+                    .map(|name| vec![name])
+                    .contains(&command),
             "{command:?}: {help}"
         );
         for part in parts {

@@ -275,6 +275,16 @@ impl Access {
         self.principal_of(known.token_of(id).filter(|token| !token.has_expired(now))?)
     }
 
+    /// The users of the file, by name.
+    pub fn users_in_file(&self) -> Vec<String> {
+        self.state().users.names()
+    }
+
+    /// Whether nothing but the users and access tokens of the database keeps anybody out.
+    pub fn is_open_without_accounts(&self) -> bool {
+        self.state().rules.are_open()
+    }
+
     /// Whether the file has a user of this name.
     pub fn is_in_file(&self, user: &str) -> bool {
         self.state().users.hash_of(user).is_some()

@@ -87,6 +87,13 @@ impl Htpasswd {
         self.0.values().filter_map(|hash| cost(hash)).max()
     }
 
+    /// Everybody's name, in byte order.
+    pub(super) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.0.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
     /// How many users there are.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -16,6 +16,7 @@ mod config;
 mod deletions;
 mod import;
 mod output;
+mod password;
 mod policy;
 mod progress;
 mod repository;
@@ -25,6 +26,8 @@ mod status;
 mod table;
 mod tag;
 mod target;
+mod token;
+mod user;
 mod verify;
 
 use std::ffi::OsString;
@@ -47,6 +50,8 @@ use self::repository::RepositoryCommand;
 use self::sizes::DuArguments;
 use self::status::StatusArguments;
 use self::tag::TagCommand;
+use self::token::TokenCommand;
+use self::user::UserCommand;
 use self::verify::VerifyArguments;
 
 const OVERVIEW: &str = "\
@@ -100,6 +105,12 @@ enum Command {
     /// Take snapshots of the registry, check them, and restore them.
     #[command(subcommand, arg_required_else_help = true)]
     Backup(BackupCommand),
+    /// Add, change, list or remove users.
+    #[command(subcommand, arg_required_else_help = true)]
+    User(UserCommand),
+    /// Make, list or revoke access tokens: for robots, or instead of a user's password.
+    #[command(subcommand, arg_required_else_help = true)]
+    Token(TokenCommand),
     /// Check or show the configuration.
     #[command(subcommand, arg_required_else_help = true)]
     Config(ConfigCommand),
@@ -168,6 +179,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Cache(command) => command.run(&mut output),
         Command::Access(command) => command.run(&mut output),
         Command::Backup(command) => command.run(&mut output),
+        Command::User(command) => command.run(&mut output),
+        Command::Token(command) => command.run(&mut output),
         Command::Config(command) => command.run(&mut output),
         Command::Policy(command) => command.run(&mut output),
         Command::Verify(arguments) => verify::run(&arguments, &mut output),

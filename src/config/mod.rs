@@ -38,4 +38,4 @@ pub use settings::{
 pub use template::{example, reference};
 pub use tls::{ClientCertificates, Tls, TlsVersion};
 pub use upstream::{Password, Upstream};
-pub use value::size as parse_size;
+pub use value::{duration as parse_duration, size as parse_size};

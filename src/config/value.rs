@@ -231,7 +231,7 @@ const DURATION_UNITS: &[(&str, u64)] =
     &[("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// One or several numbers with units: `30s`, `1h30m`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let parse = || {
         let mut rest = text.trim();
         let mut total = 0_u64;

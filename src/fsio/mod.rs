@@ -25,7 +25,7 @@ pub use disk::{Access, Adoption, Disk, DiskFile, Entry, ReadNow};
 pub use error::FileError;
 pub use lock::DirectoryLock;
 pub use real::RealDisk;
-pub use replace::{read_small, replace_file, replace_small};
+pub use replace::{read_small, replace_file, replace_shared, replace_small};
 pub use simulated::{Fault, Replay, SimulatedDisk};
 pub use socket::{PublicSocket, bind_socket, connect_socket, remove_socket};
 pub use source::{EntryKind, SourceEntries, SourceEntry, SourceFile, SourceTree};

@@ -5,6 +5,7 @@ use super::error::Context;
 use super::{Access, Disk, FileError};
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Replaces the content of a small file of this machine, durably: after a crash it has the old bytes or the new ones.
@@ -12,6 +13,30 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let dir = parent_of(path);
     let mut temporary = tempfile::NamedTempFile::new_in(dir).context("create a temporary file in", dir)?;
     temporary.write_all(bytes).context("write", temporary.path())?;
+    temporary.as_file().sync_all().context("sync", temporary.path())?;
+    temporary.persist(path).map_err(|error| error.error).context("replace", path)?;
+    File::open(dir).and_then(|dir| dir.sync_all()).context("sync directory", dir)
+}
+
+/// The same for a file that others read or have made: it keeps its mode and its owner, and a link stays one. A new file is for
+/// its owner alone.
+pub fn replace_shared(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let path = &match std::fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+        found => found.context("find", path)?,
+    };
+    let dir = parent_of(path);
+    let mut temporary = tempfile::NamedTempFile::new_in(dir).context("create a temporary file in", dir)?;
+    temporary.write_all(bytes).context("write", temporary.path())?;
+    if let Ok(former) = std::fs::metadata(path) {
+        let file = temporary.as_file();
+        let own = file.metadata().context("look at", temporary.path())?;
+        if (own.uid(), own.gid()) != (former.uid(), former.gid()) {
+            let owner = (Some(former.uid()), Some(former.gid()));
+            std::os::unix::fs::fchown(file, owner.0, owner.1).context("keep the owner of", path)?;
+        }
+        file.set_permissions(former.permissions()).context("keep the mode of", path)?;
+    }
     temporary.as_file().sync_all().context("sync", temporary.path())?;
     temporary.persist(path).map_err(|error| error.error).context("replace", path)?;
     File::open(dir).and_then(|dir| dir.sync_all()).context("sync directory", dir)
@@ -67,6 +92,22 @@ mod tests {
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(read_small(&RealDisk, &path, 2).unwrap_err().to_string().contains("more than 2 bytes"));
+    }
+
+    #[test]
+    fn a_shared_file_keeps_its_mode_and_a_link_stays_one() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("file"), dir.path().join("link"));
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        replace_shared(&path, b"one").unwrap();
+        assert_eq!(mode(), 0o600);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        replace_shared(&link, b"two").unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!((std::fs::read(&path).unwrap(), mode()), (b"two".to_vec(), 0o640));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use http::header::ALLOW;
 
 use super::call::{Answer, Call};
 use super::{
-    PREFIX, access, backup, cache, collection, compact, deletions, images, imports, policies, repositories,
-    signing_key, status, verify,
+    PREFIX, access, access_tokens, backup, cache, collection, compact, deletions, images, imports, policies,
+    repositories, signing_key, status, users, verify,
 };
 use crate::http::errors::{ApiError, ErrorCode};
 
@@ -49,6 +49,13 @@ const ENDPOINTS: &[Endpoint] = &[
     endpoint("admin_explain_access", "GET", "access/explain", |call| ready(access::explain(&call)).boxed()),
     endpoint("admin_rotate_key", "POST", "access/rotate-key", |call| signing_key::rotate_key(call).boxed()),
     endpoint("admin_create_backup", "POST", "backup/create", |call| backup::create_backup(call).boxed()),
+    endpoint("admin_list_users",   "GET",  "users",        |call| ready(users::list_users(&call)).boxed()),
+    endpoint("admin_add_user",     "POST", "users/add",    |call| users::add_user(call).boxed()),
+    endpoint("admin_set_user",     "POST", "users/set",    |call| users::set_user(call).boxed()),
+    endpoint("admin_remove_user",  "POST", "users/remove", |call| users::remove_user(call).boxed()),
+    endpoint("admin_list_tokens",  "GET",  "tokens",        |call| ready(access_tokens::list_tokens(&call)).boxed()),
+    endpoint("admin_create_token", "POST", "tokens/create", |call| access_tokens::create_token(call).boxed()),
+    endpoint("admin_revoke_token", "POST", "tokens/revoke", |call| access_tokens::revoke_token(call).boxed()),
     endpoint("admin_compact",    "POST", "compact", |call| compact::compact(call).boxed()),
     endpoint("admin_verify",     "POST", "verify", |call| verify::verify(call).boxed()),
     endpoint("admin_list_policies", "GET", "policies", |call| ready(policies::list_policies(&call)).boxed()),

@@ -5,6 +5,7 @@
 //! with a handler in a file per noun. A handler that takes long answers with lines of JSON; see [`job`].
 
 mod access;
+mod access_tokens;
 mod backup;
 mod cache;
 mod call;
@@ -19,6 +20,7 @@ mod policies;
 mod repositories;
 mod signing_key;
 mod status;
+mod users;
 mod verify;
 
 use std::sync::{Arc, OnceLock};
@@ -34,6 +36,9 @@ use http::request::Parts;
 use tokio::sync::watch;
 
 pub use access::{Explain, Explained};
+pub use access_tokens::{
+    AccessTokenEntry, AccessTokens, CreateToken, CreatedToken, RevokeToken, RevokedToken,
+};
 pub use backup::{CreateBackup, told};
 pub use cache::{Activity, CacheStatus, CachedUpstream, LeftAlone};
 pub use collection::{Gc, GcAnswer, Kept, KeptBy};
@@ -49,6 +54,7 @@ pub use repositories::{
 };
 pub use signing_key::{RotateKey, RotatedKey};
 pub use status::{Disk, Events, Listener, Server, Status};
+pub use users::{AddUser, Password, RemoveUser, RemovedUser, SetUser, UserEntry, Users};
 pub use verify::{Damaged, Image, Verify, VerifyAnswer};
 
 use crate::auth::{Access, TokenKeys};
