@@ -127,9 +127,7 @@ fn every_command_has_complete_help() {
         assert!(help.contains("Usage: orlop"), "{command:?}: {help}");
         assert!(
             help.contains("Examples:")
-                || ["config", "policy", "import", "user", "token"]
-                    .map(|name| vec![name])
-                    .contains(&command),
+                || ["config", "policy", "import", "user", "token"].map(|name| vec![name]).contains(&command),
             "{command:?}: {help}"
         );
         for part in parts {

@@ -209,15 +209,26 @@ impl Access {
             Some(stored) => Identity::of(stored.principal.clone()),
             None => Identity::user(user),
         };
-        if hash.is_some_and(|hash| passwords.is_known(user, password, hash, now)) {
+        let is_known = |now| hash.is_some_and(|hash| passwords.is_known(user, password, hash, now));
+        let pause = |now| address.and_then(|address| attempts.pause(address, user, now));
+        if is_known(now) {
             return Ok(identity());
         }
-        if let Some(pause) = address.and_then(|address| attempts.pause(address, user, now)) {
+        if let Some(pause) = pause(now) {
+            return Err(AuthenticationError::TooMany(pause));
+        }
+        let turn = passwords.turn().await.map_err(|_| AuthenticationError::Busy)?;
+        // Whoever tries many at once has to wait as if it were one after the other.
+        let now = monotonic();
+        if is_known(now) {
+            return Ok(identity());
+        }
+        if let Some(pause) = pause(now) {
             return Err(AuthenticationError::TooMany(pause));
         }
         let cost = users.cost().max(known.cost());
-        let checked = passwords.check(user, password, hash, cost, now).await;
-        if checked.map_err(|_| AuthenticationError::Busy)? {
+        let (is_right, _turn) = passwords.check(turn, user, password, hash, cost, now).await;
+        if is_right {
             return Ok(identity());
         }
         if let Some(address) = address {

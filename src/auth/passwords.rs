@@ -12,12 +12,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::{hmac, rand};
-use tokio::sync::Semaphore;
-
-use crate::secret::Secret;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::htpasswd;
 use crate::registry::PasswordHash;
+use crate::secret::Secret;
 
 /// How long a password is believed that was right.
 const BELIEVED: Duration = Duration::from_secs(10 * 60);
@@ -85,6 +84,13 @@ pub(super) struct Passwords {
     waiting: Arc<Semaphore>,
 }
 
+/// The right to have a password checked now.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _place: OwnedSemaphorePermit,
+    _turn: OwnedSemaphorePermit,
+}
+
 /// Too many passwords wait to be checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Busy;
@@ -115,38 +121,46 @@ impl Passwords {
         right.get(&self.tag(user, password, hash)).is_some_and(|until| now < *until)
     }
 
+    /// Waits for a turn. What others have shown or failed to show before is known when it comes, if they kept theirs until then.
+    pub(super) async fn turn(&self) -> Result<Turn, Busy> {
+        let Ok(place) = self.waiting.clone().try_acquire_owned() else { return Err(Busy) };
+        let Ok(turn) = self.turns.clone().acquire_owned().await else { return Err(Busy) };
+        Ok(Turn { _place: place, _turn: turn })
+    }
+
     /// Whether the password is right for this hash; of a user who doesn't exist, never, and not sooner. `cost` is the largest work
-    /// factor of all hashes.
+    /// factor of all hashes. Gives the turn back, none where the check broke off.
     pub(super) async fn check(
         &self,
+        turn: Turn,
         user: &str,
         password: &str,
         hash: Option<&str>,
         cost: Option<u32>,
         now: Instant,
-    ) -> Result<bool, Busy> {
-        let Ok(_place) = self.waiting.clone().try_acquire_owned() else { return Err(Busy) };
-        let Ok(turn) = self.turns.clone().acquire_owned().await else { return Err(Busy) };
+    ) -> (bool, Option<Turn>) {
         let (given, stored) = (Secret::from(password), hash.map(str::to_owned));
         let checked = tokio::task::spawn_blocking(move || {
-            // To its end, also where nobody waits any more.
-            let _turn = turn;
+            // The turn is held to the end, also where nobody waits any more.
             if given.reveal().len() > MAX_PASSWORD {
-                return false;
+                return (false, turn);
             }
             let most = cost.unwrap_or(COST);
             // For the time that they take.
             let further = match stored {
-                Some(hash) if bcrypt::verify(given.reveal(), &hash).unwrap_or(false) => return true,
+                Some(hash) if bcrypt::verify(given.reveal(), &hash).unwrap_or(false) => return (true, turn),
                 Some(hash) => padding(htpasswd::cost(&hash).unwrap_or(most), most),
                 None => most..most + 1,
             };
             for cost in further {
                 let _ = bcrypt::hash_with_salt(given.reveal(), cost, [0; 16]);
             }
-            false
+            (false, turn)
         });
-        let is_right = checked.await.unwrap_or(false);
+        let (is_right, turn) = match checked.await {
+            Ok((is_right, turn)) => (is_right, Some(turn)),
+            Err(_) => (false, None),
+        };
         if let Some(hash) = hash.filter(|_| is_right) {
             let mut right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
             if right.len() >= MOST {
@@ -156,7 +170,7 @@ impl Passwords {
                 right.insert(self.tag(user, password, hash), now + BELIEVED);
             }
         }
-        Ok(is_right)
+        (is_right, turn)
     }
 
     fn tag(&self, user: &str, password: &str, hash: &str) -> [u8; 32] {
@@ -175,6 +189,29 @@ impl Passwords {
 mod tests {
     use super::*;
     use crate::clock::monotonic;
+
+    #[tokio::test]
+    async fn no_more_is_remembered_than_there_is_room_for() {
+        let (passwords, now) = (Passwords::new(), monotonic());
+        let hash =
+            bcrypt::hash_with_salt("sesame", 4, [7; 16]).unwrap().format_for_version(bcrypt::Version::TwoY);
+        let check = async |now: Instant| {
+            let turn = passwords.turn().await.unwrap();
+            assert!(passwords.check(turn, "anna", "sesame", Some(&hash), Some(4), now).await.0);
+        };
+        for at in 0..MOST as u64 {
+            let mut tag = [0; 32];
+            tag[..8].copy_from_slice(&at.to_be_bytes());
+            passwords.right.lock().unwrap().insert(tag, now + BELIEVED);
+        }
+        check(now).await;
+        assert_eq!(passwords.right.lock().unwrap().len(), MOST);
+        check(now + BELIEVED).await;
+        assert_eq!(passwords.right.lock().unwrap().len(), 1, "what is not believed any more makes room");
+        let another = Passwords::new();
+        assert_ne!(passwords.tag("a", "b", "c"), another.tag("a", "b", "c"), "the key is this process's own");
+        assert_ne!(passwords.tag("a", "bc", "d"), passwords.tag("ab", "c", "d"));
+    }
 
     #[test]
     fn a_wrong_password_takes_the_same_work_for_everybody() {
@@ -203,7 +240,8 @@ mod tests {
         let hash =
             bcrypt::hash_with_salt("sesame", 4, [7; 16]).unwrap().format_for_version(bcrypt::Version::TwoY);
         let check = async |password: &str, hash: Option<&str>| {
-            passwords.check("anna", password, hash, Some(4), now).await.unwrap()
+            let turn = passwords.turn().await.unwrap();
+            passwords.check(turn, "anna", password, hash, Some(4), now).await.0
         };
         assert!(!check("open", Some(&hash)).await);
         assert!(!passwords.is_known("anna", "open", &hash, now));

@@ -25,7 +25,7 @@ const TOLD: &[&str] = &[
     "id",
     "groups",
     "scope",
-    "expires_at",
+    "expiresIn",
     "repository",
     "tag",
     "digest",

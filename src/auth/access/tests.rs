@@ -252,3 +252,16 @@ async fn a_scope_that_is_not_understood_opens_nothing() {
     assert!(!bench.access.is_open());
     assert_eq!(bench.bearer(&secret).await, Err(AuthenticationError::Wrong));
 }
+
+#[tokio::test]
+async fn many_tries_at_once_are_as_many_as_one_after_the_other() {
+    let bench = Bench::new(State::of(None, Vec::new()));
+    bench.add("anna", "sesame", &[]).await;
+    let right = futures_util::future::join_all((0..100).map(|_| bench.basic("anna", "sesame"))).await;
+    assert!(right.iter().all(Result::is_ok), "{right:?}");
+    let guesses: Vec<String> = (0..100).map(|at| format!("guess{at}")).collect();
+    let tries = guesses.iter().map(|guess| bench.basic("bo", guess));
+    let wrong = futures_util::future::join_all(tries).await;
+    let checked = wrong.iter().filter(|result| **result == Err(AuthenticationError::Wrong)).count();
+    assert!((10..=11).contains(&checked), "two are checked at once, and {checked} were");
+}

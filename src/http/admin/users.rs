@@ -129,9 +129,8 @@ pub(super) async fn add_user(mut call: Call) -> Answer {
         return Err(ApiError::new(ErrorCode::NameTaken, message));
     }
     let hash = hashed(password).await?;
-    let (accounts, actor, who) = (call.registry().accounts(), call.actor(), name.clone());
+    let accounts = call.registry().accounts();
     change(call.access().clone(), async move { accounts.add_user(&name, hash, &groups).await }).await?;
-    tracing::info!(user = %who, by = actor.as_str(), "added a user");
     json(&super::Done {})
 }
 
@@ -143,21 +142,18 @@ pub(super) async fn set_user(mut call: Call) -> Answer {
         None if groups.is_none() => return Err(invalid("say what to change: password, groups or both")),
         None => None,
     };
-    let (accounts, actor, who) = (call.registry().accounts(), call.actor(), name.clone());
-    let (password, groups_too) = (hash.is_some(), groups.is_some());
+    let accounts = call.registry().accounts();
     change(call.access().clone(), async move { accounts.change_user(&name, hash, groups.as_deref()).await })
         .await?;
-    tracing::info!(user = %who, password, groups = groups_too, by = actor.as_str(), "changed a user");
     json(&super::Done {})
 }
 
 /// Removes a user from the database, with all access tokens that stand for them.
 pub(super) async fn remove_user(mut call: Call) -> Answer {
     let RemoveUser { name } = call.json().await?;
-    let (accounts, actor, who) = (call.registry().accounts(), call.actor(), name.clone());
+    let accounts = call.registry().accounts();
     let revoked_tokens =
         change(call.access().clone(), async move { accounts.remove_user(&name).await }).await?;
-    tracing::info!(user = %who, revoked_tokens, by = actor.as_str(), "removed a user");
     json(&RemovedUser { revoked_tokens, opens_at_next_start: opens_at_next_start(&call)? })
 }
 
