@@ -29,6 +29,7 @@ use crate::telemetry::Metrics;
 use super::crowd::Crowd;
 use super::stall::{TimedBody, TimedIo};
 use super::streams::{Activity, StreamTasks};
+use super::strict::StrictIo;
 
 /// The memory that one connection may take for data on its way in or out.
 const CONNECTION_BUFFER: usize = 256 * 1024;
@@ -263,7 +264,7 @@ impl Http {
     {
         let Established { stream, peer, protocol } = established;
         let (first_byte_timeout, idle_timeout) = (self.first_byte_timeout, self.idle_timeout);
-        let io = TokioIo::new(TimedIo::new(stream, idle_timeout));
+        let io = TokioIo::new(TimedIo::new(StrictIo::new(stream), idle_timeout));
         let router = TowerToHyperService::new(router);
         let prepare = move |request: Request<Incoming>| {
             let mut request = request.map(|body| TimedBody::new(body, first_byte_timeout, idle_timeout));

@@ -18,6 +18,7 @@ mod signals;
 mod sockets;
 mod stall;
 mod streams;
+mod strict;
 mod systemd;
 mod tls;
 
