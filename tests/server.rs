@@ -151,7 +151,7 @@ async fn a_connection_that_is_kept_open_without_use_is_closed() {
 
 #[tokio::test]
 async fn a_body_that_stands_still_ends_with_an_error_for_its_handler() {
-    let server = start(hello(), Limits { idle_timeout: SOON, ..limits() }).await;
+    let server = start(hello(), Limits { first_byte_timeout: SOON, idle_timeout: SOON, ..limits() }).await;
     let mut stream = server.connect().await;
     send(&mut stream, "POST /count HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345").await;
     let answer = read_to_close(&mut stream).await;
@@ -161,7 +161,7 @@ async fn a_body_that_stands_still_ends_with_an_error_for_its_handler() {
 #[tokio::test]
 async fn time_that_the_handler_takes_is_not_the_clients() {
     let (router, begun, gate) = gated();
-    let server = start(router, Limits { idle_timeout: SOON, ..limits() }).await;
+    let server = start(router, Limits { first_byte_timeout: SOON, idle_timeout: SOON, ..limits() }).await;
     let mut stream = server.connect().await;
     send(&mut stream, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
     begun.notified().await;
