@@ -5,13 +5,16 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use orlop::oci::tarsum::{TarSumVersion, TarSummer};
 use reqwest::Method;
 use serde_json::json;
-use support::{Reply, Request, Server, image, sha256};
+use support::{Reply, Request, Server, image, noise, sha256};
 use tempfile::TempDir;
 
 /// Users whose passwords are their names, and who they are.
@@ -314,4 +317,308 @@ fn what_two_servers_could_understand_in_two_ways_is_refused_and_the_connection_c
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{shape}: {answer}");
     }
     assert!(!server.log().contains("smuggled"), "{}", server.log());
+}
+
+#[test]
+fn nobody_reads_the_blobs_of_a_repository_that_is_not_theirs() {
+    let (_dir, server) = guarded(PRIVATE, &[]);
+    let (secret, config) = (b"anna's secret".as_slice(), b"{}".as_slice());
+    let push = |who: &str, name: &str, blob: &[u8]| {
+        let target = format!("/v2/{name}/blobs/uploads/?digest={}", sha256(blob));
+        ask(&server, who, Method::POST, &target).body(blob).send().expect(201);
+    };
+    push("anna", "anna/app", secret);
+    push("anna", "anna/app", config);
+    let of_anna = image(config, &[secret], &json!({}));
+    let put = |who: &str, name: &str, content: &support::Content| {
+        let put = ask(&server, who, Method::PUT, &format!("/v2/{name}/manifests/1"));
+        put.header("content-type", &content.media_type).body(&content.bytes).send()
+    };
+    put("anna", "anna/app", &of_anna).expect(201);
+    push("eve", "eve/app", config);
+
+    let (digest, manifest) = (sha256(secret), sha256(&of_anna.bytes));
+    let is_hidden = || {
+        for method in [Method::GET, Method::HEAD] {
+            for target in [format!("/v2/eve/app/blobs/{digest}"), format!("/v2/eve/app/manifests/{manifest}")]
+            {
+                ask(&server, "eve", method.clone(), &target).send().expect(404);
+            }
+            for target in [format!("/v2/anna/app/blobs/{digest}"), "/v2/anna/app/manifests/1".to_owned()] {
+                ask(&server, "eve", method.clone(), &target).send().expect(403);
+                ask(&server, "", method.clone(), &target).send().expect(401);
+            }
+        }
+    };
+    is_hidden();
+    // By a mount: named, unnamed, by a name that means the same.
+    for query in ["&from=anna/app", "", "&from=anna/none", "&from=", "&from=../anna/app"] {
+        let target = format!("/v2/eve/app/blobs/uploads/?mount={digest}{query}");
+        ask(&server, "eve", Method::POST, &target).body(b"").send().expect(202);
+    }
+    is_hidden();
+    // By naming it: in an image, as a layer that needn't be pushed, in an index, as a subject.
+    put("eve", "eve/app", &of_anna).expect_error(404, "MANIFEST_BLOB_UNKNOWN");
+    let foreign = json!({
+        "schemaVersion": 2,
+        "mediaType": support::IMAGE,
+        "config": support::descriptor("application/vnd.oci.image.config.v1+json", config),
+        "layers": [support::descriptor("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", secret)],
+        "subject": support::descriptor(support::IMAGE, &of_anna.bytes),
+    });
+    let foreign = foreign.to_string().into_bytes();
+    let request =
+        ask(&server, "eve", Method::PUT, "/v2/eve/app/manifests/2").header("content-type", support::IMAGE);
+    request.body(&foreign).send().expect_one_of(&[201, 404]);
+    is_hidden();
+    let index = support::index(&[of_anna.descriptor()], &json!({}));
+    put("eve", "eve/app", &index).expect_error(404, "MANIFEST_BLOB_UNKNOWN");
+    is_hidden();
+    let tag = ask(&server, "eve", Method::PUT, "/v2/_orlop/repositories/eve/app/tags/3");
+    tag.body(json!({ "digest": manifest }).to_string().as_bytes()).send().expect(404);
+    // By sending other bytes under its digest.
+    let target = format!("/v2/eve/app/blobs/uploads/?digest={digest}");
+    ask(&server, "eve", Method::POST, &target).body(b"guessed").send().expect_error(400, "DIGEST_INVALID");
+    is_hidden();
+}
+
+/// A tar archive of one file, and the time that a tarsum leaves out.
+fn archive(content: &[u8], modified: u64) -> Vec<u8> {
+    let mut header = [0_u8; 512];
+    header[..4].copy_from_slice(b"file");
+    header[100..108].copy_from_slice(b"0000644\0");
+    header[108..116].copy_from_slice(b"0000000\0");
+    header[116..124].copy_from_slice(b"0000000\0");
+    header[124..136].copy_from_slice(format!("{:011o}\0", content.len()).as_bytes());
+    header[136..148].copy_from_slice(format!("{modified:011o}\0").as_bytes());
+    header[148..156].copy_from_slice(b"        ");
+    header[156] = b'0';
+    header[257..265].copy_from_slice(b"ustar\x0000");
+    let sum: u64 = header.iter().map(|byte| u64::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let padding = vec![0; (512 - content.len() % 512) % 512 + 1024];
+    [&header[..], content, &padding].concat()
+}
+
+/// A tarsum links the bytes that were sent, and no others that have the same one: there is nothing to be had by it.
+#[test]
+fn nobody_reads_by_a_tarsum_what_they_have_not_sent() {
+    let (_dir, server) = guarded(PRIVATE, &[]);
+    let (of_anna, of_eve) = (archive(b"layer", 1), archive(b"layer", 2));
+    let sum = |archive: &[u8]| {
+        let mut summer = TarSummer::new(TarSumVersion::V1);
+        summer.update(archive).unwrap();
+        summer.finish().unwrap().to_string()
+    };
+    assert_eq!(sum(&of_anna), sum(&of_eve));
+    assert_ne!(of_anna, of_eve);
+    let sum = sum(&of_anna);
+    let push = |who: &str, name: &str, bytes: &[u8]| {
+        let target = format!("/v2/{name}/blobs/uploads/?digest={sum}");
+        ask(&server, who, Method::POST, &target).body(bytes).send()
+    };
+    push("anna", "anna/app", &of_anna).expect(201);
+    let get = |what: &str| ask(&server, "eve", Method::GET, &format!("/v2/eve/app/blobs/{what}")).send();
+    get(&sum).expect(404);
+    push("eve", "eve/app", b"not an archive").expect_error(400, "DIGEST_INVALID");
+    push("eve", "eve/app", &archive(b"other", 1)).expect_error(400, "DIGEST_INVALID");
+    get(&sum).expect(404);
+    for query in ["", "&from=anna/app"] {
+        let target = format!("/v2/eve/app/blobs/uploads/?mount={sum}{query}");
+        ask(&server, "eve", Method::POST, &target).body(b"").send().expect(202);
+    }
+    get(&sum).expect(404);
+    push("eve", "eve/app", &of_eve).expect(201);
+    get(&sum).expect(200).expect_body(&of_eve);
+    get(&sha256(&of_anna)).expect(404);
+    let mine = ask(&server, "anna", Method::GET, &format!("/v2/anna/app/blobs/{sum}")).send();
+    mine.expect(200).expect_body(&of_anna);
+}
+
+#[test]
+fn nothing_is_ever_decompressed() {
+    let server = Server::start();
+    // A megabyte of zeros, as a gzip of a kilobyte would be; what it says of itself means nothing here.
+    let blob = [b"\x1f\x8b\x08\0\0\0\0\0".as_slice(), &[0; 1000]].concat();
+    let digest = sha256(&blob);
+    for encoding in ["gzip", "br", "zstd", "deflate", "gzip, gzip, gzip"] {
+        let target = format!("/v2/a/blobs/uploads/?digest={digest}");
+        server.post(&target).header("content-encoding", encoding).body(&blob).send().expect(201);
+        let get = server.get(&format!("/v2/a/blobs/{digest}")).header("accept-encoding", encoding).send();
+        get.expect(200).expect_body(&blob).expect_no_header("content-encoding");
+    }
+    let image = image(b"{}", &[], &json!({}));
+    server.post(&format!("/v2/a/blobs/uploads/?digest={}", sha256(b"{}"))).body(b"{}").send().expect(201);
+    let put = server.put("/v2/a/manifests/1").header("content-type", &image.media_type);
+    put.header("content-encoding", "gzip").body(&image.bytes).send().expect(201);
+    let put = server.put("/v2/a/manifests/2").header("content-type", &image.media_type);
+    put.header("content-encoding", "gzip").body(&blob).send().expect_error(400, "MANIFEST_INVALID");
+    let get = server.get("/v2/a/manifests/1").header("accept-encoding", "gzip, br").send();
+    get.expect(200).expect_body(&image.bytes).expect_no_header("content-encoding");
+}
+
+#[test]
+fn nothing_that_is_pushed_becomes_a_header() {
+    let server = Server::start();
+    let evil = "x\r\nX-Evil: 1\r\n\r\n<script>, \"; rel=\"next";
+    let config = b"{}";
+    server.post(&format!("/v2/a/blobs/uploads/?digest={}", sha256(config))).body(config).send().expect(201);
+    let image = image(config, &[], &json!({ "annotations": { evil: evil }, "artifactType": "a/b" }));
+    let put = |target: &str| {
+        let put = server.put(target).header("content-type", &image.media_type);
+        put.body(&image.bytes).send()
+    };
+    put("/v2/a/manifests/1").expect(201);
+    put("/v2/a/manifests/2").expect(201);
+    let digest = sha256(&image.bytes);
+    let encoded = "x%0d%0aX-Evil:%201";
+    let mut answers = vec![
+        put(&format!("/v2/a/manifests/{encoded}")),
+        put(&format!("/v2/a/manifests/{digest}?tag={encoded}")),
+        server.get(&format!("/v2/a/tags/list?n=1&last={encoded}")).send(),
+        server.get(&format!("/v2/_catalog?n=1&last={encoded}")).send(),
+        server.get(&format!("/v2/a/referrers/{digest}?artifactType={encoded}")).send(),
+        server.get(&format!("/v2/a/referrers/{digest}?n=1&last={encoded}")).send(),
+        server.post(&format!("/v2/{encoded}/blobs/uploads/")).body(b"").send(),
+        server.post(&format!("/v2/a/blobs/uploads/?mount={digest}&from={encoded}")).body(b"").send(),
+        server.get("/v2/a/manifests/1").header("accept", "a/b;x=\"y").send(),
+        server.get(&format!("/v2/a/blobs/{digest}?ns={encoded}")).send(),
+        server.get("/v2/").header("x-request-id", "a b<script>\"").send(),
+    ];
+    for host in ["a\"b", "a<b", "a b", "a,b", "a@b", "a?b"] {
+        answers.push(server.get("/v2/").header("host", host).send().expect(400));
+    }
+    for answer in &answers {
+        assert!(answer.get("x-evil").is_none() && answer.status < 500, "{answer:?}");
+        for name in ["location", "link", "oci-tag", "oci-filters-applied", "x-request-id", "www-authenticate"]
+        {
+            let value = answer.get(name).unwrap_or_default().to_lowercase();
+            assert!(!value.contains("evil:") && !value.contains("<script>"), "{name} of {answer:?}");
+        }
+    }
+}
+
+#[test]
+fn nobody_forges_a_line_of_the_log() {
+    let (_dir, server) = guarded(PRIVATE, &[("log.level", "debug")]);
+    let forged = "2026-01-01T00:00:00Z INFO forged";
+    let evil = format!("x\u{1b}[31m\u{9b}2J%0a%0d{}", forged.replace(' ', "%20"));
+    let encoded = format!("%1b[31m%0a{}", forged.replace(' ', "%20"));
+    for path in [format!("/v2/{encoded}/tags/list"), format!("/{encoded}"), format!("/v2/?x={encoded}")] {
+        raw(&server, format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes());
+    }
+    let user = STANDARD.encode(format!("eve\n{forged}\n\u{1b}[2J:x"));
+    let headers = format!(
+        "User-Agent: {evil}\tb\r\nX-Request-Id: {evil}\r\nX-Forwarded-For: {evil}\r\nReferer: {evil}\r\nAuthorization: Basic {user}\r\n"
+    );
+    for path in ["/v2/", "/v2/anna/app/tags/list"] {
+        raw(
+            &server,
+            format!("GET {path} HTTP/1.1\r\nHost: a\r\n{headers}Connection: close\r\n\r\n").as_bytes(),
+        );
+    }
+    server.get("/v2/").header("x-request-id", "the-last").header("user-agent", "x").send();
+    server.wait_for_line(&["the-last"]);
+    for line in server.log().lines() {
+        assert!(!line.starts_with(forged), "{line}");
+        assert!(line.bytes().all(|byte| byte == b'\t' || !byte.is_ascii_control()), "{line:?}");
+        assert!(!line.contains('\u{9b}'), "{line:?}");
+    }
+}
+
+#[test]
+fn nobody_learns_which_users_there_are() {
+    let (_dir, server) = guarded(PRIVATE, &[]);
+    // Whatever differs from answer to answer.
+    let told = |user: &str, target: &str| {
+        let wrong = format!("Basic {}", STANDARD.encode(format!("{user}:wrong")));
+        let reply = server.get(target).header("authorization", &wrong).send();
+        (reply.status, reply.header_count(), reply.get("www-authenticate").map(ToOwned::to_owned), reply.body)
+    };
+    for target in ["/v2/", "/v2/anna/app/tags/list", "/v2/nobodys/tags/list", "/v2/_catalog"] {
+        assert_eq!(told("anna", target), told("nobody", target), "{target}");
+    }
+    // Whether there is a repository isn't told either.
+    for who in ["eve", ""] {
+        let there = ask(&server, who, Method::GET, "/v2/anna/app/tags/list").send();
+        let nowhere = ask(&server, who, Method::GET, "/v2/anna/none/tags/list").send();
+        assert_eq!(there.status, nowhere.status);
+        assert_eq!(there.text_whole().replace("app", "none"), nowhere.text_whole());
+    }
+}
+
+#[test]
+fn a_link_that_is_planted_in_the_data_leads_nothing_out_of_it() {
+    let mut server = Server::start();
+    server.stop();
+    let outside = TempDir::new().unwrap();
+    let (data, blob) = (server.data(), b"pushed after the link".as_slice());
+    let digest = sha256(blob);
+    let victim = outside.path().join("victim");
+    std::fs::write(&victim, "precious").unwrap();
+    // At the place of the blob that will come, and of the socket.
+    let place = data.join("blobs/sha256").join(&digest[7..9]).join(&digest[7..]);
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    symlink(&victim, &place).unwrap();
+    let _ = std::fs::remove_file(data.join("admin.sock"));
+    symlink(&victim, data.join("admin.sock")).unwrap();
+    server.run_again();
+    server.post(&format!("/v2/a/blobs/uploads/?digest={digest}")).body(blob).send().expect(201);
+    server.get(&format!("/v2/a/blobs/{digest}")).send().expect(200).expect_body(blob);
+    assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+    assert!(!place.is_symlink(), "the blob has taken the link's place");
+
+    // At the place of an upload that is open already, with nothing written yet.
+    let location = begin(&server, "", "a");
+    let id = location.rsplit('/').next().unwrap();
+    symlink(&victim, data.join("uploads").join(id)).unwrap();
+    let large = noise(7, 1 << 20);
+    server.patch(&location).body(&large).send();
+    assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+    server.delete(&location).send();
+    assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+    let _ = std::fs::remove_file(data.join("uploads").join(id));
+}
+
+#[test]
+fn a_thousand_connections_that_send_slowly_hold_up_nobody() {
+    let settings = [("limits.connections", "4096"), ("limits.connections_per_address", "0")];
+    let server = Server::with(&settings);
+    let mut slow = Vec::new();
+    for at in 0..1000 {
+        let Ok(mut stream) = TcpStream::connect(server.host()) else { continue };
+        let sent = match at % 3 {
+            0 => "GET /v2/ HTTP/1.1\r\nHo",
+            1 => {
+                "POST /v2/a/blobs/uploads/?digest=sha256:aa HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nx"
+            }
+            _ => "PUT /v2/a/manifests/1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5",
+        };
+        stream.write_all(sent.as_bytes()).unwrap();
+        slow.push(stream);
+    }
+    assert!(slow.len() > 900, "{}", slow.len());
+    let blob = noise(3, 1 << 16);
+    let digest = sha256(&blob);
+    server.post(&format!("/v2/a/blobs/uploads/?digest={digest}")).body(&blob).send().expect(201);
+    for stream in &mut slow {
+        // One more byte, as slowly as it goes.
+        let _ = stream.write_all(b"a");
+        server.get("/v2/").send().expect(200);
+    }
+    server.get(&format!("/v2/a/blobs/{digest}")).send().expect(200).expect_body(&blob);
+    drop(slow);
+}
+
+#[test]
+fn one_address_does_not_take_all_connections() {
+    let server = Server::with(&[("limits.connections", "100"), ("limits.connections_per_address", "20")]);
+    let held: Vec<TcpStream> = (0..200).filter_map(|_| TcpStream::connect(server.host()).ok()).collect();
+    // Another address of the same machine.
+    let from = |address: [u8; 4]| {
+        let client = reqwest::blocking::Client::builder().no_proxy().local_address(IpAddr::from(address));
+        client.build().unwrap().get(format!("http://{}/v2/", server.host())).send()
+    };
+    assert_eq!(from([127, 0, 0, 2]).unwrap().status().as_u16(), 200);
+    drop(held);
 }
