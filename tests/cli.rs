@@ -8,6 +8,8 @@ mod commands;
 #[path = "cli/running.rs"]
 #[allow(dead_code, reason = "the tests of other users copy the program too")]
 mod running;
+#[path = "cli/sockets.rs"]
+mod sockets;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -63,6 +63,21 @@ impl Client {
         }
         Ok(request.send().await.map_err(Error::of_request)?.status())
     }
+
+    /// Sends a request with a body, and returns as [`ask`](Self::ask) does.
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &Url,
+        headers: HeaderMap,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Answer, Error> {
+        let request = self.0.request(method, url.0.clone()).headers(headers).body(body);
+        let answer = tokio::time::timeout(timeout, request.send()).await.map_err(|_| Error::TimedOut)?;
+        answer.map(Answer::new).map_err(Error::of_request)
+    }
+
     /// Sends a request without a body and returns as soon as the head of the answer is here, which `timeout` bounds,
     /// connecting included. The body is read through the [`Answer`], or given up when that is dropped.
     pub async fn ask(

@@ -216,6 +216,8 @@ pub struct Server {
     sockets: Sockets,
     /// Where plain HTTP comes by, and where it is sent to.
     redirect: Option<(Sockets, Redirect)>,
+    /// What the certificate is had by.
+    acme: Option<(Tls, Client, PathBuf)>,
     places: Vec<Place>,
     tls: Option<Tls>,
     registry: Registry,
@@ -235,9 +237,17 @@ impl Server {
     /// Binds the sockets and opens the data directory; clients that connect from now on are answered once
     /// [`run`](Self::run) is called.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let tls = Tls::open(&config.tls)?;
+        let tls = Tls::open(&config.tls, &config.data)?;
         let sockets = Sockets::bind(&config.listen, config.listen_mode, tls.clone()).await?;
         let places = sockets.places();
+        let acme = client::Options {
+            root_certificates: config.tls.acme_root.clone().or(config.client.root_certificates.clone()),
+            ..config.client.clone()
+        };
+        let acme = match &tls {
+            Some(tls) if config.tls.acme => Some((tls.clone(), Client::new(&acme)?, config.data.clone())),
+            _ => None,
+        };
         let redirect = match (&tls, config.tls.redirect_from, places.iter().find_map(Place::address)) {
             (Some(tls), Some(from), Some(to)) => {
                 let from = Sockets::bind(&[config::Listen::Address(from)], 0, None).await?;
@@ -320,6 +330,7 @@ impl Server {
             admin_socket,
             sockets,
             redirect,
+            acme,
             places,
             tls,
             registry,
@@ -371,6 +382,11 @@ impl Server {
         let RetentionSettings { every, policies } = self.retention;
         let retention = tokio::spawn(run_on_schedule(self.registry.clone(), policies.into(), every));
         let reload = tokio::spawn(self.reload.run());
+        let acme = tokio::spawn(async {
+            if let Some((tls, client, data)) = self.acme {
+                tls.keep_certificate(client, data).await;
+            }
+        });
         let sync = tokio::spawn(sync(self.cache.clone()));
         let notifications = Notifications::start(self.registry.events(), self.notifications);
         if let Err(error) = &notifications {
@@ -410,7 +426,7 @@ impl Server {
         };
         let served = serve(self.sockets, self.router, &self.limits, &self.metrics, stop);
         let (drained, (), ()) = tokio::join!(served, admin, redirect);
-        for task in [sweep, pulls, collection, eviction, retention, sync, reload] {
+        for task in [sweep, pulls, collection, eviction, retention, sync, reload, acme] {
             task.abort();
             // It ends by the abort, and what it had begun is completed by the close.
             let _ = task.await;

@@ -39,6 +39,7 @@ mod process;
 mod server;
 mod signed;
 mod skopeo;
+mod tls;
 mod token_issuer;
 mod upstream;
 mod wire;

@@ -11,7 +11,7 @@ use crate::http::Peer;
 use crate::server::accept::{Established, Protocol};
 use crate::server::connection::Connection;
 
-use super::{HTTP_2, Tls, client};
+use super::{ACME_PROTOCOL, HTTP_2, Tls, client};
 
 /// What a client is told that speaks HTTP without TLS.
 const PLAIN: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
@@ -35,6 +35,16 @@ impl Tls {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it speaks HTTP without TLS"));
         }
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let is_authority = |hello: &rustls::server::ClientHello<'_>| {
+            hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == ACME_PROTOCOL))
+        };
+        let proof = Some(start.client_hello())
+            .filter(is_authority)
+            .and_then(|hello| self.challenges().of(hello.server_name()?));
+        if let Some(proof) = proof {
+            start.into_stream(proof).await?.shutdown().await?;
+            return Err(io::Error::other("an authority has seen whose the name is"));
+        }
         let none = || io::Error::other("there is no certificate yet");
         let config = self.current().config.ok_or_else(none)?;
         let stream = start.into_stream(config).await?;

@@ -3,21 +3,24 @@
 //! [`Tls`] holds what new connections are served with. It is replaced as a whole when a file of it changes, so that
 //! connections that are open go on with what they began with.
 
+mod acme;
 mod client;
 mod establish;
 mod files;
 mod hsts;
 mod redirect;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::client::Client;
 use crate::config::{self, ClientCertificates, TlsVersion};
 
+use self::acme::Challenges;
 pub(super) use self::hsts::with_hsts;
 pub(super) use self::redirect::Redirect;
 
@@ -26,6 +29,8 @@ const TLS_1_2: &[&SupportedProtocolVersion] = &[&version::TLS13, &version::TLS12
 
 const HTTP_1: &[u8] = b"http/1.1";
 const HTTP_2: &[u8] = b"h2";
+/// What an authority speaks that wants to see whose a name is.
+const ACME_PROTOCOL: &[u8] = b"acme-tls/1";
 
 /// Why TLS can't be spoken. Nothing that was read is ever in it.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +84,7 @@ pub struct Tls(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     settings: config::Tls,
+    challenges: Challenges,
     current: RwLock<Current>,
 }
 
@@ -96,12 +102,32 @@ struct Current {
 
 impl Tls {
     /// Reads the files, where TLS is to be spoken. Blocks.
-    pub fn open(settings: &config::Tls) -> Result<Option<Tls>, TlsError> {
+    pub fn open(settings: &config::Tls, data: &Path) -> Result<Option<Tls>, TlsError> {
         if !settings.is_on() {
             return Ok(None);
         }
-        let current = RwLock::new(read(settings)?);
-        Ok(Some(Tls(Arc::new(Shared { settings: settings.clone(), current }))))
+        let mut settings = settings.clone();
+        if settings.acme {
+            let file = acme::certificate_file(data);
+            (settings.certificate, settings.key) = (Some(file.clone()), Some(file));
+        }
+        let current = RwLock::new(read(&settings)?);
+        Ok(Some(Tls(Arc::new(Shared { settings, challenges: Challenges::default(), current }))))
+    }
+
+    fn settings(&self) -> &config::Tls {
+        &self.0.settings
+    }
+
+    fn challenges(&self) -> &Challenges {
+        &self.0.challenges
+    }
+
+    /// Has the certificate by ACME and renews it, for ever, where that is wanted.
+    pub(super) async fn keep_certificate(self, client: Client, data: PathBuf) {
+        if self.settings().acme {
+            acme::keep_certificate(self, client, data).await;
+        }
     }
 
     /// The files that were read.
@@ -131,6 +157,9 @@ fn read(settings: &config::Tls) -> Result<Current, TlsError> {
     let (Some(certificate), Some(key)) = (&settings.certificate, &settings.key) else {
         return Ok(Current::default());
     };
+    if settings.acme && !certificate.exists() {
+        return Ok(Current::default());
+    }
     let chain = files::certificates("tls.certificate", certificate)?;
     let private = files::private_key("tls.key", key)?;
     let clients = match (&settings.client_ca, settings.client_certificates) {

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{HOST, LOCATION};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::Tls;
 
@@ -74,11 +75,14 @@ impl Tls {
             return true;
         }
         let Some(leaf) = self.current().leaf else { return false };
-        let name = host.parse::<IpAddr>().map(|address| address.to_string());
-        let Ok(name) = rustls_pki_types::ServerName::try_from(name.as_deref().unwrap_or(host)) else {
-            return false;
-        };
-        let certificate = webpki::EndEntityCert::try_from(&leaf);
-        certificate.is_ok_and(|certificate| certificate.verify_is_valid_for_subject_name(&name).is_ok())
+        is_for(&leaf, host)
     }
+}
+
+/// Whether a certificate is for a name, or an address without brackets.
+pub(super) fn is_for(certificate: &CertificateDer<'_>, host: &str) -> bool {
+    let address = host.parse::<IpAddr>().map(|address| address.to_string());
+    let Ok(name) = ServerName::try_from(address.as_deref().unwrap_or(host)) else { return false };
+    let certificate = webpki::EndEntityCert::try_from(certificate);
+    certificate.is_ok_and(|certificate| certificate.verify_is_valid_for_subject_name(&name).is_ok())
 }
