@@ -69,6 +69,12 @@ pub enum StartError {
         #[from]
         source: client::Error,
     },
+    /// The authority of certificates can't be called.
+    #[error("{source}. No certificate can be had by ACME without it: mend tls.acme_root")]
+    Acme {
+        /// Why.
+        source: client::Error,
+    },
     /// An upstream's password can't be used.
     #[error(transparent)]
     Password(#[from] PasswordError),
@@ -207,6 +213,31 @@ fn source(places: &[Place]) -> Source {
     Source { addr, instance_id: uuid::Uuid::now_v7().to_string() }
 }
 
+/// What the certificate is had by, where it is had by ACME. Blocks.
+fn acme(config: &Config, tls: &Tls) -> Result<Option<(Tls, Client, PathBuf)>, StartError> {
+    if !config.tls.acme {
+        return Ok(None);
+    }
+    let root_certificates = config.tls.acme_root.clone().or(config.client.root_certificates.clone());
+    let options = client::Options { root_certificates, ..config.client.clone() };
+    let client = Client::new(&options).map_err(|source| StartError::Acme { source })?;
+    Ok(Some((tls.clone(), client, config.data.clone())))
+}
+
+/// Listens where plain HTTP leads to TLS.
+async fn redirect(
+    config: &Config,
+    tls: &Tls,
+    places: &[Place],
+) -> Result<Option<(Sockets, Redirect)>, StartError> {
+    let (Some(from), Some(to)) = (config.tls.redirect_from, places.iter().find_map(Place::address)) else {
+        return Ok(None);
+    };
+    let from = Sockets::bind(&[config::Listen::Address(from)], 0, None).await?;
+    let external_url = config.external_url.clone();
+    Ok(Some((from, Redirect { tls: tls.clone(), port: to.port(), external_url })))
+}
+
 /// A registry with bound sockets.
 #[derive(Debug)]
 pub struct Server {
@@ -240,21 +271,10 @@ impl Server {
         let tls = Tls::open(&config.tls, &config.data)?;
         let sockets = Sockets::bind(&config.listen, config.listen_mode, tls.clone()).await?;
         let places = sockets.places();
-        let acme = client::Options {
-            root_certificates: config.tls.acme_root.clone().or(config.client.root_certificates.clone()),
-            ..config.client.clone()
-        };
-        let acme = match &tls {
-            Some(tls) if config.tls.acme => Some((tls.clone(), Client::new(&acme)?, config.data.clone())),
-            _ => None,
-        };
-        let redirect = match (&tls, config.tls.redirect_from, places.iter().find_map(Place::address)) {
-            (Some(tls), Some(from), Some(to)) => {
-                let from = Sockets::bind(&[config::Listen::Address(from)], 0, None).await?;
-                let external_url = config.external_url.clone();
-                Some((from, Redirect { tls: tls.clone(), port: to.port(), external_url }))
-            }
-            _ => None,
+        let acme = tls.as_ref().map(|tls| acme(config, tls)).transpose()?.flatten();
+        let redirect = match &tls {
+            Some(tls) => redirect(config, tls, &places).await?,
+            None => None,
         };
         let endpoints = config.notifications.endpoints.clone();
         // Reads the system's certificates, which is not for nothing.
