@@ -29,6 +29,8 @@ pub(super) struct Wanted<'a> {
     pub(super) requested: Option<&'a RepositoryName>,
     /// Whether it may take a blob from another repository, which it names.
     mounts: bool,
+    /// Whether pushes begin so. There are clients that keep one token for all of a push (oras for Python), and need it for that.
+    begins_push: bool,
 }
 
 /// Why a token isn't enough (RFC 6750, section 3.1).
@@ -57,12 +59,13 @@ impl<'a> Wanted<'a> {
             Access::Delete => Some(Action::Delete),
             Access::List => Some(Action::List),
         };
-        Wanted { action, requested, mounts: operation == Operation::CreateUpload }
+        let (mounts, begins_push) = (operation == Operation::CreateUpload, operation == Operation::HeadBlob);
+        Wanted { action, requested, mounts, begins_push }
     }
 
     /// What the admin API needs.
     pub(super) fn admin() -> Wanted<'static> {
-        Wanted { action: Some(Action::Admin), requested: None, mounts: false }
+        Wanted { action: Some(Action::Admin), requested: None, mounts: false, begins_push: false }
     }
 
     /// The scope that a token needs, in the words of Docker's token specification; empty where any token is enough.
@@ -71,6 +74,7 @@ impl<'a> Wanted<'a> {
         let actions = match action {
             Action::List => return "registry:catalog:*".to_owned(),
             Action::Admin => return "registry:admin:*".to_owned(),
+            Action::Pull if self.begins_push => "pull,push",
             Action::Pull => "pull",
             Action::Push => "pull,push",
             Action::Delete => "delete",

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::process::run;
+use crate::process::{run, try_to_run};
 use crate::{Client, Host, Layout};
 
 /// buildah with a store of its own.
@@ -39,16 +39,14 @@ impl Buildah {
     }
 
     fn from(&self, source: &str) -> String {
+        self.try_from(source, &[]).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// A container of an image, with more options if wanted; or why there is none.
+    pub(crate) fn try_from(&self, source: &str, options: &[&str]) -> Result<String, String> {
         let policy = self.host.path("policy.json").display().to_string();
-        self.run(&[
-            "from",
-            "--quiet",
-            "--tls-verify=false",
-            "--pull-always",
-            "--signature-policy",
-            &policy,
-            source,
-        ])
+        let from = ["from", "--quiet", "--tls-verify=false", "--pull-always", "--signature-policy", &policy];
+        try_to_run(&mut self.command(&[&from[..], options, &[source]].concat()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Real clients against the real binary: Docker, containerd, podman, buildah and skopeo push and pull real images. And this
+//! Real clients against the real binary: Docker, containerd, podman, buildah, skopeo and oras push and pull real images. And this
 //! program's own client against a real registry of another make.
 //!
 //! These are the programs that people use, not imitations of them, so a missing one is a failure that names the package
@@ -31,10 +31,12 @@ mod interruption;
 mod large;
 mod matrix;
 mod mirror;
+mod oras;
 mod page;
 mod partial;
 mod platforms;
 mod podman;
+mod private;
 mod process;
 mod server;
 mod signed;

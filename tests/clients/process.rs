@@ -60,6 +60,17 @@ pub(crate) fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
+/// Runs to the end and returns what was printed, or everything that was where the command fails.
+pub(crate) fn try_to_run(command: &mut Command) -> Result<String, String> {
+    let (line, output) = finish(command);
+    let [said, complained] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    if output.status.success() {
+        Ok(said.trim_end().to_owned())
+    } else {
+        Err(format!("{line}\n{said}{complained}"))
+    }
+}
+
 /// Runs to the end and returns everything that was printed; panics when the command succeeds.
 pub(crate) fn run_to_failure(command: &mut Command) -> String {
     let (line, output) = finish(command);

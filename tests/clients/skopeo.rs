@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::image::sha256_of;
-use crate::process::{find, run};
+use crate::process::{find, run, try_to_run};
 use crate::server::Server;
 use crate::{Client, Host, Layout};
 
@@ -50,6 +50,20 @@ impl Skopeo {
     pub(crate) fn digest(&self, reference: &str) -> String {
         let image = format!("docker://{reference}");
         self.run(&["inspect", "--no-tags", "--format", "{{.Digest}}", "--tls-verify=false", &image])
+    }
+
+    /// The text of a file in an image, which is pulled with more options; or why there is none.
+    pub(crate) fn try_to_pull_and_read(
+        &self,
+        reference: &str,
+        path: &str,
+        options: &[&str],
+    ) -> Result<String, String> {
+        let folder = self.host.path("pulled");
+        let (from, to) = (format!("docker://{reference}"), format!("dir:{}", folder.display()));
+        let copy = ["copy", "--quiet", "--src-tls-verify=false"];
+        try_to_run(&mut self.command(&[&copy[..], options, &[&from, &to]].concat()))?;
+        Ok(read_from_layers(&folder, path))
     }
 
     /// Pulls into a folder: `manifest.json`, and each blob under its hexadecimal digest.
