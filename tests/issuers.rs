@@ -13,7 +13,7 @@ use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaKeyPair,
     RsaPublicKeyComponents,
 };
 use base64::Engine as _;
@@ -353,6 +353,12 @@ fn an_issuer_may_sign_by_rsa() {
     let mut signature = vec![0; pair.public_modulus_len()];
     pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), message.as_bytes(), &mut signature).unwrap();
     get(&server, &format!("{message}.{}", encode(&signature)), "/v2/").expect(200);
+    // An algorithm that the key could sign by, and that isn't configured.
+    let header = encode(json!({ "alg": "PS256" }).to_string());
+    let by_pss = format!("{header}.{}", encode(claims(&json!({})).to_string()));
+    let mut pss = vec![0; pair.public_modulus_len()];
+    pair.sign(&RSA_PSS_SHA256, &SystemRandom::new(), by_pss.as_bytes(), &mut pss).unwrap();
+    get(&server, &format!("{by_pss}.{}", encode(&pss)), "/v2/").expect(401);
     signature[5] ^= 1;
     get(&server, &format!("{message}.{}", encode(&signature)), "/v2/").expect(401);
 }

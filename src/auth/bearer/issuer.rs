@@ -74,6 +74,9 @@ pub(super) struct Issuer {
     keys: RwLock<Arc<KeySet>>,
     /// How often the keys have changed.
     generation: AtomicU64,
+    /// How long the keys are believed before they are fetched again, and the time between two tries.
+    pub(super) believed: Duration,
+    pub(super) pause: Duration,
     tried: Mutex<Tried>,
     /// Held by who fetches them.
     fetching: tokio::sync::Mutex<()>,
@@ -107,8 +110,14 @@ impl Vouched {
 
 impl Issuer {
     pub(super) fn new(options: IssuerOptions, client: Option<Client>) -> Issuer {
+        let believed = match options.keys {
+            KeySource::File(_) => FILE_BELIEVED,
+            KeySource::Url(_) => BELIEVED,
+        };
         Issuer {
             options,
+            believed,
+            pause: PAUSE,
             client,
             keys: RwLock::default(),
             generation: AtomicU64::new(0),
@@ -230,13 +239,9 @@ impl Issuer {
     fn is_due(&self) -> bool {
         let now = monotonic();
         let Tried { came, tried } = *self.tried.lock().unwrap_or_else(PoisonError::into_inner);
-        let believed = match self.options.keys {
-            KeySource::File(_) => FILE_BELIEVED,
-            KeySource::Url(_) => BELIEVED,
-        };
         let is_past =
             |at: Option<Instant>, time| at.is_none_or(|at| now.saturating_duration_since(at) >= time);
-        is_past(came, believed) && is_past(tried, PAUSE)
+        is_past(came, self.believed) && is_past(tried, self.pause)
     }
 
     /// Fetches the keys, unless that was tried just now. Where they can't be had the former ones stay.
@@ -245,7 +250,7 @@ impl Issuer {
         let may_try = {
             let mut tried = self.tried.lock().unwrap_or_else(PoisonError::into_inner);
             let now = monotonic();
-            let may = tried.tried.is_none_or(|at| now.saturating_duration_since(at) >= PAUSE);
+            let may = tried.tried.is_none_or(|at| now.saturating_duration_since(at) >= self.pause);
             if may {
                 tried.tried = Some(now);
             }

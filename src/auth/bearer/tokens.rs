@@ -599,4 +599,61 @@ mod tests {
             assert_eq!(world.identify(&issued).await, Err(TokenError::Gone), "another of the same name");
         }
     }
+
+    /// A key of an issuer: its signer, and its set of keys as it is published.
+    fn issuer_key() -> (jsonwebtoken::EncodingKey, String) {
+        use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let point = pair.public_key().as_ref();
+        let (x, y) = (URL_SAFE_NO_PAD.encode(&point[1..33]), URL_SAFE_NO_PAD.encode(&point[33..]));
+        let set = json!({"keys": [{"kty": "EC", "crv": "P-256", "kid": "one", "x": x, "y": y}]});
+        let signer = jsonwebtoken::EncodingKey::from_ec_der(pair.to_pkcs8v1().unwrap().as_ref());
+        (signer, set.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_key_that_its_issuer_has_withdrawn_opens_nothing_any_more_and_no_keys_change_nothing() {
+        let mut world = world();
+        let path = world.path.with_extension("jwks");
+        let options = IssuerOptions {
+            name: "ci".to_owned(),
+            issuer: "https://ci.example".to_owned(),
+            audience: "us".to_owned(),
+            keys: crate::auth::KeySource::File(path.clone()),
+            algorithms: vec!["ES256".parse().unwrap()],
+            user_claim: "sub".to_owned(),
+            groups_claim: None,
+            grants_access: false,
+            realm: None,
+        };
+        let mut issuer = Issuer::new(options, None);
+        (issuer.believed, issuer.pause) = (Duration::ZERO, Duration::ZERO);
+        Arc::get_mut(&mut world.tokens.0).unwrap().issuers = vec![Arc::new(issuer)];
+        let sign = |key: &jsonwebtoken::EncodingKey| {
+            let header = Header { kid: Some("one".to_owned()), ..Header::new(Algorithm::ES256) };
+            let claims =
+                json!({"iss": "https://ci.example", "aud": "us", "sub": "job", "exp": 1_800_000_100_u64});
+            jsonwebtoken::encode(&header, &claims, key).unwrap()
+        };
+        let ((first, first_set), (second, second_set)) = (issuer_key(), issuer_key());
+        let (first, second) = (sign(&first), sign(&second));
+        assert_eq!(world.identify(&first).await, Err(TokenError::Unavailable));
+        std::fs::write(&path, first_set).unwrap();
+        let until = async |token: &str, is_in: bool| {
+            for _ in 0..10_000 {
+                if world.identify(token).await.is_ok() == is_in {
+                    return true;
+                }
+                tokio::task::yield_now().await;
+            }
+            false
+        };
+        assert!(until(&first, true).await && !world.identify(&second).await.is_ok());
+        assert_eq!(world.identify(&first).await.unwrap().principal().unwrap().name, "ci:job");
+        std::fs::write(&path, second_set).unwrap();
+        assert!(until(&first, false).await, "it was remembered");
+        assert!(until(&second, true).await);
+        std::fs::write(&path, "nothing").unwrap();
+        assert!(!until(&second, false).await, "the former keys stay");
+    }
 }
