@@ -648,7 +648,7 @@ mod tests {
             }
             false
         };
-        assert!(until(&first, true).await && !world.identify(&second).await.is_ok());
+        assert!(until(&first, true).await && world.identify(&second).await.is_err());
         assert_eq!(world.identify(&first).await.unwrap().principal().unwrap().name, "ci:job");
         std::fs::write(&path, second_set).unwrap();
         assert!(until(&first, false).await, "it was remembered");
