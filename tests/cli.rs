@@ -262,7 +262,7 @@ fn everybody_is_let_in_from_elsewhere_only_where_the_operator_says_so() {
     let message = failure(directory.path(), &["serve", "--listen", "0.0.0.0:0"]);
     for part in [
         "no users and no rules",
-        "htpasswd -B -c users NAME && orlop serve --listen 0.0.0.0:",
+        "orlop user add NAME --htpasswd users && orlop serve --listen 0.0.0.0:",
         " --set access.htpasswd=users\n",
         " --insecure-open",
     ] {

@@ -55,7 +55,7 @@ pub enum StartError {
     #[error(
         "whoever reaches {address} could push and delete, since there are no users and no rules. Let in your own users only, or \
          everybody:\n  \
-         htpasswd -B -c users NAME && orlop serve --listen {address} --set access.htpasswd=users\n  \
+         orlop user add NAME --htpasswd users && orlop serve --listen {address} --set access.htpasswd=users\n  \
          orlop serve --listen {address} --insecure-open"
     )]
     Strangers {

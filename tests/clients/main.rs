@@ -9,6 +9,7 @@
 //! `cargo test` leaves this target out, because it has to pass on a bare machine: `cargo test --test clients` runs it.
 
 mod access;
+mod access_examples;
 mod backup;
 mod buildah;
 mod cache_containerd;

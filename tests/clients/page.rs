@@ -1,14 +1,19 @@
-//! The snippets of `docs/cache.md`, as a reader copies them.
+//! The snippets of the pages in `docs`, as a reader copies them.
 
 use std::net::SocketAddr;
 
 /// What the page calls the machine that Orlop runs on.
 const MACHINE: &str = "cache.lan:5000";
 
-/// A snippet of the page, by the name in the mark before it.
+/// A snippet of `docs/cache.md`, by the name in the mark before it.
 pub(crate) fn snippet(name: &str) -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cache.md");
-    let page = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    snippet_of("cache.md", name)
+}
+
+/// A snippet of a page.
+pub(crate) fn snippet_of(page: &str, name: &str) -> String {
+    let path = format!("{}/docs/{page}", env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let mark = format!("<!-- tested: {name} -->\n```");
     let (_, block) = page.split_once(&mark).unwrap_or_else(|| panic!("{path} has no snippet {name}"));
     let (_, block) = block.split_once('\n').expect("a block has a first line");
