@@ -371,8 +371,8 @@ fn a_check_ends_when_its_command_does_and_goes_on_where_it_was() {
     }
     let mut child = slow_verify(directory.path(), &[]);
     wait_until_verifying(&server);
-    // Long enough for a blob or two.
-    thread::sleep(Duration::from_millis(1500));
+    // Long enough for a few blobs, also on a busy machine.
+    thread::sleep(Duration::from_secs(4));
     // Others are served meanwhile.
     let digest = push_blob(&server, b"pushed beside it");
     let pulled = client().get(server.url(&format!("/v2/team/app/blobs/{digest}"))).send().unwrap();

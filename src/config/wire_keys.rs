@@ -57,7 +57,7 @@ pub(super) const LIMITS: &[Key] = &[
     ),
     Key::text(
         "limits.header_size",
-        "64 KiB",
+        "128 KiB",
         |config, value| {
             small_size(value)
                 .and_then(|n| at_least(n, 1024))

@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(kept(Keep { last: 2, ..Keep::default() }, &hours), [9, 8]);
         assert_eq!(kept(Keep { daily: 3, ..Keep::default() }, &hours), [9, 8, 7]);
         assert_eq!(kept(Keep { daily: 100, ..Keep::default() }, &hours), [9, 8, 7, 5, 3]);
-        assert_eq!(kept(Keep { weekly: 100, ..Keep::default() }, &hours), [9, 8, 7, 5]);
+        assert_eq!(kept(Keep { weekly: 100, ..Keep::default() }, &hours), [9, 7, 5]);
         assert_eq!(kept(Keep { monthly: 100, ..Keep::default() }, &hours), [9, 7]);
         assert_eq!(kept(Keep { hourly: 1, monthly: 2, ..Keep::default() }, &hours), [9, 7]);
         assert!(Keep::default().is_nothing() && kept(Keep::default(), &hours).is_empty());

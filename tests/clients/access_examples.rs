@@ -1,5 +1,6 @@
 //! The set-ups of `docs/access-examples.md`, with Docker.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use tempfile::TempDir;
 use crate::Layout;
 use crate::docker::Docker;
 use crate::page::snippet_of;
-use crate::process::{run, run_to_failure};
+use crate::process::{Daemon, find, run, run_to_failure};
 use crate::server::Server;
 
 /// What the page calls the registry.
@@ -123,6 +124,51 @@ fn everybody_pulls_and_users_push() {
     docker.run(&["rmi", &image]);
     docker.run(&["pull", &image]);
     docker.fail_to_push(&image);
+}
+
+/// Runs the page's nginx in front of a server, at an address of its own.
+fn nginx(server: &Server, folder: &Path) -> (Daemon, String) {
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let address = address.expect("a port is free").to_string();
+    let snippet = snippet_of("access.md", "nginx");
+    assert!(snippet.contains("127.0.0.1:18080") && snippet.contains("127.0.0.1:5000"), "{snippet}");
+    let text = snippet.replace("127.0.0.1:18080", &address);
+    let text = text.replace("127.0.0.1:5000", &server.address().to_string());
+    let at = folder.display();
+    let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {at}/{kind};\n"));
+    let text = format!(
+        "daemon off; master_process off; pid {at}/nginx.pid; error_log stderr notice;\nevents {{}}\nhttp {{\naccess_log off;\n\
+         {}{text}\n}}\n",
+        paths.concat()
+    );
+    let file = folder.join("nginx.conf");
+    std::fs::write(&file, text).expect("a file can be written");
+    let mut command = Command::new(find("nginx"));
+    command.arg("-p").arg(folder).arg("-c").arg(file);
+    (Daemon::start("nginx", &command, "event method").0, address)
+}
+
+#[test]
+fn nginx_stands_in_front() {
+    let folder = folder();
+    let users = folder.path().join("users");
+    shell(&snippet("private-user"), &users, None, "sesame\n");
+    let text = snippet("private").replace(USERS, &users.display().to_string());
+    let server = Server::start_configured(&format!("{text}\n{}", snippet_of("access.md", "proxy")), &[]);
+    let (_nginx, address) = nginx(&server, folder.path());
+    let reply = reqwest::blocking::get(format!("http://{address}/v2/")).expect("nginx answers");
+    let challenge = reply.headers()["www-authenticate"].to_str().expect("it is text").to_owned();
+    assert!(challenge.contains(&format!("realm=\"http://{address}/v2/")), "{challenge}");
+    let docker = Docker::start(&[]);
+    let image = format!("{address}/team/app:v1");
+    docker.load(&Layout::of("by nginx"), &image);
+    docker.fail_to_push(&image);
+    docker.run(&["login", &address, "-u", "anna", "-p", "sesame"]);
+    docker.run(&["push", &image]);
+    docker.run(&["rmi", &image]);
+    docker.run(&["pull", &image]);
+    assert_eq!(docker.run_in_container(&image, &["/bin/busybox", "cat", "/etc/hello"]), "by nginx");
 }
 
 #[test]

@@ -27,6 +27,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("gzip", "gzip"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mount", "mount"),
+    ("nginx", "nginx"),
     ("podman", "podman"),
     ("setpriv", "util-linux"),
     ("sha256sum", "coreutils"),
