@@ -71,7 +71,7 @@ fn what_credentials_open_is_for_nobody_unless_the_upstream_is_public() {
     let server = Server::start_configured(&private, &[]);
     assert!(server.log().contains("public"), "the start says so: {}", server.log());
     let refusal = Docker::start(&[]).fail_to_pull(&server.image("docker.io/team/box:1"));
-    assert!(refusal.contains("docker.io is asked with credentials"), "{refusal}");
+    assert!(refusal.contains("the registry's own credentials for docker.io"), "{refusal}");
     assert!(wire.requests().is_empty(), "{:#?}", wire.requests());
 }
 
