@@ -1,0 +1,320 @@
+//! `orlop backup` as people run it: each command with the real program, and each fault.
+#![expect(clippy::unwrap_used, reason = "in a test, whatever is not as it should be is a failure")]
+
+#[path = "backups/command.rs"]
+mod command;
+mod support;
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
+
+use command::{Backups, Said, all_below, command};
+use orlop::registry::{Depth, Options, Registry};
+use support::{Server, noise};
+use tempfile::TempDir;
+
+struct Scene {
+    server: Server,
+    backups: Backups,
+    folder: TempDir,
+}
+
+/// A server, and a place for backups.
+fn scene() -> Scene {
+    let folder = TempDir::new().unwrap();
+    let backups = Backups(folder.path().join("backup"));
+    Scene { server: Server::start(), backups, folder }
+}
+
+/// What is wrong with a data directory, every byte hashed.
+fn problems(data: &Path) -> Vec<String> {
+    Registry::open(Options::new(data)).unwrap().verify(Depth::Full).unwrap().problems
+}
+
+#[test]
+fn snapshots_are_taken_beside_a_server_and_without_one_and_listed_and_shown() {
+    let Scene { mut server, backups, .. } = scene();
+    server.push_image("team/app", "v1", 1);
+    let data = server.data();
+    let said = backups.run("create", &["--data", data.to_str().unwrap()]).ok();
+    said.prints(&[
+        "snapshot         000001-",
+        "tags             1",
+        "manifests        1",
+        "blobs            2",
+    ]);
+    server.push_image("team/app", "v2", 2);
+    server.stop();
+    let second = backups.create(&data);
+    assert_eq!((&second["tags"], &second["addedFiles"]), (&2.into(), &3.into()), "{second}");
+    server.run_again();
+
+    let names = backups.names();
+    assert!(names[0].starts_with("000001-") && names[1].starts_with("000002-"), "{names:?}");
+    backups.run("list", &[]).ok().prints(&["SNAPSHOT", "TAGS", "SIZE", &names[0], &names[1]]);
+    for called in ["2", "latest", &names[1]] {
+        let shown = backups.run("show", &[called]).ok().prints(&[&names[1], "tags             2"]);
+        assert_eq!(shown.errors, "");
+        assert_eq!(backups.run("show", &[called, "--json"]).ok().json(), second);
+    }
+    backups.run("show", &["3"]).code(1).complains(&["there is no snapshot 3", "orlop backup list"]);
+}
+
+#[test]
+fn what_is_no_backup_directory_is_refused_by_each_command_that_reads() {
+    let folder = TempDir::new().unwrap();
+    let backups = Backups(folder.path().join("nowhere"));
+    for (verb, arguments) in [
+        ("list", &[][..]),
+        ("show", &[]),
+        ("verify", &[]),
+        ("diff", &["1", "2"]),
+        ("prune", &["--keep-last", "1"]),
+        ("lock", &["--", "true"]),
+        ("restore", &["latest", "--data", "/nowhere/at/all"]),
+    ] {
+        backups.run(verb, arguments).code(1).complains(&["no backup directory"]);
+        command(&[verb]).output().map(|output| assert_eq!(output.status.code(), Some(2))).unwrap();
+    }
+    assert!(!backups.0.exists());
+}
+
+#[test]
+fn a_diff_names_the_tags_that_came_went_and_moved_and_the_bytes() {
+    let Scene { server, backups, .. } = scene();
+    let data = server.data();
+    let [stays, moves, goes] = ["stays", "moves", "goes"].map(|name| format!("team/app:{name}"));
+    server.push_image("team/app", "stays", 1);
+    let before = server.push_image("team/app", "moves", 2);
+    let gone = server.push_image("team/app", "goes", 3);
+    backups.create(&data);
+    let after = server.push_image("team/app", "moves", 4);
+    let came = server.push_image("team/app-2", "comes", 5);
+    server.delete("/v2/team/app/manifests/goes").send().expect(202);
+    backups.create(&data);
+
+    let said = backups.run("diff", &["1", "2"]).ok();
+    let said = said.prints(&[
+        &format!("+ team/app-2:comes {}", came.digest()),
+        &format!("- {goes} {}", gone.digest()),
+        &format!("~ {moves} {} -> {}", before.digest(), after.digest()),
+        "1 tags added, 1 gone, 1 moved; +",
+    ]);
+    said.omits(&[&stays]);
+    // Back again, with what is newer as the earlier one.
+    backups.run("diff", &["2", "1"]).ok().prints(&["+ team/app:goes", "- team/app-2:comes", "; -"]);
+    let json = backups.run("diff", &["1", "--json"]).ok().json();
+    assert_eq!(json["added"][0][0], "team/app-2:comes", "{json}");
+    backups.run("diff", &["1", "1"]).ok().prints(&["0 tags added, 0 gone, 0 moved; +0 B"]);
+}
+
+#[test]
+fn prune_shows_its_plan_and_keeps_what_a_rule_keeps() {
+    let Scene { server, backups, .. } = scene();
+    let data = server.data();
+    for seed in 1..=4 {
+        server.push_image("app", &format!("v{seed}"), seed);
+        backups.create(&data);
+    }
+    let names = backups.names();
+    backups.run("prune", &[]).code(1).complains(&["say which snapshots stay", "--keep-last"]);
+    let before = all_below(&backups.0);
+    let plan = [
+        &format!("keep    {}  last, hourly", names[3])[..],
+        &format!("keep    {}  last", names[2]),
+        &format!("remove  {}", names[1]),
+        &format!("remove  {}", names[0]),
+    ];
+    let rules = ["--keep-last", "2", "--keep-hourly", "1"];
+    backups.run("prune", &[&rules[..], &["--dry-run"]].concat()).ok().prints(&plan);
+    assert_eq!(all_below(&backups.0), before, "a dry run changes nothing");
+    assert_eq!(backups.names(), names);
+    let said = backups.run("prune", &rules).ok().prints(&plan);
+    said.prints(&["2 snapshots and ", " are removed."]);
+    assert_eq!(backups.names(), names[2..]);
+    backups.verify();
+    // All that the first ones have the others have too.
+    backups.run("prune", &["--keep-daily", "1"]).ok().prints(&["keep    ", "daily", "remove  "]);
+    assert_eq!(backups.names(), names[3..]);
+    for rule in ["--keep-weekly", "--keep-monthly"] {
+        backups.run("prune", &[rule, "3"]).ok().prints(&[&names[3], &rule[7..]]).omits(&["remove  "]);
+    }
+    assert_eq!(backups.names(), names[3..]);
+}
+
+#[test]
+fn while_a_lock_is_held_creating_is_refused_pruning_waits_and_reading_goes_on() {
+    let Scene { server, backups, folder } = scene();
+    let data = server.data();
+    server.push_image("app", "v1", 1);
+    backups.create(&data);
+    backups.create(&data);
+    for code in [0, 3] {
+        backups.run("lock", &["--", "sh", "-c", &format!("exit {code}")]).code(code);
+    }
+    backups.run("lock", &["--", "sh", "-c", "kill -9 $$"]).code(1);
+    backups.run("lock", &["--", "/nowhere/at/all"]).code(1).complains(&["cannot run /nowhere/at/all"]);
+
+    let begun = folder.path().join("begun");
+    let script = format!("touch {}; read line; echo over", begun.display());
+    let mut holding = backups.command("lock", &["--", "sh", "-c", &script]);
+    let mut holding = holding.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    while !begun.exists() {
+        assert!(holding.try_wait().unwrap().is_none());
+        std::thread::yield_now();
+    }
+    let refused = backups.run("create", &["--data", data.to_str().unwrap()]);
+    refused.code(1).complains(&["another process works in", "try again"]);
+    backups.verify();
+    assert_eq!(backups.names().len(), 2);
+    let mut pruning = backups.command("prune", &["--keep-last", "1"]);
+    let mut pruning = pruning.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // It has shown its plan.
+    let mut byte = [0];
+    pruning.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+    assert_eq!(backups.names().len(), 2);
+    assert!(pruning.try_wait().unwrap().is_none(), "it waits");
+    drop(holding.stdin.take());
+    assert_eq!(holding.wait().unwrap().code(), Some(0));
+    assert_eq!(pruning.wait().unwrap().code(), Some(0));
+    assert_eq!(backups.names().len(), 1);
+}
+
+#[test]
+fn a_snapshot_is_restored_whole_and_only_into_an_empty_directory() {
+    let Scene { mut server, backups, folder } = scene();
+    let images: Vec<_> =
+        (1..4).map(|seed| server.push_image("team/app", &format!("v{seed}"), seed)).collect();
+    backups.create(&server.data());
+    server.push_image("team/app", "late", 9);
+    let data = folder.path().join("restored");
+    let dry = backups.run("restore", &["latest", "--dry-run", "--data", data.to_str().unwrap()]).ok();
+    dry.prints(&["000001-", " can be restored to "]);
+    assert!(!data.exists());
+    let json = backups.run("restore", &["1", "--json", "--data", data.to_str().unwrap()]).ok().json();
+    assert_eq!(json["snapshot"]["tags"], 3, "{json}");
+    backups.restore("1", &data).code(1).complains(&["is not empty"]);
+    backups.restore("1", &server.data()).code(1).complains(&["is not empty"]);
+    assert_eq!(problems(&data), [""; 0]);
+
+    server.stop();
+    fs::remove_dir_all(server.data()).unwrap();
+    backups.restore("latest", &server.data()).ok().prints(&["is restored to", "orlop serve --data"]);
+    server.run_again();
+    for (seed, image) in (1..).zip(&images) {
+        let path = format!("/v2/team/app/manifests/v{seed}");
+        server.get(&path).send().expect(200).expect_body(&image.bytes);
+    }
+    server.get("/v2/team/app/manifests/late").send().expect(404);
+}
+
+#[test]
+fn no_command_draws_a_bar_where_its_output_is_no_terminal() {
+    let Scene { server, backups, folder } = scene();
+    let bytes = noise(1, 3 << 20);
+    server.push_blob("app", &bytes);
+    server.push_image("app", "v1", 1);
+    let data = server.data();
+    let restored = folder.path().join("restored");
+    let said = [
+        backups.run("create", &["--data", data.to_str().unwrap()]),
+        backups.run("verify", &["--full"]),
+        backups.restore("latest", &restored),
+        backups.run("prune", &["--keep-last", "1"]),
+    ];
+    for said in said {
+        let said = said.ok();
+        assert_eq!(said.errors, "", "{said:#?}");
+        assert!(!said.out.contains(['\r', '\x1b']), "{said:#?}");
+    }
+}
+
+#[test]
+fn whatever_the_umask_only_the_owner_can_read_what_a_backup_has() {
+    let Scene { mut server, backups, folder } = scene();
+    server.push_image("app", "v1", 1);
+    server.stop();
+    let (data, restored) = (server.data(), folder.path().join("restored"));
+    let program = env!("CARGO_BIN_EXE_orlop");
+    for umask in ["000", "027"] {
+        let script = format!(
+            "umask {umask} && {program} backup create {dir} --data {data} && \
+             {program} backup verify {dir} --full && {program} backup prune {dir} --keep-last 2",
+            dir = backups.dir(),
+            data = data.display(),
+        );
+        Said::of(std::process::Command::new("sh").args(["-c", &script])).ok();
+    }
+    let script =
+        format!("umask 000 && {program} backup restore {} 1 --data {}", backups.dir(), restored.display());
+    Said::of(std::process::Command::new("sh").args(["-c", &script])).ok();
+    let mut looked = 0;
+    for path in all_below(&backups.0).into_iter().chain(all_below(&restored)) {
+        let metadata = path.symlink_metadata().unwrap();
+        let expected = if metadata.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(metadata.permissions().mode() & 0o777, expected, "{}", path.display());
+        looked += 1;
+    }
+    assert!(looked > 25, "{looked}");
+}
+
+/// The kinds of files that a backup directory has, each by the end of its path.
+const KINDS: [&str; 7] = [
+    "/oci-layout",
+    "/index.json",
+    "/absent.jsonl",
+    "/metadata.zst",
+    "/snapshot.json",
+    "/SHA256SUMS",
+    "blobs/",
+];
+
+#[test]
+fn a_flipped_bit_in_each_kind_of_file_is_named_and_nothing_is_restored_of_it() {
+    let Scene { mut server, backups, folder } = scene();
+    server.push_image("app", "v1", 1);
+    server.stop();
+    backups.create(&server.data());
+    let files: Vec<_> = all_below(&backups.0).into_iter().filter(|path| path.is_file()).collect();
+    let mut restores = 0;
+    for kind in KINDS {
+        let is_kind =
+            |path: &str| if kind == "blobs/" { path.contains("/blobs/") } else { path.ends_with(kind) };
+        let found: Vec<_> = files.iter().filter(|path| is_kind(path.to_str().unwrap())).collect();
+        assert!(!found.is_empty(), "{kind}");
+        for path in found {
+            let right = fs::read(path).unwrap();
+            let mut wrong = right.clone();
+            match wrong.len() / 2 {
+                0 => wrong.push(1),
+                middle => wrong[middle] ^= 1,
+            }
+            fs::write(path, &wrong).unwrap();
+            let said = backups.run("verify", &["--full"]).code(1);
+            // What the sums are wrong about is named where they are.
+            let dir = path.parent().unwrap().to_str().unwrap();
+            let named = if kind == "/SHA256SUMS" { dir } else { path.to_str().unwrap() };
+            said.prints(&["problem: ", named, "problems         "]);
+            let json = backups.run("verify", &["--full", "--json"]).code(1).json();
+            assert!(json["count"].as_u64().unwrap() > 0, "{json}");
+            // Into another one each time, since what came whole is not read again.
+            restores += 1;
+            let refused = backups.restore("1", &folder.path().join(format!("restored{restores}")));
+            assert_eq!(refused.code, Some(1), "{}: {refused:#?}", path.display());
+            refused.complains(&[dir]);
+            fs::write(path, right).unwrap();
+        }
+    }
+    backups.verify();
+    // That something is missing is seen without reading it.
+    let blob = files.iter().find(|path| path.to_str().unwrap().contains("/blobs/sha256/")).unwrap();
+    fs::remove_file(blob).unwrap();
+    backups.run("verify", &[]).code(1).prints(&["problem: ", blob.to_str().unwrap(), "it isn't there"]);
+    backups
+        .restore("1", &folder.path().join("other"))
+        .code(1)
+        .complains(&["can't be restored whole", "missing"]);
+}
