@@ -284,12 +284,12 @@ fn the_rule_that_decides_is_explained() {
     let server = configured(&path, ADMIN_RULES);
     for (who, action, repository, code, reason) in [
         ("root", "push", "team/a", 0, "rule 2 says so: user:root, group:ops may pull, push **"),
-        ("anna", "push", "team/a", 1, "no rule lets them"),
+        ("anna", "push", "team/a", 3, "no rule lets them"),
         ("anna,group:ops", "pull", "team/a", 0, "rule 2"),
-        ("anonymous", "pull", "team/a", 1, "no rule lets them"),
-        ("nobody", "pull", "team/a", 1, "Nobody is called so"),
+        ("anonymous", "pull", "team/a", 3, "no rule lets them"),
+        ("nobody", "pull", "team/a", 3, "Nobody is called so"),
         ("claim:repository=team/app", "push", "release/a", 0, "rule 3"),
-        ("claim:repository=other/app", "push", "release/a", 1, "no rule lets them"),
+        ("claim:repository=other/app", "push", "release/a", 3, "no rule lets them"),
     ] {
         let (exit, said) = command(&server, &["access", "explain", who, action, repository]);
         assert_eq!(exit, code, "{who} {action}: {said}");

@@ -614,7 +614,7 @@ fn verify_finds_a_damaged_blob_and_names_it() {
     fs::write(&file, b"c0ntent").unwrap();
     let output = run(directory.path(), &["verify"]);
     let shown = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{shown}");
+    assert_eq!(output.status.code(), Some(3), "{shown}");
     assert!(shown.contains("problem: ") && shown.contains(&digest), "{shown}");
     assert!(shown.contains("Something is wrong"), "{shown}");
 }
@@ -625,7 +625,7 @@ fn a_quick_verify_finds_a_blob_that_is_too_short_or_gone() {
     fs::write(&file, b"cont").unwrap();
     for _ in ["short", "gone"] {
         let output = run(directory.path(), &["verify", "--quick"]);
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(3));
         assert!(text(&output.stdout).contains(&digest));
         fs::remove_file(&file).unwrap_or_default();
     }
@@ -659,7 +659,7 @@ fn verify_finds_damaged_metadata_by_its_checksums() {
     fs::write(&metadata, bytes).unwrap();
     let output = run(directory.path(), &["verify"]);
     let shown = text(&output.stdout);
-    assert_eq!(output.status.code(), Some(1), "{shown}");
+    assert_eq!(output.status.code(), Some(3), "{shown}");
     assert!(shown.contains("problem: metadata.redb is damaged"), "{shown}");
 }
 

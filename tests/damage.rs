@@ -398,7 +398,7 @@ impl Store {
         let problems = found["problems"].to_string();
         match expected {
             Outcome::Healed(problem) | Outcome::Unreadable(problem) | Outcome::Found(problem) => {
-                assert_eq!(output.status.code(), Some(1));
+                assert_eq!(output.status.code(), Some(3));
                 assert!(problems.contains(problem), "{problems}");
             }
             Outcome::None

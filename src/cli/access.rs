@@ -10,6 +10,7 @@ use crate::http::admin::{Explained, RotateKey, RotatedKey};
 use crate::oci::RepositoryName;
 
 use super::admin::{AdminArguments, AdminRequest};
+use super::exit;
 use super::output::Output;
 use super::target::escaped;
 
@@ -31,7 +32,7 @@ pub(super) enum AccessCommand {
     /// Say whether somebody may do something, and which rule decides.
     ///
     /// Asks the server that runs, which knows its rules, or else goes by the configuration that this command is given. The exit
-    /// code is 0 where they may and 1 where they may not.
+    /// code is 0 where they may and 3 where they may not.
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArguments),
     /// Sign Bearer tokens with a fresh key from now on.
@@ -80,7 +81,7 @@ impl AccessCommand {
             path = format!("{path}&repository={}", escaped(repository.as_str()));
         }
         let answer = admin.ask(AdminRequest::get(path), output, print)?;
-        Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(exit::done(answer.allowed))
     }
 }
 

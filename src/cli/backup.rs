@@ -21,6 +21,7 @@ use crate::snapshots::{
 
 use super::admin::{AdminArguments, AdminRequest};
 use super::config::ConfigArguments;
+use super::exit;
 use super::output::{Output, bytes};
 use super::progress::ProgressBars;
 use super::table;
@@ -58,7 +59,7 @@ pub(super) enum BackupCommand {
     Show(ShowArguments),
     /// Check that snapshots are what they were.
     ///
-    /// Looks at each file and its length, and with --full at every byte. The exit code is 0 when everything is in order and 1 when
+    /// Looks at each file and its length, and with --full at every byte. The exit code is 0 when everything is in order and 3 when
     /// something is not.
     Verify(VerifyArguments),
     /// Show what is different between two snapshots: tags that are new, gone, or point elsewhere.
@@ -224,7 +225,7 @@ fn run_create(arguments: CreateArguments, output: &mut Output) -> anyhow::Result
     let to = std::path::absolute(to).context("cannot tell where the backup directory is")?;
     let request = AdminRequest::post("backup/create", &CreateBackup { to, include_cache })?;
     let snapshot: Snapshot = admin.ask(request, output, print_snapshot)?;
-    Ok(if snapshot.lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit::done(snapshot.lost.is_empty()))
 }
 
 fn run_list(arguments: &ListArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
@@ -284,7 +285,7 @@ fn run_verify(arguments: &VerifyArguments, output: &mut Output) -> anyhow::Resul
     } else {
         print_verified(&verified, output)?;
     }
-    Ok(if verified.count == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit::done(verified.count == 0))
 }
 
 fn run_diff(arguments: &DiffArguments, output: &mut Output) -> anyhow::Result<ExitCode> {

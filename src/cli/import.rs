@@ -11,6 +11,7 @@ use crate::http::admin::{ImportAnswer, ImportDistribution, ImportSkipped};
 use crate::registry::NamePattern;
 
 use super::admin::{AdminArguments, AdminRequest};
+use super::exit;
 use super::output::{Output, bytes};
 
 const DISTRIBUTION_EXAMPLES: &str = "\
@@ -27,7 +28,7 @@ pub(super) enum ImportCommand {
     /// DIR is its root directory, which has docker/registry/v2 in it; it is read and never changed. Manifests keep their
     /// digests, tags their history, and schema 1 manifests their signatures. Where the file system has clones, blobs share
     /// their blocks with the files there; else they are copied, and hashed on the way. What is damaged is listed with its
-    /// path and left out, and the exit code is 1 then. What is here already isn't taken again, so an import that was
+    /// path and left out, and the exit code is 3 then. What is here already isn't taken again, so an import that was
     /// interrupted goes on when it is run again. A server that runs does it, and has to be able to read DIR.
     #[command(after_help = DISTRIBUTION_EXAMPLES)]
     Distribution(DistributionArguments),
@@ -74,8 +75,10 @@ impl ImportCommand {
             None => Ok(()),
         };
         let answer: ImportAnswer = admin.ask_in_parts(request, output, skipped, print)?;
-        let is_whole = answer.skipped == 0 && !answer.ended_early;
-        Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        if answer.ended_early {
+            return Ok(ExitCode::FAILURE);
+        }
+        Ok(exit::done(answer.skipped == 0))
     }
 }
 

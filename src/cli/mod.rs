@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! A command prints what people asked for on standard output, and errors and the log on standard error. The exit
-//! code is 0 when it did what was asked, 1 when not, and 2 when the command line itself is wrong.
+//! A command prints what people asked for on standard output, and errors and the log on standard error. [`exit`] has the
+//! exit codes.
 
 #![expect(clippy::doc_markdown, reason = "the doc comments of arguments are help texts, printed as they are")]
 
@@ -14,6 +14,7 @@ mod collection;
 mod compact;
 mod config;
 mod deletions;
+mod exit;
 mod import;
 mod output;
 mod password;
@@ -65,7 +66,10 @@ Examples:
 
 Environment:
   Every setting can be given as a variable too: ORLOP_LISTEN, ORLOP_DATA, ORLOP_LOG_LEVEL, …
-  ORLOP_CONFIG names the configuration file.";
+  ORLOP_CONFIG names the configuration file.
+
+Exit codes:
+  0 done, 1 not done, 2 a wrong command line, 3 done, and not everything is in order; orlop help exit-codes says more.";
 
 /// A container registry in one binary.
 ///
@@ -120,7 +124,7 @@ enum Command {
     /// Check everything that is stored.
     ///
     /// Compares the metadata with the files and, unless --quick is given, reads and hashes every blob; beside a running
-    /// server too, which goes on meanwhile. The exit code is 0 when everything is in order and 1 when something is not.
+    /// server too, which goes on meanwhile. The exit code is 0 when everything is in order and 3 when something is not.
     /// Damaged files are moved into the directory quarantine, and the images that need them are named; a push of the same
     /// image heals them.
     #[command(after_help = verify::EXAMPLES)]
@@ -159,6 +163,9 @@ enum Command {
     /// Rename or delete a repository.
     #[command(subcommand, arg_required_else_help = true, visible_alias = "repo")]
     Repository(RepositoryCommand),
+    /// Say what the exit codes mean.
+    #[command(after_long_help = exit::page(), hide = true)]
+    ExitCodes,
 }
 
 /// Runs the command line `arguments`, of which the first is the program's name.
@@ -168,7 +175,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Nothing can be done where even that can't be printed.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { 0 });
         }
     };
     let mut output = Output::standard();
@@ -192,6 +199,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Du(arguments) => sizes::run(&arguments, &mut output),
         Command::Tag(command) => command.run(&mut output),
         Command::Repository(command) => command.run(&mut output),
+        Command::ExitCodes => output.text(&exit::page()).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };
     result.unwrap_or_else(|error| {
         let closed = error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe);

@@ -10,6 +10,7 @@ use crate::config::parse_size;
 use crate::http::admin::{Damaged, Verify, VerifyAnswer};
 
 use super::admin::{AdminArguments, AdminRequest};
+use super::exit;
 use super::output::{Output, bytes};
 
 pub(super) const EXAMPLES: &str = "\
@@ -51,7 +52,7 @@ pub(super) fn run(arguments: &VerifyArguments, output: &mut Output) -> anyhow::R
     let &VerifyArguments { quick, rate, resume, dry_run, repair, .. } = arguments;
     let request = AdminRequest::post("verify", &Verify { quick, rate, resume, dry_run, repair })?;
     let found = arguments.admin.ask(request, output, |found, output| print(found, quick, output))?;
-    Ok(if found.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit::done(found.clean))
 }
 
 fn print(found: &VerifyAnswer, quick: bool, output: &mut Output) -> io::Result<()> {
