@@ -293,12 +293,12 @@ fn a_flipped_bit_in_each_kind_of_file_is_named_and_nothing_is_restored_of_it() {
                 middle => wrong[middle] ^= 1,
             }
             fs::write(path, &wrong).unwrap();
-            let said = backups.run("verify", &["--full"]).code(1);
+            let said = backups.run("verify", &["--full"]).code(3);
             // What the sums are wrong about is named where they are.
             let dir = path.parent().unwrap().to_str().unwrap();
             let named = if kind == "/SHA256SUMS" { dir } else { path.to_str().unwrap() };
             said.prints(&["problem: ", named, "problems         "]);
-            let json = backups.run("verify", &["--full", "--json"]).code(1).json();
+            let json = backups.run("verify", &["--full", "--json"]).code(3).json();
             assert!(json["count"].as_u64().unwrap() > 0, "{json}");
             // Into another one each time, since what came whole is not read again.
             restores += 1;
@@ -312,7 +312,7 @@ fn a_flipped_bit_in_each_kind_of_file_is_named_and_nothing_is_restored_of_it() {
     // That something is missing is seen without reading it.
     let blob = files.iter().find(|path| path.to_str().unwrap().contains("/blobs/sha256/")).unwrap();
     fs::remove_file(blob).unwrap();
-    backups.run("verify", &[]).code(1).prints(&["problem: ", blob.to_str().unwrap(), "it isn't there"]);
+    backups.run("verify", &[]).code(3).prints(&["problem: ", blob.to_str().unwrap(), "it isn't there"]);
     backups
         .restore("1", &folder.path().join("other"))
         .code(1)
