@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is what this program is for")]
 
 mod case;
+mod clients;
 mod figures;
 #[path = "../serving/processor.rs"]
 mod processor;

@@ -14,9 +14,10 @@ use orlop::registry::{Collected, Collection};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use crate::clients::push_until;
 use crate::figures::{median, quantile};
-use crate::store::{self, Store, digest, manifest};
-use crate::wire::{Client, serve};
+use crate::store::{self, Store};
+use crate::wire::serve;
 
 /// How many rounds there are of each kind.
 const ROUNDS: u64 = 12;
@@ -151,25 +152,4 @@ fn round(runtime: &Runtime, store: &Store, address: SocketAddr, backlog: &[(u64,
         assert!(gone.deletions > 0, "something was collected");
     }
     Round { pushes, gone, took }
-}
-
-/// Pushes one small image after the other, nothing of which anybody has; returns how long each took, in milliseconds.
-fn push_until(address: SocketAddr, client: u64, stop: &AtomicBool) -> Vec<f64> {
-    let mut connection = Client::connect(address);
-    let repository = format!("pushes/client-{client}");
-    let mut taken = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        let fresh = store::fresh();
-        let (config, layer) = (format!("{{\"fresh\":{fresh}}}"), format!("layer {fresh}").repeat(200));
-        let image = manifest(&config, std::slice::from_ref(&layer), "fresh");
-        let began = monotonic();
-        for blob in [&config, &layer] {
-            let target = format!("/v2/{repository}/blobs/uploads/?digest={}", digest(blob.as_bytes()));
-            connection.create("POST", &target, "application/octet-stream", blob.as_bytes());
-        }
-        let target = format!("/v2/{repository}/manifests/fresh-{fresh}");
-        connection.create("PUT", &target, store::MANIFEST, image.as_bytes());
-        taken.push(began.elapsed().as_secs_f64() * 1e3);
-    }
-    taken
 }

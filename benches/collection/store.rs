@@ -58,7 +58,7 @@ impl Store {
     }
 
     /// Makes a store that a crash of the machine may spoil.
-    fn unsynced(data: &Path) -> Store {
+    pub(crate) fn unsynced(data: &Path) -> Store {
         let store = Store::with(data, Collection::default(), |options| {
             options.disk = Arc::new(UnsyncedDisk);
             options.database.cache_bytes = 3 << 30;
@@ -178,23 +178,23 @@ pub(crate) async fn push_image(
     repository.manifests().put(put).await
 }
 
-async fn put_blob(repository: &Repository, blob: String) -> Result<(), Error> {
-    repository.blobs().put(Bytes::from(blob), None, &Actor::anonymous()).await.map(drop)
+pub(crate) async fn put_blob(repository: &Repository, blob: impl Into<Bytes>) -> Result<(), Error> {
+    repository.blobs().put(blob.into(), None, &Actor::anonymous()).await.map(drop)
 }
 
 /// An image of these blobs, different from all others of these blobs by its title.
-pub(crate) fn manifest(config: &str, layers: &[String], title: &str) -> String {
-    let layers: Vec<_> = layers.iter().map(|layer| descriptor(LAYER, layer)).collect();
+pub(crate) fn manifest(config: &str, layers: &[impl AsRef<[u8]>], title: &str) -> String {
+    let layers: Vec<_> = layers.iter().map(|layer| descriptor(LAYER, layer.as_ref())).collect();
     format!(
         "{{\"schemaVersion\":2,\"mediaType\":\"{MANIFEST}\",\"config\":{},\"layers\":[{}],\
          \"annotations\":{{\"org.opencontainers.image.version\":\"{title}\"}}}}",
-        descriptor(CONFIG, config),
+        descriptor(CONFIG, config.as_bytes()),
         layers.join(","),
     )
 }
 
-fn descriptor(media_type: &str, blob: &str) -> String {
-    let digest = digest(blob.as_bytes());
+fn descriptor(media_type: &str, blob: &[u8]) -> String {
+    let digest = digest(blob);
     format!("{{\"mediaType\":\"{media_type}\",\"digest\":\"{digest}\",\"size\":{}}}", blob.len())
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::docker::Docker;
+use crate::page::snippet_of;
 use crate::podman::Podman;
 use crate::process::run;
 use crate::server::Server;
@@ -25,12 +26,16 @@ fn backup_in(folder: &tempfile::TempDir) -> String {
     folder.path().join("backup").display().to_string()
 }
 
-/// The newest snapshot, as an OCI image layout.
-fn layout_of(backup: &str) -> String {
+/// What is in the newest snapshot.
+fn newest(backup: &str) -> serde_json::Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orlop"));
     let shown = run(command.args(["backup", "show", backup, "--json"]));
-    let shown: serde_json::Value = serde_json::from_str(&shown).expect("it is JSON");
-    format!("oci:{backup}/snapshots/{}", shown["name"].as_str().expect("it has a name"))
+    serde_json::from_str(&shown).expect("it is JSON")
+}
+
+/// The newest snapshot, as an OCI image layout.
+fn layout_of(backup: &str) -> String {
+    format!("oci:{backup}/snapshots/{}", newest(backup)["name"].as_str().expect("it has a name"))
 }
 
 #[test]
@@ -60,37 +65,56 @@ fn skopeo_and_podman_take_images_out_of_a_snapshot_without_orlop() {
     assert!(sums.status.success(), "{sums:?}");
 }
 
+/// Runs a snippet of the page about operations in a shell, with these places in place of the page's.
+fn as_on_the_page(snippet: &str, backup: &str, data: &Path) -> String {
+    let program = Path::new(env!("CARGO_BIN_EXE_orlop"));
+    let text = snippet_of("operations.md", snippet);
+    assert!(text.contains("/mnt/backup"), "{text}");
+    let text = text.replace("/mnt/backup", backup).replace("/var/lib/orlop", &data.display().to_string());
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", program.parent().expect("it has one").display());
+    run(Command::new("sh").args(["-e", "-c", &text]).env("PATH", path))
+}
+
 #[test]
 fn after_the_disk_is_lost_every_image_of_the_snapshot_pulls_and_runs_in_docker() {
     let folder = folder("disaster");
     let backup = backup_in(&folder);
     let docker = Docker::start(&[]);
     let names = ["team/one:1", "team/one:2", "two:latest"];
-    let lost = {
+    let late = "late:1";
+    let (address, lost) = {
         let server = Server::start();
         for name in names {
             docker.load(&Layout::of(name), &server.image(name));
             docker.run(&["push", &server.image(name)]);
         }
         orlop(&["backup", "create", &backup], server.data());
-        let late = "late:1";
         docker.load(&Layout::of(late), &server.image(late));
         docker.run(&["push", &server.image(late)]);
-        for name in names.into_iter().chain([late]) {
+        for name in names {
             docker.run(&["rmi", "--force", &server.image(name)]);
         }
-        server.data().to_owned()
+        (server.address(), server.data().to_owned())
         // The directory goes with the server.
     };
     assert!(!lost.exists());
     let data = folder.path().join("data");
-    let said = orlop(&["backup", "restore", &backup, "latest"], &data);
+    let said = as_on_the_page("look at the backup", &backup, &data);
+    assert!(said.contains("000001-"), "{said}");
+    let said = as_on_the_page("restore", &backup, &data);
     assert!(said.contains("orlop serve --data"), "{said}");
-    let server = Server::start_at(&data, &[]);
+    let server = Server::start_in_place_of(address, &data);
     for name in names {
         let image = server.image(name);
         docker.run(&["pull", "--quiet", &image]);
         assert_eq!(docker.run_in_container(&image, &["/bin/busybox", "cat", "/etc/hello"]), name);
     }
-    docker.fail_to_pull(&server.image("late:1"));
+    // The machine that still has it pushes what came after the snapshot.
+    docker.fail_to_pull(&server.image(late));
+    docker.run(&["push", &server.image(late)]);
+    let said = as_on_the_page("go on", &backup, &data);
+    assert!(said.contains("000002-"), "{said}");
+    let newest = newest(&backup);
+    let (added, all) = (newest["addedFiles"].as_u64(), newest["blobs"].as_u64());
+    assert!(added.is_some_and(|added| added > 0) && added < all, "{added:?} of {all:?}");
 }

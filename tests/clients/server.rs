@@ -36,6 +36,13 @@ impl Server {
         Server::start_by(data, Vec::new(), settings)
     }
 
+    /// Starts with the store at `data` where another server has listened.
+    pub(crate) fn start_in_place_of(former: SocketAddr, data: &Path) -> Server {
+        let (daemon, address) = spawn(data, &former.to_string(), &[], &[]);
+        let (arguments, settings) = (Vec::new(), Vec::new());
+        Server { daemon, address, data: data.to_owned(), arguments, settings, folder: None }
+    }
+
     /// Starts with an empty store, this configuration file, and more arguments.
     pub(crate) fn start_configured(configuration: &str, arguments: &[&str]) -> Server {
         let folder = TempDir::with_prefix("orlop-server-").expect("a temporary folder can be made");

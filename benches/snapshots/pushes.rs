@@ -1,0 +1,106 @@
+//! What those who push wait for while a snapshot of a large store is taken, beside what they wait for without.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use crate::clients::push_until;
+use crate::figures::{median, quantile};
+use crate::program::Program;
+use crate::store::{self, IMAGES};
+use crate::tools::{orlop, remove, run};
+
+const ROUNDS: usize = 3;
+
+/// How long clients push without a snapshot.
+const ALONE: Duration = Duration::from_secs(15);
+
+/// How many clients push at once, each waiting for one answer after the other.
+const CLIENTS: u64 = 8;
+
+const KINDS: [&str; 3] = ["without", "a first snapshot", "a second snapshot"];
+
+/// Prints the comparison with a store of so many repositories, which is kept in `folder`.
+#[expect(clippy::cast_precision_loss, reason = "three digits are read")]
+pub(crate) fn report(folder: &Path, repositories: u64) {
+    let runtime = Runtime::new().expect("it starts");
+    let data = folder.join(format!("store-{repositories}"));
+    if !data.exists() {
+        let making = folder.join("making");
+        remove(&making);
+        let took = runtime.block_on(store::make(&making, repositories));
+        std::fs::rename(&making, &data).expect("it can be renamed");
+        eprintln!("made {} manifests in {took:.0?}", repositories * IMAGES);
+    }
+    run(&mut Command::new("sync"));
+    let server = Program::orlop(&data);
+    println!(
+        "## Pushes by {CLIENTS} clients, without and with a snapshot of {} manifests\n\n\
+         | round | | s | pushes/s | p50 ms | p99 ms | p99.9 ms |\n| --- | --- | --- | --- | --- | --- | --- |",
+        repositories * IMAGES
+    );
+    let mut rounds: [Vec<[f64; 3]>; 3] = Default::default();
+    let backup = folder.join("backup");
+    round(server.address(), Duration::from_secs(3), || {});
+    for number in 0..ROUNDS {
+        remove(&backup);
+        run(&mut Command::new("sync"));
+        for (kind, name) in KINDS.iter().enumerate() {
+            let (pushes, took) = match kind {
+                0 => round(server.address(), ALONE, || {}),
+                _ => round(server.address(), Duration::ZERO, || {
+                    run(orlop().args(["backup", "create"]).arg(&backup).arg("--data").arg(&data));
+                }),
+            };
+            let figures = [0.5, 0.99, 0.999].map(|share| quantile(&pushes, share));
+            let [p50, p99, p999] = figures;
+            let (seconds, rate) = (took.as_secs_f64(), pushes.len() as f64 / took.as_secs_f64());
+            println!(
+                "| {} | {name} | {seconds:.1} | {rate:.0} | {p50:.2} | {p99:.2} | {p999:.2} |",
+                number + 1
+            );
+            rounds[kind].push(figures);
+        }
+    }
+    println!(
+        "\n| median of the rounds | p50 ms | × | p99 ms | × | p99.9 ms | × |\n| --- | --- | --- | --- | --- | --- | --- |"
+    );
+    let figure =
+        |kind: usize, at: usize| median(&rounds[kind].iter().map(|figures| figures[at]).collect::<Vec<_>>());
+    for (kind, name) in KINDS.iter().enumerate() {
+        let cells = [0, 1, 2].map(|at| {
+            let value = figure(kind, at);
+            format!("{value:.2} | {:.2}", value / figure(0, at))
+        });
+        println!("| {name} | {} |", cells.join(" | "));
+    }
+    println!();
+    drop(server);
+    remove(&backup);
+}
+
+/// Lets clients push while `work` runs, and for this long at least; returns how long each push took, and all of it.
+fn round(address: SocketAddr, at_least: Duration, work: impl FnOnce()) -> (Vec<f64>, Duration) {
+    let stop = AtomicBool::new(false);
+    let began = orlop::clock::monotonic();
+    let pushes = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|client| {
+                scope.spawn({
+                    let stop = &stop;
+                    move || push_until(address, client, stop)
+                })
+            })
+            .collect();
+        work();
+        thread::sleep(at_least.saturating_sub(began.elapsed()));
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().flat_map(|client| client.join().expect("the client ends well")).collect()
+    });
+    (pushes, began.elapsed())
+}
