@@ -3,6 +3,8 @@
 
 #[path = "backups/command.rs"]
 mod command;
+#[path = "backups/rounds.rs"]
+mod rounds;
 mod support;
 
 use std::fs;
@@ -13,7 +15,8 @@ use std::process::Stdio;
 
 use command::{Backups, Said, all_below, command};
 use orlop::registry::{Depth, Options, Registry};
-use support::{Server, noise};
+use rounds::{Random, kill_within, time};
+use support::{Content, Server, noise};
 use tempfile::TempDir;
 
 struct Scene {
@@ -317,4 +320,201 @@ fn a_flipped_bit_in_each_kind_of_file_is_named_and_nothing_is_restored_of_it() {
         .restore("1", &folder.path().join("other"))
         .code(1)
         .complains(&["can't be restored whole", "missing"]);
+}
+
+/// Pushes so many small images, each of its own blobs.
+fn push_images(server: &Server, seeds: std::ops::Range<u64>) -> Vec<(u64, Content)> {
+    seeds
+        .map(|seed| (seed, server.push_image(&format!("app{}", seed % 3), &format!("v{seed}"), seed)))
+        .collect()
+}
+
+#[track_caller]
+fn assert_serves(server: &Server, images: &[(u64, Content)]) {
+    for (seed, image) in images {
+        let path = format!("/v2/app{}/manifests/v{seed}", seed % 3);
+        server.get(&path).send().expect(200).expect_body(&image.bytes);
+    }
+}
+
+#[test]
+fn a_create_that_is_killed_at_any_moment_leaves_whole_snapshots_and_the_next_one_takes_up_what_is_there() {
+    let Scene { mut server, backups, folder } = scene();
+    let mut random = Random::new(7);
+    let data = server.data();
+    let mut images = push_images(&server, 0..20);
+    server.stop();
+    let arguments = ["--data", data.to_str().unwrap()];
+    let took = time(&mut Backups(folder.path().join("measured")).command("create", &arguments));
+    let (mut whole, mut killed) = (0, 0);
+    for round in 0..20 {
+        if round % 5 == 4 {
+            server.run_again();
+            images.extend(push_images(&server, round * 100..round * 100 + 10));
+            server.stop();
+        }
+        killed += u64::from(!kill_within(&mut backups.command("create", &arguments), took, &mut random));
+        if !backups.0.join("format").exists() {
+            continue;
+        }
+        let names = backups.names();
+        assert!(names.len() >= whole, "{names:?}");
+        whole = names.len();
+        backups.verify();
+    }
+    assert!(killed > 5, "only {killed} were killed");
+    let last = backups.create(&data);
+    assert_eq!(last["tags"], images.len(), "{last}");
+    backups.verify();
+    // Nothing is there twice, and nothing is left over.
+    let files = all_below(&backups.0.join("blobs")).into_iter().filter(|path| path.is_file()).count();
+    assert_eq!(files, 3 * images.len());
+    assert_eq!(fs::read_dir(backups.0.join("incoming")).unwrap().count(), 0);
+    fs::remove_dir_all(&data).unwrap();
+    backups.restore("latest", &data).ok();
+    server.run_again();
+    assert_serves(&server, &images);
+}
+
+#[test]
+fn a_server_that_is_killed_while_it_takes_a_snapshot_leaves_whole_ones() {
+    let Scene { mut server, backups, .. } = scene();
+    let mut random = Random::new(3);
+    let data = server.data();
+    let mut images = push_images(&server, 0..20);
+    let mut failed = 0;
+    for round in 1..6_u64 {
+        let mut creating = backups.command("create", &["--data", data.to_str().unwrap()]);
+        let creating = creating.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let wanted = random.below(40) as usize;
+        let incoming = || fs::read_dir(backups.0.join("incoming")).map_or(0, Iterator::count);
+        while incoming() < wanted
+            && backups.0.join("snapshots").read_dir().map_or(0, Iterator::count) < round as usize
+        {
+            std::thread::yield_now();
+        }
+        server.kill();
+        let output = creating.wait_with_output().unwrap();
+        if !output.status.success() {
+            failed += 1;
+            let errors = String::from_utf8(output.stderr).unwrap();
+            assert!(errors.contains("the server went away"), "{errors}");
+        }
+        server.run_again();
+        backups.verify();
+        images.extend(push_images(&server, round * 100..round * 100 + 10));
+    }
+    assert!(failed > 0);
+    let last = backups.create(&data);
+    assert_eq!((&last["tags"], &last["lost"]), (&images.len().into(), &serde_json::json!([])), "{last}");
+    backups.verify();
+    server.stop();
+    fs::remove_dir_all(&data).unwrap();
+    backups.restore("latest", &data).ok();
+    server.run_again();
+    assert_serves(&server, &images);
+}
+
+fn copy_of(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(copied.success());
+}
+
+#[test]
+fn a_prune_that_is_killed_at_any_moment_leaves_whole_snapshots_and_the_next_one_ends_it() {
+    let Scene { mut server, backups, folder } = scene();
+    let mut random = Random::new(11);
+    let data = server.data();
+    for round in 0..5_u64 {
+        let images = push_images(&server, round * 10..round * 10 + 10);
+        backups.create(&data);
+        for (seed, image) in images {
+            let path = format!("/v2/app{}/manifests/{}", seed % 3, image.digest());
+            server.delete(&path).send().expect(202);
+        }
+        let purged = std::process::Command::new(env!("CARGO_BIN_EXE_orlop"))
+            .args(["purge", "--all", "--data"])
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(purged.status.success(), "{purged:?}");
+    }
+    server.stop();
+    let names = backups.names();
+    let keep = ["--keep-last", "2"];
+    let copy = |name: String| {
+        let copy = Backups(folder.path().join(name));
+        copy_of(&backups.0, &copy.0);
+        copy
+    };
+    let measured = copy("measured".to_owned());
+    let took = time(&mut measured.command("prune", &keep));
+    let expected: Vec<_> = all_below(&measured.0)
+        .into_iter()
+        .map(|path| path.strip_prefix(&measured.0).unwrap().to_owned())
+        .collect();
+    let mut killed = 0;
+    for round in 0..15 {
+        let copy = copy(format!("round{round}"));
+        killed += u64::from(!kill_within(&mut copy.command("prune", &keep), took, &mut random));
+        let left = copy.names();
+        assert!(left.ends_with(&names[3..]), "{left:?}");
+        copy.verify();
+        copy.run("prune", &keep).ok();
+        copy.verify();
+        let now: Vec<_> = all_below(&copy.0)
+            .into_iter()
+            .map(|path| path.strip_prefix(&copy.0).unwrap().to_owned())
+            .collect();
+        assert_eq!(now, expected, "round {round}");
+        fs::remove_dir_all(&copy.0).unwrap();
+    }
+    assert!(killed > 5, "only {killed} were killed");
+}
+
+#[test]
+fn a_restore_that_is_killed_at_any_moment_goes_on_and_serves_nothing_before_it_is_whole() {
+    let Scene { mut server, backups, folder } = scene();
+    let mut random = Random::new(5);
+    let images = push_images(&server, 0..30);
+    backups.create(&server.data());
+    server.stop();
+    let restore = |data: &Path| backups.command("restore", &["1", "--data", data.to_str().unwrap()]);
+    let took = time(&mut restore(&folder.path().join("measured")));
+    let mut killed = 0;
+    for round in 0..12 {
+        let data = folder.path().join(format!("round{round}"));
+        let mut is_whole = false;
+        for _ in 0..1 + round % 3 {
+            if is_whole {
+                break;
+            }
+            is_whole = kill_within(&mut restore(&data), took, &mut random);
+            killed += u64::from(!is_whole);
+        }
+        match Registry::open(Options::new(&data)) {
+            // Killed before it began, or after it had ended.
+            Ok(registry) => {
+                let tags = registry.status().unwrap().tags;
+                is_whole = tags == images.len() as u64;
+                assert!(is_whole || tags == 0, "{tags}");
+                if !is_whole {
+                    drop(registry);
+                    fs::remove_dir_all(&data).unwrap();
+                }
+            }
+            Err(error) => assert!(error.to_string().contains("orlop backup restore"), "{error}"),
+        }
+        if !is_whole {
+            backups.restore("1", &data).ok();
+        }
+        assert_eq!(problems(&data), [""; 0], "round {round}");
+        if round == 11 {
+            fs::remove_dir_all(server.data()).unwrap();
+            fs::rename(&data, server.data()).unwrap();
+            server.run_again();
+            assert_serves(&server, &images);
+        }
+    }
+    assert!(killed > 5, "only {killed} were killed");
 }

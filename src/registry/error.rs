@@ -227,6 +227,11 @@ pub enum OpenError {
         "the data directory {0} has blobs, but its metadata.redb is missing or empty. Put metadata.redb back from a backup; to begin anew, move the directory blobs away"
     )]
     MetadataMissing(std::path::PathBuf),
+    /// A restore of the directory was interrupted, or is under way.
+    #[error(
+        "the data directory {0} is being restored, and not all of it is there. Run the same orlop backup restore again, which goes on; or name another directory with --data"
+    )]
+    Unfinished(std::path::PathBuf),
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),

@@ -123,6 +123,9 @@ use pulls::Pulls;
 use readers::Readers;
 use sessions::Sessions;
 
+/// The file of a data directory that is being restored, which goes when all of it is there.
+pub const RESTORING: &str = "restoring";
+
 /// Where a registry lies and how it is run.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -306,9 +309,21 @@ impl Registry {
     /// Opens the data directory, creating or migrating it where needed, and locks it for this process. Blocks; takes no
     /// longer for a large store than for a small one, also after a crash.
     pub fn open(options: Options) -> Result<Registry, OpenError> {
+        Registry::open_in_state(options, false)
+    }
+
+    /// Opens a data directory that is being restored, for whoever restores it: for everybody else it isn't whole yet.
+    pub fn open_unfinished(options: Options) -> Result<Registry, OpenError> {
+        Registry::open_in_state(options, true)
+    }
+
+    fn open_in_state(options: Options, is_unfinished: bool) -> Result<Registry, OpenError> {
         let Options { disk, data, clock, database, policy, events, trust_roots, metrics } = options;
         disk.create_dir(&data)?;
         let lock = disk.lock(&data)?.ok_or_else(|| OpenError::Locked(data.clone()))?;
+        if !is_unfinished && disk.len(&data.join(RESTORING))?.is_some() {
+            return Err(OpenError::Unfinished(data));
+        }
         let blobs = BlobStore::open(disk.clone(), data.clone(), metrics.clone())?;
         if !Metadata::is_there(disk.as_ref(), &data)? && blobs.has_blobs()? {
             return Err(OpenError::MetadataMissing(data));

@@ -129,7 +129,10 @@ pub enum StartError {
 fn advice_about_directory(error: &OpenError) -> &'static str {
     let source = match error {
         OpenError::File(error) | OpenError::Metadata(metadata::OpenError::File(error)) => &error.source,
-        OpenError::Locked(_) | OpenError::MetadataMissing(_) | OpenError::Metadata(_) => return "",
+        OpenError::Locked(_)
+        | OpenError::MetadataMissing(_)
+        | OpenError::Unfinished(_)
+        | OpenError::Metadata(_) => return "",
     };
     match source.kind() {
         io::ErrorKind::PermissionDenied => {

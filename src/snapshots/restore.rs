@@ -13,12 +13,9 @@ use super::verify::each_content;
 use super::{Error, Snapshot, SnapshotName, Step, Tell, sums};
 use crate::blobs::BlobStore;
 use crate::fsio::{Access, Disk, FileError, read_small, replace_small};
-use crate::metadata::{self, Content, Imported, content, is_manifest};
+use crate::metadata::{self, Content, Imported, Metadata, content, is_manifest};
 use crate::oci::Digest;
-use crate::registry::{Depth, Options, Registry, Treatment, VerifyOptions};
-
-/// What says that a data directory is being made, and of which snapshot.
-const MARKER: &str = "restoring";
+use crate::registry::{Depth, Options, RESTORING, Registry, Treatment, VerifyOptions};
 
 /// The longest manifest that there can be.
 const LONGEST: usize = 64 << 20;
@@ -65,9 +62,10 @@ pub fn restore(
         return Ok(Restored { snapshot, data, dry_run });
     }
     disk.create_dir(&data)?;
-    {
+    // The metadata comes last.
+    if !(goes_on && Metadata::is_there(disk.as_ref(), &data)?) {
         let _lock = disk.lock(&data)?.ok_or_else(|| Error::Locked(data.clone()))?;
-        replace_small(disk.as_ref(), &data.join(MARKER), name.as_str().as_bytes())?;
+        replace_small(disk.as_ref(), &data.join(RESTORING), name.as_str().as_bytes())?;
         let store = BlobStore::open(Arc::clone(&disk), data.clone(), registry.metrics.clone())?;
         let target = Target { disk: disk.as_ref(), store: &store, goes_on };
         copy_contents(backup, &from, target, snapshot.bytes, tell)?;
@@ -75,14 +73,14 @@ pub fn restore(
         import_metadata(backup, &from, disk.as_ref(), &registry, tell)?;
     }
     open_and_check(registry)?;
-    disk.remove(&data.join(MARKER))?;
+    disk.remove(&data.join(RESTORING))?;
     disk.sync_dir(&data)?;
     Ok(Restored { snapshot, data, dry_run })
 }
 
 /// Refuses a directory that has something else than what a restore of this snapshot has left; says whether it has that.
 fn require_free(disk: &dyn Disk, data: &Path, name: &SnapshotName) -> Result<bool, Error> {
-    let marker = read_small(disk, &data.join(MARKER), 100)?;
+    let marker = read_small(disk, &data.join(RESTORING), 100)?;
     if marker.as_deref() == Some(name.as_str().as_bytes()) {
         return Ok(true);
     }
@@ -245,7 +243,7 @@ fn import_metadata(
 /// Opens what was restored, which migrates it, and puts right what a snapshot leaves to be counted again.
 fn open_and_check(options: Options) -> Result<(), Error> {
     let data = options.data.clone();
-    let registry = Registry::open(options)?;
+    let registry = Registry::open_unfinished(options)?;
     let repair =
         VerifyOptions { is_alone: true, treatment: Treatment::Repair, ..VerifyOptions::new(Depth::Quick) };
     let report = registry.verify_with(&repair, |_| ControlFlow::Continue(()))?;
