@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::disk::Disk;
 use crate::docker::Docker;
+use crate::image::{random_bytes, sha256_of_bytes};
 use crate::page::snippet_of;
 use crate::podman::Podman;
 use crate::process::run;
@@ -117,4 +119,29 @@ fn after_the_disk_is_lost_every_image_of_the_snapshot_pulls_and_runs_in_docker()
     let newest = newest(&backup);
     let (added, all) = (newest["addedFiles"].as_u64(), newest["blobs"].as_u64());
     assert!(added.is_some_and(|added| added > 0) && added < all, "{added:?} of {all:?}");
+}
+
+#[test]
+fn where_files_can_share_blocks_a_snapshot_takes_no_room_for_what_the_registry_has() {
+    const MEBIBYTE: u64 = 1 << 20;
+    let disk = Disk::xfs(512);
+    let free = || {
+        run(Command::new("sync").arg("--file-system").arg(disk.path()));
+        let state = rustix::fs::statvfs(&disk.path()).expect("it is mounted");
+        state.f_bavail * state.f_frsize
+    };
+    let (data, backup) = (disk.path().join("data"), disk.path().join("backup").display().to_string());
+    let server = Server::start_at(&data, &[]);
+    let blob = random_bytes(64 << 20);
+    let digest = sha256_of_bytes(&blob);
+    let url = server.url(&format!("box/blobs/uploads/?digest={digest}"));
+    let request =
+        reqwest::blocking::Client::new().post(url).header("content-type", "application/octet-stream");
+    assert_eq!(request.body(blob.clone()).send().expect("it answers").status(), 201);
+    let before = free();
+    orlop(&["backup", "create", &backup], &data);
+    let took = before - free();
+    assert!(took < 16 * MEBIBYTE, "{took} bytes for a blob of 64 MiB that is there already");
+    let hex = digest.strip_prefix("sha256:").expect("it is a SHA-256");
+    assert!(std::fs::read(Path::new(&backup).join("blobs/sha256").join(hex)).expect("it is there") == blob);
 }

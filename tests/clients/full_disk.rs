@@ -1,84 +1,14 @@
 //! Disks that are really full: a small ext4 in a file, and a tmpfs, which can't say what it has in memory (so every
 //! read takes the slower path as well).
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use reqwest::StatusCode;
-use tempfile::TempDir;
 
+use crate::disk::Disk;
 use crate::image::{random_bytes, sha256_of_bytes};
-use crate::process::{Daemon, find, run, run_to_failure};
+use crate::process::run_to_failure;
 use crate::server::Server;
 use crate::skopeo::Skopeo;
 use crate::{Client, Host, Layout};
-
-/// A file system of its own, in a mount namespace that ends with it.
-#[derive(Debug)]
-struct Disk {
-    // Fields drop in this order: the mount goes before the folder that it lies on.
-    holder: Daemon,
-    folder: TempDir,
-}
-
-impl Disk {
-    /// So many MiB of memory.
-    fn tmpfs(mebibytes: u32) -> Disk {
-        let folder = TempDir::with_prefix("orlop-disk-").expect("a temporary folder can be made");
-        Disk::mounted(&format!("mount -t tmpfs -o size={mebibytes}m tmpfs \"$0\""), folder)
-    }
-
-    /// A file of so many MiB with an ext4 in it.
-    fn ext4(mebibytes: u32) -> Disk {
-        let folder = TempDir::with_prefix("orlop-disk-").expect("a temporary folder can be made");
-        let make = format!("truncate -s {mebibytes}M \"$0.img\" && mkfs.ext4 -q -m 0 \"$0.img\"");
-        let (mkfs, image) = (find("mkfs.ext4"), folder.path().with_extension("img"));
-        let script = make
-            .replace("mkfs.ext4", &mkfs.display().to_string())
-            .replace("$0.img", &image.display().to_string());
-        // The image needs no name once it is mounted.
-        let script = format!("{script} && mount -o loop \"{0}\" \"$0\" && rm \"{0}\"", image.display());
-        Disk::mounted(&script, folder)
-    }
-
-    fn mounted(mount: &str, folder: TempDir) -> Disk {
-        assert!(rustix::process::geteuid().is_root(), "mounting a disk needs root");
-        find("mount");
-        let mut command = Command::new(find("unshare"));
-        let script = format!("{mount} && echo mounted && exec tail -f /dev/null");
-        command.args(["--mount", "--", "/bin/sh", "-ec", &script]).arg(folder.path());
-        let (holder, _) = Daemon::start("mount", &command, "mounted");
-        Disk { holder, folder }
-    }
-
-    /// The mounted folder, as everybody else sees it.
-    fn path(&self) -> PathBuf {
-        let folder = self.folder.path().strip_prefix("/").expect("temporary folders have absolute paths");
-        Path::new("/proc").join(self.holder.pid().to_string()).join("root").join(folder)
-    }
-
-    /// Takes so many MiB, to be given back later.
-    fn take(&self, mebibytes: usize) {
-        std::fs::write(self.path().join("taken"), vec![1; mebibytes << 20]).expect("there is room");
-    }
-
-    /// Takes all that is free, down to the last block.
-    fn fill(&self) {
-        let mut file =
-            std::fs::File::options().append(true).open(self.path().join("taken")).expect("it is there");
-        let piece = vec![1; 64 << 10];
-        for size in [64 << 10, 4 << 10, 1] {
-            while std::io::Write::write_all(&mut file, &piece[..size]).is_ok() {}
-        }
-        let _ = file.sync_all();
-    }
-
-    /// Gives all of it back; ext4 does so no sooner than its journal says that it was given.
-    fn free(&self) {
-        std::fs::remove_file(self.path().join("taken")).expect("it was taken");
-        run(Command::new(find("sync")).arg("--file-system").arg(self.path()));
-    }
-}
 
 #[test]
 fn a_full_tmpfs_refuses_pushes_and_goes_on_serving() {

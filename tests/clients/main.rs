@@ -21,6 +21,7 @@ mod cache_skopeo;
 mod cache_upstreams;
 mod cache_warm_up;
 mod containerd;
+mod disk;
 mod docker;
 mod docker_registry;
 mod formats;
