@@ -1,11 +1,15 @@
-//! A backup directory.
+//! A backup: snapshots, and the content that they share.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Error, Snapshot, SnapshotName};
-use crate::fsio::{DirectoryLock, Disk, FileError, read_small, replace_small};
+use super::directory::Directory;
+use super::metadata_copy::CopyReader;
+use super::store::{BackupHold, Store};
+use super::{Error, Snapshot, SnapshotName, sums};
+use crate::fsio::{Disk, FileError};
 use crate::oci::Digest;
 
 /// The content of the file `format`.
@@ -13,22 +17,17 @@ const FORMAT: &str = "orlop backup 1\n";
 /// What every version begins it with.
 const FORMAT_PREFIX: &str = "orlop backup ";
 
-/// Where a snapshot is made.
-const PARTIAL: &str = ".partial";
-
 /// The longest `snapshot.json`.
-const SNAPSHOT_BYTES: usize = 64 << 20;
+const SNAPSHOT_BYTES: u64 = 64 << 20;
 
 /// The pause between two looks whether a lock is free.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Nobody changes a backup directory while somebody has this.
-#[derive(Debug)]
-pub struct BackupHold(#[expect(dead_code, reason = "it is held")] DirectoryLock);
-
-/// A directory with snapshots.
+/// A place with snapshots.
 #[derive(Debug, Clone)]
 pub struct Backup {
+    store: Arc<dyn Store>,
+    /// The disk of the registry, and of what is made on the way.
     disk: Arc<dyn Disk>,
     dir: PathBuf,
 }
@@ -36,39 +35,42 @@ pub struct Backup {
 impl Backup {
     /// Opens a backup directory that is there.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Backup, Error> {
-        let format = read_small(disk.as_ref(), &dir.join("format"), 100)?;
-        match format.as_deref().map(String::from_utf8_lossy) {
-            Some(format) if format == FORMAT => Ok(Backup { disk, dir: dir.to_owned() }),
-            Some(format) if format.starts_with(FORMAT_PREFIX) => Err(Error::NewerFormat(dir.to_owned())),
-            Some(_) | None => Err(Error::NoBackup(dir.to_owned())),
-        }
+        Backup::on(disk, dir).opened()
     }
 
     /// Opens a backup directory, or makes one where nothing is.
     pub fn create(disk: Arc<dyn Disk>, dir: &Path) -> Result<Backup, Error> {
-        let is_fresh = |name: &str| matches!(name, "lock" | "format.new" | "lost+found");
-        if disk.list(dir)?.iter().all(|entry| is_fresh(&entry.name)) {
-            disk.create_dir(dir)?;
-            replace_small(disk.as_ref(), &dir.join("format"), FORMAT.as_bytes())?;
-        }
-        let backup = Backup::open(disk, dir)?;
-        for dir in [backup.snapshots_dir(), backup.dir.join("blobs"), backup.incoming_dir(), backup.partial()]
-        {
-            backup.disk.create_dir(&dir)?;
-        }
+        let backup = Backup::on(disk, dir);
+        backup.store.initialize(FORMAT)?;
+        let backup = backup.opened()?;
+        backup.store.prepare()?;
         Ok(backup)
     }
 
-    /// The right to change something here.
-    pub(super) fn lock(&self) -> Result<DirectoryLock, Error> {
-        self.disk.lock(&self.dir)?.ok_or_else(|| Error::Locked(self.dir.clone()))
+    fn on(disk: Arc<dyn Disk>, dir: &Path) -> Backup {
+        let store = Arc::new(Directory::new(Arc::clone(&disk), dir.to_owned()));
+        Backup { store, disk, dir: dir.to_owned() }
     }
 
-    /// The same once whoever has it is done; `tell` is asked each second whether that is still wanted.
+    fn opened(self) -> Result<Backup, Error> {
+        let format = self.read("format", 100)?;
+        match format.as_deref().map(String::from_utf8_lossy) {
+            Some(format) if format == FORMAT => Ok(self),
+            Some(format) if format.starts_with(FORMAT_PREFIX) => Err(Error::NewerFormat(self.dir)),
+            Some(_) | None => Err(Error::NoBackup(self.dir)),
+        }
+    }
+
+    /// The right to change something here.
+    pub(super) fn lock(&self) -> Result<BackupHold, Error> {
+        self.store.lock()?.ok_or_else(|| Error::Locked(self.dir.clone()))
+    }
+
+    /// The same once whoever has it is done; `tell` is asked each time whether that is still wanted.
     pub(super) fn lock_patiently(
         &self,
         tell: &mut dyn FnMut() -> Result<(), Error>,
-    ) -> Result<DirectoryLock, Error> {
+    ) -> Result<BackupHold, Error> {
         loop {
             match self.lock() {
                 Err(Error::Locked(_)) => tell()?,
@@ -80,61 +82,83 @@ impl Backup {
 
     /// Keeps everybody from changing something here until it is dropped: for whoever copies the directory.
     pub fn hold(&self) -> Result<BackupHold, Error> {
-        Ok(BackupHold(self.lock_patiently(&mut || Ok(()))?))
+        self.lock_patiently(&mut || Ok(()))
+    }
+
+    pub(super) fn store(&self) -> &dyn Store {
+        self.store.as_ref()
     }
 
     pub(super) fn disk(&self) -> &dyn Disk {
         self.disk.as_ref()
     }
 
-    /// The directory.
+    /// Where it is, as messages call it.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    pub(super) fn snapshots_dir(&self) -> PathBuf {
-        self.dir.join("snapshots")
+    /// The whole path of a file, for messages.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.store.path(name)
     }
 
-    /// Where a snapshot is made.
-    pub(super) fn partial(&self) -> PathBuf {
-        self.snapshots_dir().join(PARTIAL)
+    /// A file from its beginning; `None` means that there is none.
+    pub(super) fn open_file(&self, name: &str) -> Result<Option<Box<dyn Read + Send>>, Error> {
+        self.store.open(name)
     }
 
-    /// Where a snapshot is.
-    pub(super) fn of(&self, name: &SnapshotName) -> PathBuf {
-        self.snapshots_dir().join(name.as_str())
+    /// A file of a snapshot, which has to be there.
+    pub(super) fn require_file(&self, name: &str) -> Result<Box<dyn Read + Send>, Error> {
+        let damaged = || Error::Damaged { path: self.path(name), reason: "it isn't there".to_owned() };
+        self.open_file(name)?.ok_or_else(damaged)
     }
 
-    /// Where content of an algorithm is.
-    pub(super) fn algorithm(&self, digest: &Digest) -> PathBuf {
-        self.dir.join("blobs").join(digest.algorithm().to_string())
+    /// All of a file that has no more bytes than this; `None` means that there is none.
+    pub(super) fn read(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let Some(file) = self.open_file(name)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read = file.take(limit + 1).read_to_end(&mut bytes);
+        read.map_err(|source| FileError::new("read", &self.path(name), source))?;
+        if bytes.len() as u64 > limit {
+            let reason = format!("it has more than {limit} bytes");
+            return Err(Error::Damaged { path: self.path(name), reason });
+        }
+        Ok(Some(bytes))
     }
 
-    /// Where content is, if it is there.
-    pub(super) fn content(&self, digest: &Digest) -> PathBuf {
-        self.algorithm(digest).join(digest.hex())
+    /// The digest and the length of content as it is; `None` means that there is none.
+    pub(super) fn hash(&self, digest: &Digest) -> Result<Option<(Digest, u64)>, Error> {
+        let name = content_name(digest);
+        match self.open_file(&name)? {
+            Some(mut file) => Ok(Some(sums::digest_of(&mut file, &self.path(&name))?)),
+            None => Ok(None),
+        }
     }
 
-    /// Where content waits to be durable, before it gets its name: what has that is trusted.
-    pub(super) fn incoming_dir(&self) -> PathBuf {
-        self.dir.join("incoming")
+    /// Content from its beginning; `None` means that there is none.
+    pub(super) fn open_content(&self, digest: &Digest) -> Result<Option<Box<dyn Read + Send>>, Error> {
+        self.open_file(&content_name(digest))
     }
 
-    pub(super) fn incoming(&self, digest: &Digest) -> PathBuf {
-        self.incoming_dir().join(digest.to_string().replace(':', "-"))
+    /// The whole path of content, for messages.
+    pub(super) fn content_path(&self, digest: &Digest) -> PathBuf {
+        self.path(&content_name(digest))
+    }
+
+    /// The length of content; `None` means that there is none.
+    pub(super) fn content_len(&self, digest: &Digest) -> Result<Option<u64>, Error> {
+        self.store.len(&content_name(digest))
     }
 
     /// Whether there is content of this length; who wants to know more has to hash it.
-    pub(super) fn has(&self, digest: &Digest, len: u64) -> Result<bool, FileError> {
-        Ok(self.disk.len(&self.content(digest))? == Some(len))
+    pub(super) fn has(&self, digest: &Digest, len: u64) -> Result<bool, Error> {
+        Ok(self.content_len(digest)? == Some(len))
     }
 
     /// The names of all snapshots, the first one first.
     pub fn names(&self) -> Result<Vec<SnapshotName>, Error> {
-        let entries = self.disk.list(&self.snapshots_dir())?;
-        let mut names: Vec<SnapshotName> =
-            entries.iter().filter(|entry| entry.is_dir).filter_map(|entry| entry.name.parse().ok()).collect();
+        let mut names = self.store.snapshots()?;
         names.sort_unstable();
         Ok(names)
     }
@@ -152,10 +176,25 @@ impl Backup {
 
     /// What is in a snapshot.
     pub fn snapshot(&self, name: &SnapshotName) -> Result<Snapshot, Error> {
-        let path = self.of(name).join("snapshot.json");
-        let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
-        let bytes = read_small(self.disk.as_ref(), &path, SNAPSHOT_BYTES)?;
-        let bytes = bytes.ok_or_else(|| damaged("it isn't there".to_owned()))?;
+        let file = file_name(name, "snapshot.json");
+        let damaged = |reason: String| Error::Damaged { path: self.path(&file), reason };
+        let bytes = self.read(&file, SNAPSHOT_BYTES)?.ok_or_else(|| damaged("it isn't there".to_owned()))?;
         serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))
     }
+
+    /// The copy of the metadata in a snapshot.
+    pub(super) fn metadata(&self, name: &SnapshotName) -> Result<CopyReader, Error> {
+        let file = file_name(name, "metadata.zst");
+        CopyReader::new(self.require_file(&file)?, self.path(&file))
+    }
+}
+
+/// What a file of a snapshot is called within the backup.
+pub(super) fn file_name(name: &SnapshotName, file: &str) -> String {
+    format!("snapshots/{name}/{file}")
+}
+
+/// What content is called within the backup.
+pub(super) fn content_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm(), digest.hex())
 }

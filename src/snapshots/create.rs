@@ -1,22 +1,22 @@
 //! Taking a snapshot.
 
-use std::collections::HashMap;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::json;
 
 use super::backup::Backup;
+use super::directory::write_file;
 use super::metadata_copy::{CopyReader, CopyWriter, Item};
+use super::store::{Amount, Intake};
 use super::{Error, Progress, Snapshot, SnapshotName, Step, Tell, sums};
 use crate::fsio::{Access, Disk, FileError, FileReader, FileWriter};
 use crate::metadata::{Content, Export, ExportedTag, SCHEMA, Table, content};
-use crate::oci::{Digest, Hasher, RepositoryName};
+use crate::oci::{Digest, RepositoryName};
 use crate::registry::{CollectionHold, Registry};
 
-/// The bytes that are copied at a time.
-const PIECE: usize = 1 << 20;
+/// The bytes that are read and written at a time.
 const BUFFER: usize = 1 << 20;
 
 /// So often progress is told, in rows.
@@ -42,21 +42,18 @@ pub fn create(
 ) -> Result<Snapshot, Error> {
     let _lock = backup.lock()?;
     let disk = backup.disk();
-    let partial = backup.partial();
-    disk.create_dir(&partial)?;
-    for entry in disk.list(&partial)? {
-        disk.remove(&partial.join(entry.name))?;
-    }
+    let workshop = backup.store().workshop()?;
     let number = backup.names()?.last().map_or(1, |last| last.number() + 1);
     let taken_at = registry.now();
-    let mut writing = Writing { backup, dir: &partial, open: None, tell: &mut *tell };
+    let mut writing = Writing { backup, dir: &workshop, open: None, tell: &mut *tell };
     registry.export(options.with_cached, &mut writing)?;
     let written = writing.finish()?;
-    let mut copying = Copying::begin(backup, tell)?;
-    copying.payloads(&partial)?;
-    let blobs = copying.blobs(registry, &partial)?;
-    let Copying { added, lost, .. } = copying;
-    disk.symlink("../../blobs", &partial.join("blobs"))?;
+    let mut copying =
+        Copying { disk, dir: &workshop, intake: backup.store().intake()?, lost: Vec::new(), tell };
+    copying.payloads()?;
+    let blobs = copying.blobs(registry)?;
+    let added = copying.intake.added();
+    let lost = copying.lost.iter().chain(copying.intake.lost()).map(ToString::to_string).collect();
     let name = SnapshotName::new(number, taken_at);
     let snapshot = Snapshot {
         name: name.clone(),
@@ -72,39 +69,16 @@ pub fn create(
         added_files: added.files,
         added_bytes: added.bytes,
         absent: written.absent,
-        lost: lost.iter().map(ToString::to_string).collect(),
+        lost,
         rows: written.rows,
     };
-    write_file(disk, &partial.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    write_file(disk, &workshop.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     let text = serde_json::to_vec_pretty(&snapshot).expect("it has nothing that JSON hasn't");
-    write_file(disk, &partial.join("snapshot.json"), &text)?;
-    let sums = sums::of(disk, &partial)?;
-    write_file(disk, &partial.join(sums::NAME), sums.as_bytes())?;
-    // All of it is durable before it is called a snapshot.
-    disk.sync_all(backup.dir())?;
-    disk.rename(&partial, &backup.of(&name))?;
-    disk.sync_dir(&backup.snapshots_dir())?;
+    write_file(disk, &workshop.join("snapshot.json"), &text)?;
+    let sums = sums::of(disk, &workshop)?;
+    write_file(disk, &workshop.join(sums::NAME), sums.as_bytes())?;
+    backup.store().publish(&name, &workshop)?;
     Ok(snapshot)
-}
-
-fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    disk.remove(path)?;
-    let file = disk.create(path)?;
-    Ok(file.write_at(bytes, 0).map_err(|source| FileError::new("write", path, source))?)
-}
-
-/// Files, and their bytes.
-#[derive(Debug, Clone, Copy, Default)]
-struct Amount {
-    files: u64,
-    bytes: u64,
-}
-
-impl Amount {
-    fn add(&mut self, bytes: u64) {
-        self.files += 1;
-        self.bytes += bytes;
-    }
 }
 
 /// What an export has written.
@@ -241,72 +215,22 @@ pub(super) fn say(tell: Tell<'_>, step: Step, done: u64, total: Option<u64>) -> 
     if tell(Progress { step, done, total }).is_break() { Err(Error::Stopped) } else { Ok(()) }
 }
 
-/// So many files, or bytes, are made durable at once.
-const BATCH_FILES: usize = 10_000;
-const BATCH_BYTES: u64 = 4 << 30;
-
-/// Brings content to the backup that it hasn't got. Only what is durable gets its name, since what has that isn't copied again.
+/// Brings content to the backup that it hasn't got, by the files of an export.
 struct Copying<'a> {
-    backup: &'a Backup,
-    tell: Tell<'a>,
-    /// What has come and isn't known to be durable.
-    batch: HashMap<Digest, u64>,
-    batch_bytes: u64,
-    added: Amount,
+    disk: &'a dyn Disk,
+    /// Where these files are.
+    dir: &'a Path,
+    intake: Box<dyn Intake + 'a>,
+    /// Manifests whose bytes were wrong.
     lost: Vec<Digest>,
+    tell: Tell<'a>,
 }
 
-impl<'a> Copying<'a> {
-    /// Goes on with what another one has left.
-    fn begin(backup: &'a Backup, tell: Tell<'a>) -> Result<Copying<'a>, Error> {
-        let (batch, added, lost) = (HashMap::new(), Amount::default(), Vec::new());
-        let mut copying = Copying { backup, tell, batch, batch_bytes: 0, added, lost };
-        let disk = backup.disk();
-        for entry in disk.list(&backup.incoming_dir())? {
-            let path = backup.incoming_dir().join(&entry.name);
-            let digest = entry.name.replace('-', ":").parse::<Digest>().ok();
-            match (digest, sums::digest_of(disk, &path)?) {
-                (Some(digest), Some((found, len))) if digest == found => copying.arrived(digest, len)?,
-                _ => disk.remove(&path).map(drop)?,
-            }
-        }
-        Ok(copying)
-    }
-
-    /// Whether content is there, or about to be.
-    fn has(&self, digest: &Digest, len: u64) -> Result<bool, Error> {
-        Ok(self.batch.contains_key(digest) || self.backup.has(digest, len)?)
-    }
-
-    fn arrived(&mut self, digest: Digest, len: u64) -> Result<(), Error> {
-        self.batch.insert(digest, len);
-        self.batch_bytes += len;
-        if self.batch.len() >= BATCH_FILES || self.batch_bytes >= BATCH_BYTES {
-            self.settle()?;
-        }
-        Ok(())
-    }
-
-    /// Makes what has come durable and gives it its names.
-    fn settle(&mut self) -> Result<(), Error> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        let (backup, disk) = (self.backup, self.backup.disk());
-        disk.sync_all(backup.dir())?;
-        for (digest, len) in std::mem::take(&mut self.batch) {
-            disk.create_dir(&backup.algorithm(&digest))?;
-            disk.rename(&backup.incoming(&digest), &backup.content(&digest))?;
-            self.added.add(len);
-        }
-        self.batch_bytes = 0;
-        Ok(())
-    }
-
-    /// Makes files of the payloads that wait.
-    fn payloads(&mut self, dir: &Path) -> Result<(), Error> {
-        let (disk, path) = (self.backup.disk(), dir.join(PAYLOADS));
-        let Some(file) = disk.open(&path, Access::Read)? else { return Ok(()) };
+impl Copying<'_> {
+    /// Brings the payloads that wait.
+    fn payloads(&mut self) -> Result<(), Error> {
+        let path = self.dir.join(PAYLOADS);
+        let Some(file) = self.disk.open(&path, Access::Read)? else { return Ok(()) };
         let mut input = BufReader::with_capacity(BUFFER, FileReader::new(file));
         let broken = |source| Error::from(FileError::new("read", &path, source));
         let mut byte = [0];
@@ -320,54 +244,50 @@ impl<'a> Copying<'a> {
                 Digest::from_key(&key).ok_or_else(|| broken(std::io::ErrorKind::InvalidData.into()))?;
             if Digest::of(digest.algorithm(), &bytes) != digest {
                 self.lost.push(digest);
-                continue;
-            }
-            let len = bytes.len() as u64;
-            if !self.has(&digest, len)? {
-                write_file(disk, &self.backup.incoming(&digest), &bytes)?;
-                self.arrived(digest, len)?;
+            } else if !self.intake.has(&digest, bytes.len() as u64)? {
+                self.intake.bytes(&digest, bytes)?;
             }
         }
-        disk.remove(&path)?;
+        self.disk.remove(&path)?;
         Ok(())
     }
 
     /// Copies the blobs, and gives content that is known by another digest that name too. Returns what there is of blobs.
-    fn blobs(&mut self, registry: &Registry, dir: &Path) -> Result<Amount, Error> {
+    fn blobs(&mut self, registry: &Registry) -> Result<Amount, Error> {
         let (mut all, mut missing) = (Amount::default(), 0);
-        self.each(dir, |copying, content| {
+        self.each(|copying, content| {
             if let Content::Canonical(digest, len) = content {
                 all.add(len);
-                if !copying.has(&digest, len)? {
+                if !copying.intake.has(&digest, len)? {
                     missing += len;
                 }
             }
             Ok(())
         })?;
         let mut done = 0;
-        self.each(dir, |copying, content| match content {
-            Content::Canonical(digest, len) if !copying.has(&digest, len)? => {
+        self.each(|copying, content| match content {
+            Content::Canonical(digest, len) if !copying.intake.has(&digest, len)? => {
                 done += len;
-                copying.copy(&registry.blob_path(&digest), &digest, len)?;
+                copying.intake.file(&registry.blob_path(&digest), &digest, len)?;
                 say(copying.tell, Step::Copying, done, Some(missing.max(done)))
             }
             Content::Canonical(..) | Content::Alias(..) => Ok(()),
         })?;
-        self.settle()?;
-        self.each(dir, |copying, content| match content {
-            Content::Alias(alias, canonical) => copying.alias(&alias, &canonical),
+        self.intake.settle()?;
+        self.each(|copying, content| match content {
+            Content::Alias(alias, canonical) => copying.intake.alias(&alias, &canonical),
             Content::Canonical(..) => Ok(()),
         })?;
         Ok(all)
     }
 
     /// Hands the blobs of the copy of the metadata, and the aliases of all content, to `take`.
-    fn each(
-        &mut self,
-        dir: &Path,
-        mut take: impl FnMut(&mut Self, Content) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut reader = CopyReader::open(self.backup.disk(), &dir.join("metadata.zst"))?;
+    fn each(&mut self, mut take: impl FnMut(&mut Self, Content) -> Result<(), Error>) -> Result<(), Error> {
+        let path = self.dir.join("metadata.zst");
+        let file = self.disk.open(&path, Access::Read)?;
+        let damaged = || Error::Damaged { path: path.clone(), reason: "it isn't there".to_owned() };
+        let file = FileReader::new(file.ok_or_else(damaged)?);
+        let mut reader = CopyReader::new(Box::new(file), path)?;
         let mut table = String::new();
         while let Some(item) = reader.next()? {
             match item {
@@ -383,50 +303,4 @@ impl<'a> Copying<'a> {
         }
         Ok(())
     }
-
-    fn copy(&mut self, from: &Path, digest: &Digest, len: u64) -> Result<(), Error> {
-        let (disk, to) = (self.backup.disk(), self.backup.incoming(digest));
-        disk.remove(&to)?;
-        let is_there = disk.len(from)? == Some(len);
-        if is_there && (disk.clone_file(from, &to)? || copy_hashed(disk, from, &to, digest)?) {
-            return self.arrived(*digest, len);
-        }
-        disk.remove(&to)?;
-        self.lost.push(*digest);
-        Ok(())
-    }
-
-    fn alias(&mut self, alias: &Digest, canonical: &Digest) -> Result<(), Error> {
-        let (disk, path) = (self.backup.disk(), self.backup.content(alias));
-        disk.create_dir(&self.backup.algorithm(alias))?;
-        if disk.len(&path)?.is_none() && disk.len(&self.backup.content(canonical))?.is_some() {
-            disk.symlink(&format!("../{}/{}", canonical.algorithm(), canonical.hex()), &path)?;
-        }
-        Ok(())
-    }
-}
-
-/// Copies a file and compares its bytes with the digest on the way; says whether they agree.
-pub(super) fn copy_hashed(disk: &dyn Disk, from: &Path, to: &Path, digest: &Digest) -> Result<bool, Error> {
-    let Some(source) = disk.open(from, Access::Read)? else { return Ok(false) };
-    let target = disk.create(to)?;
-    let (mut hasher, mut piece, mut offset) = (Hasher::new(digest.algorithm()), vec![0; PIECE], 0);
-    loop {
-        let read =
-            source.read_at(&mut piece, offset).map_err(|source| FileError::new("read", from, source))?;
-        if read == 0 {
-            return Ok(hasher.finish() == *digest);
-        }
-        hasher.update(&piece[..read]);
-        target.write_at(&piece[..read], offset).map_err(|source| FileError::new("write", to, source))?;
-        target.start_writeback(offset, read as u64);
-        offset += read as u64;
-    }
-}
-
-/// Where a file is before it is whole.
-pub(super) fn with_suffix(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
 }

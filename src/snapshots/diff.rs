@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader};
 
 use serde::{Deserialize, Serialize};
 
-use super::backup::Backup;
+use super::backup::{Backup, file_name};
 use super::{Error, SnapshotName};
-use crate::fsio::{Access, FileError, FileReader};
+use crate::fsio::FileError;
 
 /// What is different between an earlier snapshot and a later one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,13 +47,13 @@ struct Entry {
 }
 
 fn tags(backup: &Backup, name: &SnapshotName) -> Result<BTreeMap<String, String>, Error> {
-    let path = backup.of(name).join("index.json");
+    let file = file_name(name, "index.json");
+    let path = backup.path(&file);
     let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
-    let file = backup.disk().open(&path, Access::Read)?;
-    let file = file.ok_or_else(|| damaged("it isn't there".to_owned()))?;
+    let file = backup.require_file(&file)?;
     let mut tags = BTreeMap::new();
     // The first line is the index itself.
-    for line in BufReader::new(FileReader::new(file)).lines().skip(1) {
+    for line in BufReader::new(file).lines().skip(1) {
         let line = line.map_err(|source| FileError::new("read", &path, source))?;
         let entry = line.trim_end_matches("]}").trim_end_matches(',');
         let entry: Entry = serde_json::from_str(entry).map_err(|error| damaged(error.to_string()))?;

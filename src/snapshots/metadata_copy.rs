@@ -10,12 +10,12 @@
 //! Numbers are big-endian. The whole is one zstd frame with its checksum.
 
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use zstd::stream::{read, write};
 
 use super::Error;
-use crate::fsio::{Access, Disk, FileError, FileReader, FileWriter};
+use crate::fsio::{Disk, FileError, FileWriter};
 
 const MAGIC: &[u8; 8] = b"ORLOPMD1";
 const LEVEL: i32 = 3;
@@ -85,23 +85,22 @@ pub(super) enum Item {
 
 /// Reads a copy.
 pub(super) struct CopyReader {
-    input: read::Decoder<'static, BufReader<FileReader>>,
+    input: read::Decoder<'static, BufReader<Box<dyn Read + Send>>>,
     path: PathBuf,
     rows: u64,
     is_over: bool,
 }
 
 impl CopyReader {
-    pub(super) fn open(disk: &dyn Disk, path: &Path) -> Result<CopyReader, Error> {
-        let file = disk.open(path, Access::Read)?;
-        let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
-        let file = file.ok_or_else(|| damaged("it isn't there".to_owned()))?;
-        let decoder = read::Decoder::with_buffer(BufReader::with_capacity(BUFFER, FileReader::new(file)));
+    /// Begins with a file, which messages call `path`.
+    pub(super) fn new(file: Box<dyn Read + Send>, path: PathBuf) -> Result<CopyReader, Error> {
+        let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
+        let decoder = read::Decoder::with_buffer(BufReader::with_capacity(BUFFER, file));
         let input = decoder.map_err(|error| damaged(error.to_string()))?;
-        let mut reader = CopyReader { input, path: path.to_owned(), rows: 0, is_over: false };
+        let mut reader = CopyReader { input, path, rows: 0, is_over: false };
         let head: [u8; 12] = reader.bytes()?;
         if !head.starts_with(MAGIC) {
-            return Err(damaged("it is no copy of metadata, or one of a later version".to_owned()));
+            return Err(reader.damaged("it is no copy of metadata, or one of a later version".to_owned()));
         }
         Ok(reader)
     }

@@ -22,21 +22,24 @@
 mod backup;
 mod create;
 mod diff;
+mod directory;
 mod error;
 mod metadata_copy;
 mod prune;
 mod restore;
 mod snapshot;
+mod store;
 mod sums;
 mod verify;
 
-pub use backup::{Backup, BackupHold};
+pub use backup::Backup;
 pub use create::{CreateOptions, create};
 pub use diff::{Difference, diff};
 pub use error::Error;
 pub use prune::{Keep, PrunePlan, Pruned, prune};
 pub use restore::{RestoreOptions, Restored, restore};
 pub use snapshot::{Snapshot, SnapshotName};
+pub use store::BackupHold;
 pub use verify::{Problem, Verified, verify};
 
 /// How far a snapshot, a check or a restore has come.

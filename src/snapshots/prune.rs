@@ -100,23 +100,8 @@ impl Keep {
 /// before the first of their content goes, so that an interrupted pruning leaves none that lacks something. Blocks.
 pub fn prune(backup: &Backup, remove: &[SnapshotName], tell: Tell<'_>) -> Result<Pruned, Error> {
     let _lock = backup.lock_patiently(&mut || tell_waiting(tell))?;
-    let disk = backup.disk();
-    let mut pruned = Pruned::default();
-    for name in remove {
-        let dir = backup.of(name);
-        disk.rename(&dir, &backup.snapshots_dir().join(format!(".removed-{name}")))?;
-        pruned.snapshots += 1;
-    }
-    disk.sync_dir(&backup.snapshots_dir())?;
-    for entry in disk.list(&backup.snapshots_dir())? {
-        if entry.name.starts_with(".removed-") {
-            let dir = backup.snapshots_dir().join(&entry.name);
-            for file in disk.list(&dir)? {
-                disk.remove(&dir.join(file.name))?;
-            }
-            disk.remove_dir(&dir)?;
-        }
-    }
+    let mut pruned = Pruned { snapshots: remove.len() as u64, ..Pruned::default() };
+    backup.store().withdraw(remove)?;
     let names = backup.names()?;
     let mut most = 0;
     for name in &names {
@@ -128,7 +113,7 @@ pub fn prune(backup: &Backup, remove: &[SnapshotName], tell: Tell<'_>) -> Result
         let is_turn = |digest: &Digest| digest.as_bytes()[0] % passes == pass;
         let mut needed = HashSet::new();
         for name in &names {
-            each_content(backup, &backup.of(name), |content, _| {
+            each_content(backup, name, |content, _| {
                 let (Content::Canonical(digest, _) | Content::Alias(digest, _)) = content;
                 if is_turn(&digest) {
                     needed.insert(digest);
@@ -152,19 +137,18 @@ fn sweep(
     tell: Tell<'_>,
     is_needed: impl Fn(&Digest) -> bool,
 ) -> Result<(), Error> {
-    let disk = backup.disk();
-    let blobs = backup.dir().join("blobs");
-    for algorithm in disk.list(&blobs)?.into_iter().filter(|entry| entry.is_dir) {
-        let dir = blobs.join(&algorithm.name);
-        for entry in disk.list(&dir)? {
+    let store = backup.store();
+    for algorithm in store.list("blobs")?.into_iter().filter(|entry| entry.is_dir) {
+        let folder = format!("blobs/{}", algorithm.name);
+        for entry in store.list(&folder)? {
             let Ok(digest) = format!("{}:{}", algorithm.name, entry.name).parse::<Digest>() else { continue };
-            if !is_needed(&digest) && disk.remove(&dir.join(&entry.name))? {
+            if !is_needed(&digest) && store.remove(&format!("{folder}/{}", entry.name))? {
                 pruned.files += 1;
                 pruned.bytes += entry.len;
                 say(&mut *tell, Step::Removing, pruned.bytes, None)?;
             }
         }
-        disk.sync_dir(&dir)?;
+        store.settle(&folder)?;
     }
     Ok(())
 }

@@ -6,19 +6,20 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::backup::Backup;
-use super::create::{copy_hashed, say, with_suffix};
-use super::metadata_copy::{CopyReader, Item};
+use super::backup::{Backup, content_name, file_name};
+use super::create::say;
+use super::directory::copy_hashed;
+use super::metadata_copy::Item;
 use super::verify::each_content;
 use super::{Error, Snapshot, SnapshotName, Step, Tell, sums};
 use crate::blobs::BlobStore;
-use crate::fsio::{Access, Disk, FileError, read_small, replace_small};
+use crate::fsio::{Access, Disk, FileReader, read_small, replace_small};
 use crate::metadata::{self, Content, Imported, Metadata, content, is_manifest};
 use crate::oci::Digest;
 use crate::registry::{Depth, Options, RESTORING, Registry, Treatment, VerifyOptions};
 
 /// The longest manifest that there can be.
-const LONGEST: usize = 64 << 20;
+const LONGEST: u64 = 64 << 20;
 
 /// How a snapshot is restored.
 #[derive(Debug, Clone)]
@@ -50,15 +51,14 @@ pub fn restore(
     tell: Tell<'_>,
 ) -> Result<Restored, Error> {
     let snapshot = backup.snapshot(name)?;
-    let from = backup.of(name);
-    if let Some((file, reason)) = sums::check(backup.disk(), &from)?.into_iter().next() {
-        return Err(Error::Damaged { path: from.join(file), reason });
+    if let Some((file, reason)) = sums::check(backup, name)?.into_iter().next() {
+        return Err(Error::Damaged { path: backup.path(&file_name(name, &file)), reason });
     }
     let RestoreOptions { registry, dry_run } = options;
     let (disk, data) = (Arc::clone(&registry.disk), registry.data.clone());
     let goes_on = require_free(disk.as_ref(), &data, name)?;
     if dry_run {
-        look(backup, &from, tell)?;
+        look(backup, name, tell)?;
         return Ok(Restored { snapshot, data, dry_run });
     }
     disk.create_dir(&data)?;
@@ -68,9 +68,9 @@ pub fn restore(
         replace_small(disk.as_ref(), &data.join(RESTORING), name.as_str().as_bytes())?;
         let store = BlobStore::open(Arc::clone(&disk), data.clone(), registry.metrics.clone())?;
         let target = Target { disk: disk.as_ref(), store: &store, goes_on };
-        copy_contents(backup, &from, target, snapshot.bytes, tell)?;
+        copy_contents(backup, name, target, snapshot.bytes, tell)?;
         disk.sync_all(&data)?;
-        import_metadata(backup, &from, disk.as_ref(), &registry, tell)?;
+        import_metadata(backup, name, disk.as_ref(), &registry, tell)?;
     }
     open_and_check(registry)?;
     disk.remove(&data.join(RESTORING))?;
@@ -112,13 +112,12 @@ impl Missing {
 }
 
 /// Hashes all content of a snapshot.
-fn look(backup: &Backup, from: &Path, tell: Tell<'_>) -> Result<(), Error> {
+fn look(backup: &Backup, name: &SnapshotName, tell: Tell<'_>) -> Result<(), Error> {
     let (mut missing, mut done) = (Missing::default(), 0);
-    each_content(backup, from, |content, _| {
+    each_content(backup, name, |content, _| {
         let Content::Canonical(digest, len) = content else { return Ok(()) };
-        let path = backup.content(&digest);
-        if sums::digest_of(backup.disk(), &path)? != Some((digest, len)) {
-            missing.add(path);
+        if backup.hash(&digest)? != Some((digest, len)) {
+            missing.add(backup.content_path(&digest));
         }
         done += len;
         say(&mut *tell, Step::Hashing, done, None)
@@ -138,15 +137,15 @@ struct Target<'a> {
 /// Copies the blobs to where the registry will look for them. Manifests are only looked at: they go into the metadata.
 fn copy_contents(
     backup: &Backup,
-    from: &Path,
+    name: &SnapshotName,
     target: Target<'_>,
     total: u64,
     tell: Tell<'_>,
 ) -> Result<(), Error> {
     let (mut missing, mut done) = (Missing::default(), 0);
-    each_content(backup, from, |content, is_manifest| {
+    each_content(backup, name, |content, is_manifest| {
         let Content::Canonical(digest, len) = content else { return Ok(()) };
-        let source = backup.content(&digest);
+        let source = backup.content_path(&digest);
         if is_manifest {
             if payload(backup, &digest)?.is_none() {
                 missing.add(source);
@@ -156,8 +155,8 @@ fn copy_contents(
         let Target { disk, store, goes_on } = target;
         let to = store.blob_path(&digest);
         // What an interrupted one has left may have lost its bytes with the power.
-        let is_there = goes_on && sums::digest_of(disk, &to)? == Some((digest, len));
-        if !is_there && !copy(disk, &source, &to, &digest)? {
+        let is_there = goes_on && has(disk, &to, &digest, len)?;
+        if !is_there && !copy(backup, disk, &to, &digest)? {
             missing.add(source);
         }
         done += len;
@@ -166,13 +165,22 @@ fn copy_contents(
     missing.none()
 }
 
-fn copy(disk: &dyn Disk, from: &Path, to: &Path, digest: &Digest) -> Result<bool, Error> {
+/// Whether a file has the bytes of this content.
+fn has(disk: &dyn Disk, path: &Path, digest: &Digest, len: u64) -> Result<bool, Error> {
+    match disk.open(path, Access::Read)? {
+        Some(file) => Ok(sums::digest_of(&mut FileReader::new(file), path)? == (*digest, len)),
+        None => Ok(false),
+    }
+}
+
+fn copy(backup: &Backup, disk: &dyn Disk, to: &Path, digest: &Digest) -> Result<bool, Error> {
     if let Some(prefix) = to.parent() {
         disk.create_dir(prefix)?;
     }
     let partial = with_suffix(to);
     disk.remove(&partial)?;
-    let is_right = copy_hashed(disk, from, &partial, digest)?;
+    let Some(mut source) = backup.open_content(digest)? else { return Ok(false) };
+    let is_right = copy_hashed(&mut source, &backup.content_path(digest), disk, &partial, digest)?;
     if is_right {
         disk.rename(&partial, to)?;
     } else {
@@ -181,34 +189,31 @@ fn copy(disk: &dyn Disk, from: &Path, to: &Path, digest: &Digest) -> Result<bool
     Ok(is_right)
 }
 
+/// Where a file is before it is whole.
+fn with_suffix(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
+}
+
 /// A manifest's bytes, if they are there and right.
 fn payload(backup: &Backup, digest: &Digest) -> Result<Option<Vec<u8>>, Error> {
-    let path = backup.content(digest);
-    let Some(file) = backup.disk().open(&path, Access::Read)? else { return Ok(None) };
-    let failed = |source| FileError::new("read", &path, source);
-    let len = usize::try_from(file.len().map_err(failed)?).unwrap_or(usize::MAX);
-    if len > LONGEST {
-        return Ok(None);
-    }
-    let mut bytes = vec![0; len];
-    let mut filled = 0;
-    while filled < len {
-        match file.read_at(&mut bytes[filled..], filled as u64).map_err(failed)? {
-            0 => return Ok(None),
-            read => filled += read,
-        }
-    }
-    Ok((Digest::of(digest.algorithm(), &bytes) == *digest).then_some(bytes))
+    let bytes = match backup.read(&content_name(digest), LONGEST) {
+        // It is longer than any manifest.
+        Err(Error::Damaged { .. }) => None,
+        read => read?,
+    };
+    Ok(bytes.filter(|bytes| Digest::of(digest.algorithm(), bytes) == *digest))
 }
 
 fn import_metadata(
     backup: &Backup,
-    from: &Path,
+    name: &SnapshotName,
     disk: &dyn Disk,
     registry: &Options,
     tell: Tell<'_>,
 ) -> Result<(), Error> {
-    let mut reader = CopyReader::open(backup.disk(), &from.join("metadata.zst"))?;
+    let mut reader = backup.metadata(name)?;
     let (mut table, mut waiting, mut rows) = (String::new(), None, 0);
     metadata::import(disk, &registry.data, registry.database, || {
         if let Some(payload) = waiting.take() {
@@ -228,7 +233,7 @@ fn import_metadata(
                 if is_manifest(&table)
                     && let Some(Content::Canonical(digest, _)) = content(&table, &key, &value)?
                 {
-                    let path = backup.content(&digest);
+                    let path = backup.content_path(&digest);
                     let bytes = payload(backup, &digest)?;
                     let bytes = bytes.ok_or(Error::Incomplete { count: 1, first: path })?;
                     waiting = Some(Imported::Payload(digest, bytes));

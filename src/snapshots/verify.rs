@@ -1,12 +1,12 @@
 //! Comparing snapshots with what they should be.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::backup::Backup;
+use super::backup::{Backup, file_name};
 use super::create::say;
-use super::metadata_copy::{CopyReader, Item};
+use super::metadata_copy::Item;
 use super::{Error, SnapshotName, Step, Tell, sums};
 use crate::metadata::{Content, content};
 use crate::oci::{Digest, DigestAlgorithm};
@@ -58,21 +58,21 @@ pub fn verify(
 ) -> Result<Verified, Error> {
     let mut verified = Verified { snapshots: snapshots.to_vec(), ..Verified::default() };
     for name in snapshots {
-        let dir = backup.of(name);
-        for (file, reason) in sums::check(backup.disk(), &dir)? {
-            verified.wrong(dir.join(file), reason);
+        let path = |file: &str| backup.path(&file_name(name, file));
+        for (file, reason) in sums::check(backup, name)? {
+            verified.wrong(path(&file), reason);
         }
-        if let Err(error) = check_contents(backup, &dir, &mut verified, tell) {
+        if let Err(error) = check_contents(backup, name, &mut verified, tell) {
             match error {
                 Error::Damaged { path, reason } => verified.wrong(path, reason),
-                Error::Metadata(error) => verified.wrong(dir.join("metadata.zst"), error.to_string()),
+                Error::Metadata(error) => verified.wrong(path("metadata.zst"), error.to_string()),
                 error => return Err(error),
             }
         }
         match backup.snapshot(name) {
             Ok(snapshot) => {
                 for lost in snapshot.lost {
-                    verified.wrong(dir.join("snapshot.json"), format!("{lost} was lost before it was taken"));
+                    verified.wrong(path("snapshot.json"), format!("{lost} was lost before it was taken"));
                 }
             }
             // The sum has said so.
@@ -89,10 +89,10 @@ pub fn verify(
 /// Hands all content of a snapshot to `take`; of manifests it says so.
 pub(super) fn each_content(
     backup: &Backup,
-    dir: &Path,
+    snapshot: &SnapshotName,
     mut take: impl FnMut(Content, bool) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let mut reader = CopyReader::open(backup.disk(), &dir.join("metadata.zst"))?;
+    let mut reader = backup.metadata(snapshot)?;
     let mut table = String::new();
     while let Some(item) = reader.next()? {
         match item {
@@ -107,19 +107,25 @@ pub(super) fn each_content(
     Ok(())
 }
 
-fn check_contents(backup: &Backup, dir: &Path, verified: &mut Verified, tell: Tell<'_>) -> Result<(), Error> {
+fn check_contents(
+    backup: &Backup,
+    snapshot: &SnapshotName,
+    verified: &mut Verified,
+    tell: Tell<'_>,
+) -> Result<(), Error> {
     let mut looked = 0;
-    each_content(backup, dir, |content, _| {
+    each_content(backup, snapshot, |content, _| {
         looked += 1;
         if looked % 10_000 == 0 {
             say(&mut *tell, Step::Metadata, looked, None)?;
         }
         let Content::Canonical(digest, len) = content else { return Ok(()) };
-        let path = backup.content(&digest);
-        match backup.disk().len(&path)? {
+        match backup.content_len(&digest)? {
             Some(found) if found == len => {}
-            Some(found) => verified.wrong(path, format!("it has {found} bytes instead of {len}")),
-            None => verified.wrong(path, "it isn't there"),
+            Some(found) => {
+                verified.wrong(backup.content_path(&digest), format!("it has {found} bytes instead of {len}"))
+            }
+            None => verified.wrong(backup.content_path(&digest), "it isn't there"),
         }
         Ok(())
     })
@@ -127,11 +133,11 @@ fn check_contents(backup: &Backup, dir: &Path, verified: &mut Verified, tell: Te
 
 /// Hashes every file of content.
 fn hash_all(backup: &Backup, verified: &mut Verified, tell: Tell<'_>) -> Result<(), Error> {
-    let dir = backup.dir().join("blobs").join(DigestAlgorithm::CANONICAL.to_string());
-    let entries = backup.disk().list(&dir)?;
+    let folder = format!("blobs/{}", DigestAlgorithm::CANONICAL);
+    let entries = backup.store().list(&folder)?;
     let total = entries.iter().map(|entry| entry.len).sum();
     for entry in entries {
-        let path = dir.join(&entry.name);
+        let path = backup.path(&format!("{folder}/{}", entry.name));
         let Ok(digest) = format!("{}:{}", DigestAlgorithm::CANONICAL, entry.name).parse::<Digest>() else {
             // What an interrupted copy has left; the next snapshot goes on with it.
             if !entry.name.ends_with(".partial") {
@@ -139,7 +145,7 @@ fn hash_all(backup: &Backup, verified: &mut Verified, tell: Tell<'_>) -> Result<
             }
             continue;
         };
-        match sums::digest_of(backup.disk(), &path)? {
+        match backup.hash(&digest)? {
             Some((found, _)) if found == digest => {}
             Some((found, _)) => verified.wrong(path, format!("its bytes are {found}")),
             None => continue,

@@ -1,0 +1,291 @@
+//! A backup in a directory.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::backup::content_name;
+use super::store::{Amount, BackupHold, Intake, Store};
+use super::{Error, SnapshotName, sums};
+use crate::fsio::{Access, Disk, Entry, FileError, FileReader, replace_small};
+use crate::oci::{Digest, Hasher};
+
+/// Where a snapshot is made.
+const PARTIAL: &str = ".partial";
+
+/// What the directory of a snapshot that is being removed begins with.
+const REMOVED: &str = ".removed-";
+
+/// The bytes that are copied at a time.
+const PIECE: usize = 1 << 20;
+
+/// So many files, or bytes, are made durable at once.
+const BATCH_FILES: usize = 10_000;
+const BATCH_BYTES: u64 = 4 << 30;
+
+/// A directory, and the disk that it is on.
+#[derive(Debug)]
+pub(super) struct Directory {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+}
+
+impl Directory {
+    pub(super) fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Directory {
+        Directory { disk, dir }
+    }
+
+    fn snapshots_dir(&self) -> PathBuf {
+        self.dir.join("snapshots")
+    }
+
+    fn partial(&self) -> PathBuf {
+        self.snapshots_dir().join(PARTIAL)
+    }
+
+    /// Where content waits to be durable, before it gets its name: what has that is trusted.
+    fn incoming_dir(&self) -> PathBuf {
+        self.dir.join("incoming")
+    }
+
+    fn incoming(&self, digest: &Digest) -> PathBuf {
+        self.incoming_dir().join(digest.to_string().replace(':', "-"))
+    }
+
+    fn content(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(content_name(digest))
+    }
+
+    /// Where content of an algorithm is.
+    fn algorithm(&self, digest: &Digest) -> PathBuf {
+        self.dir.join("blobs").join(digest.algorithm().to_string())
+    }
+}
+
+impl Store for Directory {
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<Entry>, Error> {
+        Ok(self.disk.list(&self.path(folder))?)
+    }
+
+    fn len(&self, name: &str) -> Result<Option<u64>, Error> {
+        Ok(self.disk.len(&self.path(name))?)
+    }
+
+    fn open(&self, name: &str) -> Result<Option<Box<dyn Read + Send>>, Error> {
+        let file = self.disk.open(&self.path(name), Access::Read)?;
+        Ok(file.map(|file| Box::new(FileReader::new(file)) as Box<dyn Read + Send>))
+    }
+
+    fn remove(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.disk.remove(&self.path(name))?)
+    }
+
+    fn settle(&self, folder: &str) -> Result<(), Error> {
+        Ok(self.disk.sync_dir(&self.path(folder))?)
+    }
+
+    fn initialize(&self, format: &str) -> Result<(), Error> {
+        let is_fresh = |name: &str| matches!(name, "lock" | "format.new" | "lost+found");
+        if self.disk.list(&self.dir)?.iter().all(|entry| is_fresh(&entry.name)) {
+            self.disk.create_dir(&self.dir)?;
+            replace_small(self.disk.as_ref(), &self.dir.join("format"), format.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn prepare(&self) -> Result<(), Error> {
+        for dir in [self.snapshots_dir(), self.dir.join("blobs"), self.incoming_dir(), self.partial()] {
+            self.disk.create_dir(&dir)?;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> Result<Option<BackupHold>, Error> {
+        Ok(self.disk.lock(&self.dir)?.map(BackupHold::new))
+    }
+
+    fn snapshots(&self) -> Result<Vec<SnapshotName>, Error> {
+        let entries = self.disk.list(&self.snapshots_dir())?;
+        Ok(entries.iter().filter(|entry| entry.is_dir).filter_map(|entry| entry.name.parse().ok()).collect())
+    }
+
+    fn workshop(&self) -> Result<PathBuf, Error> {
+        let partial = self.partial();
+        self.disk.create_dir(&partial)?;
+        for entry in self.disk.list(&partial)? {
+            self.disk.remove(&partial.join(entry.name))?;
+        }
+        Ok(partial)
+    }
+
+    fn publish(&self, name: &SnapshotName, workshop: &Path) -> Result<(), Error> {
+        self.disk.symlink("../../blobs", &workshop.join("blobs"))?;
+        // All of it is durable before it is called a snapshot.
+        self.disk.sync_all(&self.dir)?;
+        self.disk.rename(workshop, &self.snapshots_dir().join(name.as_str()))?;
+        Ok(self.disk.sync_dir(&self.snapshots_dir())?)
+    }
+
+    fn withdraw(&self, names: &[SnapshotName]) -> Result<(), Error> {
+        let (disk, snapshots) = (&self.disk, self.snapshots_dir());
+        for name in names {
+            disk.rename(&snapshots.join(name.as_str()), &snapshots.join(format!("{REMOVED}{name}")))?;
+        }
+        disk.sync_dir(&snapshots)?;
+        for entry in disk.list(&snapshots)? {
+            if entry.name.starts_with(REMOVED) {
+                let dir = snapshots.join(&entry.name);
+                for file in disk.list(&dir)? {
+                    disk.remove(&dir.join(file.name))?;
+                }
+                disk.remove_dir(&dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn intake(&self) -> Result<Box<dyn Intake + '_>, Error> {
+        Ok(Box::new(DirectoryIntake::begin(self)?))
+    }
+}
+
+/// Brings content to the directory. Only what is durable gets its name, since what has that isn't copied again.
+struct DirectoryIntake<'a> {
+    directory: &'a Directory,
+    /// What has come and isn't known to be durable.
+    batch: HashMap<Digest, u64>,
+    batch_bytes: u64,
+    added: Amount,
+    lost: Vec<Digest>,
+}
+
+impl<'a> DirectoryIntake<'a> {
+    /// Goes on with what another one has left.
+    fn begin(directory: &'a Directory) -> Result<DirectoryIntake<'a>, Error> {
+        let (batch, added, lost) = (HashMap::new(), Amount::default(), Vec::new());
+        let mut intake = DirectoryIntake { directory, batch, batch_bytes: 0, added, lost };
+        let (disk, incoming) = (directory.disk.as_ref(), directory.incoming_dir());
+        for entry in disk.list(&incoming)? {
+            let path = incoming.join(&entry.name);
+            let digest = entry.name.replace('-', ":").parse::<Digest>().ok();
+            let found = match disk.open(&path, Access::Read)? {
+                Some(file) => Some(sums::digest_of(&mut FileReader::new(file), &path)?),
+                None => None,
+            };
+            match (digest, found) {
+                (Some(digest), Some((found, len))) if digest == found => intake.arrived(digest, len)?,
+                _ => disk.remove(&path).map(drop)?,
+            }
+        }
+        Ok(intake)
+    }
+
+    fn arrived(&mut self, digest: Digest, len: u64) -> Result<(), Error> {
+        self.batch.insert(digest, len);
+        self.batch_bytes += len;
+        if self.batch.len() >= BATCH_FILES || self.batch_bytes >= BATCH_BYTES {
+            self.settle()?;
+        }
+        Ok(())
+    }
+}
+
+impl Intake for DirectoryIntake<'_> {
+    fn has(&self, digest: &Digest, len: u64) -> Result<bool, Error> {
+        let Directory { disk, .. } = self.directory;
+        Ok(self.batch.contains_key(digest) || disk.len(&self.directory.content(digest))? == Some(len))
+    }
+
+    fn file(&mut self, from: &Path, digest: &Digest, len: u64) -> Result<(), Error> {
+        let (disk, to) = (self.directory.disk.as_ref(), self.directory.incoming(digest));
+        disk.remove(&to)?;
+        let is_there = disk.len(from)? == Some(len);
+        if is_there && (disk.clone_file(from, &to)? || copy_file(disk, from, &to, digest)?) {
+            return self.arrived(*digest, len);
+        }
+        disk.remove(&to)?;
+        self.lost.push(*digest);
+        Ok(())
+    }
+
+    fn bytes(&mut self, digest: &Digest, bytes: Vec<u8>) -> Result<(), Error> {
+        write_file(self.directory.disk.as_ref(), &self.directory.incoming(digest), &bytes)?;
+        self.arrived(*digest, bytes.len() as u64)
+    }
+
+    /// Makes what has come durable and gives it its names.
+    fn settle(&mut self) -> Result<(), Error> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let (directory, disk) = (self.directory, self.directory.disk.as_ref());
+        disk.sync_all(&directory.dir)?;
+        for (digest, len) in std::mem::take(&mut self.batch) {
+            disk.create_dir(&directory.algorithm(&digest))?;
+            disk.rename(&directory.incoming(&digest), &directory.content(&digest))?;
+            self.added.add(len);
+        }
+        self.batch_bytes = 0;
+        Ok(())
+    }
+
+    fn alias(&mut self, alias: &Digest, canonical: &Digest) -> Result<(), Error> {
+        let (directory, disk) = (self.directory, self.directory.disk.as_ref());
+        let path = directory.content(alias);
+        disk.create_dir(&directory.algorithm(alias))?;
+        if disk.len(&path)?.is_none() && disk.len(&directory.content(canonical))?.is_some() {
+            disk.symlink(&format!("../{}/{}", canonical.algorithm(), canonical.hex()), &path)?;
+        }
+        Ok(())
+    }
+
+    fn added(&self) -> Amount {
+        self.added
+    }
+
+    fn lost(&self) -> &[Digest] {
+        &self.lost
+    }
+}
+
+fn copy_file(disk: &dyn Disk, from: &Path, to: &Path, digest: &Digest) -> Result<bool, Error> {
+    match disk.open(from, Access::Read)? {
+        Some(file) => copy_hashed(&mut FileReader::new(file), from, disk, to, digest),
+        None => Ok(false),
+    }
+}
+
+/// Writes a file of what `source` has, which messages call `from`, and compares it with the digest on the way; says whether they
+/// agree.
+pub(super) fn copy_hashed(
+    source: &mut dyn Read,
+    from: &Path,
+    disk: &dyn Disk,
+    to: &Path,
+    digest: &Digest,
+) -> Result<bool, Error> {
+    let target = disk.create(to)?;
+    let (mut hasher, mut piece, mut offset) = (Hasher::new(digest.algorithm()), vec![0; PIECE], 0);
+    loop {
+        let read = source.read(&mut piece).map_err(|source| FileError::new("read", from, source))?;
+        if read == 0 {
+            return Ok(hasher.finish() == *digest);
+        }
+        hasher.update(&piece[..read]);
+        target.write_at(&piece[..read], offset).map_err(|source| FileError::new("write", to, source))?;
+        target.start_writeback(offset, read as u64);
+        offset += read as u64;
+    }
+}
+
+/// Writes a whole file, which isn't durable by that.
+pub(super) fn write_file(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    disk.remove(path)?;
+    let file = disk.create(path)?;
+    Ok(file.write_at(bytes, 0).map_err(|source| FileError::new("write", path, source))?)
+}
