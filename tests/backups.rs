@@ -5,6 +5,8 @@
 mod command;
 #[path = "backups/rounds.rs"]
 mod rounds;
+#[path = "backups/schedule.rs"]
+mod schedule;
 mod support;
 
 use std::fs;

@@ -90,6 +90,12 @@ fn the_example_as_it_is_and_with_every_key_uncommented_means_the_defaults() {
         [[quota]]
         repositories = ["team/**"]
         max_size = "10 GiB"
+        [[backup]]
+        to = "/mnt/disk/orlop"
+        at = "03:00"
+        keep_daily = 7
+        keep_weekly = 4
+        keep_monthly = 12
     "#;
     let small = with_file(directory.path(), small).load().unwrap();
     assert_eq!(loaded.config, small.config, "the example shows one table of each list, and the defaults");
@@ -535,5 +541,22 @@ fn only_what_no_running_server_goes_by_needs_a_restart() {
     ] {
         let after = with_file(directory.path(), &text).load().unwrap();
         assert_eq!(before.needs_restart(&after), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_schedule_that_makes_no_sense_is_refused_with_what_to_write() {
+    for (table, message) in [
+        ("every = \"1h\"", "to"),
+        ("to = \"backup\"", "write the whole path"),
+        ("to = \"/b\"\nevery = \"0s\"", "write 1s or more"),
+        ("to = \"/b\"\nat = \"3:00\"", "such as \"03:00\""),
+        ("to = \"/b\"\nat = \"03:00\"\nevery = \"6h\"", "a number of days beside `at`"),
+        ("to = \"/b\"\n[[backup]]\nto = \"/b\"", "write each directory once"),
+        ("to = \"/b\"\nkeep_last = \"many\"", "write a whole number"),
+    ] {
+        let directory = directory();
+        let errors = with_file(directory.path(), &format!("[[backup]]\n{table}\n")).load().unwrap_err();
+        assert!(errors.to_string().contains(message), "{table}: {errors}");
     }
 }

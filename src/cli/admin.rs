@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
@@ -19,13 +20,14 @@ use serde_json::value::RawValue;
 use crate::auth::{Access, TokenKeys};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Log};
-use crate::fsio::append_to_present;
+use crate::fsio::{RealDisk, append_to_present};
 use crate::http::Errors;
 use crate::http::admin::{Admin, JSON_LINES, Line, PREFIX};
 use crate::proxy::Cache;
 use crate::registry::{OpenError, Registry};
 use crate::server::{ADMIN_SOCKET, AdminClient, cache_settings, registry_options};
-use crate::telemetry::{AuditLevel, start_logs};
+use crate::snapshots::BackupSchedule;
+use crate::telemetry::{AuditLevel, BackupMetrics, start_logs};
 
 use super::config::ConfigArguments;
 use super::output::Output;
@@ -128,6 +130,9 @@ impl AdminArguments {
                     let access = Access::open(config.access.clone())?;
                     access.attach(registry.accounts())?;
                     let mut admin = Admin::new(registry.clone(), access, cache.clone(), retention, None);
+                    if request.path == "status" {
+                        admin = admin.with_backups(backups(&config, &registry).await?);
+                    }
                     if request.path == "access/rotate-key" {
                         admin = admin.with_token_keys(TokenKeys::open(&config.data, SystemClock.now())?);
                     }
@@ -205,6 +210,15 @@ async fn find(config: &Config) -> anyhow::Result<Found> {
             (Err(error), None) => return Err(error.into()),
         }
     }
+}
+
+/// The backups of a directory that no server works on: nobody takes any, but how old they are can be seen.
+async fn backups(config: &Config, registry: &Registry) -> anyhow::Result<BackupSchedule> {
+    let backups = BackupSchedule::new(registry.clone(), Arc::new(RealDisk), BackupMetrics::default());
+    backups.set_targets(&config.backups);
+    let looking = backups.clone();
+    tokio::task::spawn_blocking(move || looking.look()).await.context("cannot look for backups")?;
+    Ok(backups)
 }
 
 /// The cache of a directory that no server works on. Only who asks about the cache needs its passwords.

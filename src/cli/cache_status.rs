@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &CacheStatusArguments, output: &mut Output) -> anyh
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(status: &CacheStatus, output: &mut Output) -> io::Result<()> {
+pub(super) fn print(status: &CacheStatus, output: &mut Output) -> io::Result<()> {
     if status.upstreams.is_empty() {
         return output.line(
             "Nothing is cached, and no upstream is configured: `orlop serve --cache docker.io` is a start.",

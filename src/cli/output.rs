@@ -3,6 +3,9 @@
 use std::fmt::Display;
 use std::io::{self, Write};
 
+use anyhow::Context;
+use serde::Serialize;
+
 /// Standard output, line by line.
 #[derive(Debug)]
 pub(super) struct Output(io::Stdout);
@@ -17,6 +20,19 @@ impl Output {
         let mut stdout = self.0.lock();
         writeln!(stdout, "{text}")?;
         stdout.flush()
+    }
+
+    /// Prints facts below each other, each behind its name.
+    pub(super) fn facts<N: AsRef<str>, V: Display>(
+        &mut self,
+        facts: impl IntoIterator<Item = (N, V)>,
+    ) -> io::Result<()> {
+        facts.into_iter().try_for_each(|(name, value)| self.line(format!("{:16} {value}", name.as_ref())))
+    }
+
+    /// Prints a value as JSON, on one line.
+    pub(super) fn json(&mut self, value: &impl Serialize) -> anyhow::Result<()> {
+        Ok(self.line(serde_json::to_string(value).context("cannot write the answer")?)?)
     }
 
     /// Prints `text` as it is.
@@ -43,6 +59,16 @@ fn message(error: &anyhow::Error) -> String {
         }
     }
     message
+}
+
+/// A time for people: `3 days`, `2 hours`, `40 s`.
+pub(super) fn ago(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} minutes", seconds / 60),
+        7_200..172_800 => format!("{} hours", seconds / 3_600),
+        _ => format!("{} days", seconds / 86_400),
+    }
 }
 
 /// A number of bytes for people: `1.5 GiB`.

@@ -5,7 +5,7 @@ use std::io;
 
 use super::output::Output;
 
-/// Prints rows below their headings, each column as wide as its widest cell; those of `right` stand at its right edge.
+/// Prints rows below their headings, which are in capitals, each column as wide as its widest cell; those of `right` stand at its right edge.
 pub(super) fn print<const N: usize>(
     output: &mut Output,
     headings: [&str; N],
@@ -29,7 +29,8 @@ pub(super) fn print<const N: usize>(
         }
         output.line(text.trim_end())
     };
-    line(headings)?;
+    let headings = headings.map(str::to_uppercase);
+    line(headings.each_ref().map(String::as_str))?;
     for row in rows {
         line(std::array::from_fn(|column| row[column].as_str()))?;
     }

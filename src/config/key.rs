@@ -66,6 +66,16 @@ impl<T> Key<T> {
         Self { name, default, help, form: Form::Bare, is_hidden: false, is_reloaded: false, set }
     }
 
+    /// A bare value by whose new value a running server goes.
+    pub(super) const fn reloaded_bare(
+        name: &'static str,
+        default: &'static str,
+        set: Setter<T>,
+        help: &'static str,
+    ) -> Self {
+        Self { name, default, help, form: Form::Bare, is_hidden: false, is_reloaded: true, set }
+    }
+
     pub(super) const fn words(
         name: &'static str,
         default: &'static str,

@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
+use super::backup::BackupTable;
 use super::endpoint::EndpointTable;
 use super::file::{Assignment, Table, Value};
 use super::immutable::ImmutableTable;
@@ -81,6 +82,11 @@ pub const LISTS: &[List] = &[
         "What each of some repositories may hold; one such table for each group. The first whose pattern matches counts, so \
          that particular ones stand before general ones. There is none by default.",
         "both have",
+    ),
+    List::of::<BackupTable>(
+        "Where snapshots of the registry are taken to by the clock; one such table for each place. There is none by default. \
+         `orlop status` and the metrics show how each does.",
+        "the first has",
     ),
 ];
 
@@ -304,6 +310,7 @@ mod tests {
         check_keys::<ImmutableTable>();
         check_keys::<QuotaTable>();
         check_keys::<UpstreamTable>();
+        check_keys::<BackupTable>();
     }
 
     #[test]

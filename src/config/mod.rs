@@ -5,6 +5,7 @@
 //! Lists of tables, [`LISTS`], have a table of keys of their own and are written in the file only.
 //! A flag wins over the environment, the environment over the file, the file over the default.
 
+mod backup;
 mod endpoint;
 mod error;
 mod file;

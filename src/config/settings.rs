@@ -10,6 +10,7 @@ use crate::maintenance::retention::Retention;
 use crate::notifications::Endpoint;
 use crate::proxy::{ImagePattern, SyncSettings};
 use crate::registry::{ImmutableTags, NameScope, Quota};
+use crate::snapshots::BackupTarget;
 use crate::telemetry::{AuditLevel, LogFormat, LogLevel};
 
 use super::{KEYS, Listen, Tls, Upstream};
@@ -67,6 +68,8 @@ pub struct Config {
     pub cache: Cache,
     /// `[[upstream]]`, and an upstream like any other for each host that only `cache.upstreams` names.
     pub upstreams: Vec<Upstream>,
+    /// `[[backup]]`.
+    pub backups: Vec<BackupTarget>,
 }
 
 /// The log.
@@ -346,6 +349,7 @@ impl Config {
                 sync: SyncSettings::default(),
             },
             upstreams: Vec::new(),
+            backups: Vec::new(),
         }
     }
 }

@@ -61,7 +61,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -294,6 +294,8 @@ struct Inner {
     verifying: Mutex<()>,
     /// Held by the one step of a collection that may be under way.
     collecting: tokio::sync::Mutex<()>,
+    /// When something was last collected, and what.
+    last_collected: Mutex<Option<(Timestamp, Collected)>>,
     /// Who reads what is cached, and what is evicted of that.
     readers: Readers,
     eviction: Eviction,
@@ -348,6 +350,7 @@ impl Registry {
             signed: Arc::new(Semaphore::new(signatures::VERIFIED_AT_ONCE)),
             verifying: Mutex::new(()),
             collecting: tokio::sync::Mutex::new(()),
+            last_collected: Mutex::new(None),
             readers: Readers::default(),
             eviction: Eviction::new(metrics),
             holds: AtomicUsize::new(0),
@@ -406,7 +409,15 @@ impl Registry {
     /// Removes what is due, until nothing is; `progress` hears after each step how much has gone. Pushes and pulls go on,
     /// and wait no longer than for any other write.
     pub async fn collect(&self, progress: impl FnMut(&Collected)) -> Result<Collected, Error> {
-        collection::collect(&self.0, progress).await
+        let collected = collection::collect(&self.0, progress).await?;
+        let ended = (self.now(), collected);
+        *self.0.last_collected.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+        Ok(collected)
+    }
+
+    /// When the last collection of this process ended, and what it removed.
+    pub fn last_collected(&self) -> Option<(Timestamp, Collected)> {
+        *self.0.last_collected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a collection would remove now, and what keeps the rest of what nothing live names. Reads all of that.

@@ -26,6 +26,8 @@ pub struct StoreStatus {
     pub untagged: u64,
     /// What a collection of those would free, in bytes; at least, where there are more than a thousand.
     pub untagged_bytes: u64,
+    /// What nothing names any more, or may not for long, and a collection will look at when its time has come.
+    pub candidates: u64,
     /// The length of the metadata's file.
     pub metadata_bytes: u64,
     /// The open uploads.
@@ -71,7 +73,7 @@ fn revisions_and_tags(inner: &Inner) -> Result<(u64, u64), Error> {
 /// Looks. Blocks.
 pub(super) fn status(inner: &Inner) -> Result<StoreStatus, Error> {
     let (manifests, tags) = revisions_and_tags(inner)?;
-    let (sizes, damaged, repositories, deletions, untagged, events, listeners) =
+    let (sizes, damaged, repositories, deletions, untagged, candidates, events, listeners) =
         inner.metadata.read(|tx| {
             let last = events::last(tx)?;
             let cursors = events::cursors(tx)?.into_iter();
@@ -81,6 +83,7 @@ pub(super) fn status(inner: &Inner) -> Result<StoreStatus, Error> {
                 tx.count(Table::RepositoriesByName)?,
                 tx.count(Table::Deletions)?,
                 tx.count(Table::Untagged)?,
+                tx.count(Table::Candidates)?,
                 tx.count(Table::Events)?,
                 cursors.map(|(name, taken)| (name, last.saturating_sub(taken))).collect(),
             ))
@@ -95,6 +98,7 @@ pub(super) fn status(inner: &Inner) -> Result<StoreStatus, Error> {
         deletions,
         untagged,
         untagged_bytes: collection_plan::untagged_bytes(inner, UNTAGGED_MEASURED)?,
+        candidates,
         metadata_bytes: inner.disk.len(&inner.data.join(metadata::FILE_NAME))?.unwrap_or_default(),
         uploads: sessions::count(inner)?,
         free_bytes: inner.blobs.free_bytes()?,

@@ -1,4 +1,5 @@
-//! What a running server reads again: users, rules, certificates, credentials of upstreams, and how much is logged.
+//! What a running server reads again: users, rules, certificates, credentials of upstreams, the schedule of backups, and how much
+//! is logged.
 //!
 //! It looks at the configuration file and at the files that this names once a second, by what their names lead to, and reads
 //! them when they have changed and then stood still for a look, so that nothing half-written counts. SIGHUP reads them at
@@ -12,6 +13,7 @@ use crate::auth::Access;
 use crate::config::{Config, Input, Loaded, Password};
 use crate::fsio::append_to;
 use crate::proxy::Cache;
+use crate::snapshots::BackupSchedule;
 use crate::telemetry::{Deed, set_audit_file, set_log_level};
 
 use super::Hangups;
@@ -41,6 +43,7 @@ pub(super) struct Reload {
     access: Access,
     cache: Option<Cache>,
     tls: Option<Tls>,
+    backups: BackupSchedule,
     /// Where the configuration comes from; none where the program that embeds the server has made it.
     input: Option<Input>,
     hangups: Option<Hangups>,
@@ -58,11 +61,18 @@ pub(super) struct Reload {
 
 impl Reload {
     /// Follows the files that `config` names.
-    pub(super) fn new(config: Config, access: Access, cache: Option<Cache>, tls: Option<Tls>) -> Reload {
+    pub(super) fn new(
+        config: Config,
+        access: Access,
+        cache: Option<Cache>,
+        tls: Option<Tls>,
+        backups: BackupSchedule,
+    ) -> Reload {
         Reload {
             access,
             cache,
             tls,
+            backups,
             input: None,
             hangups: None,
             started: None,
@@ -188,6 +198,9 @@ impl Reload {
         self.config = next.config.clone();
         // As long as TLS is what it was.
         self.config.access.knows_certificates = started.config.access.knows_certificates;
+        if self.backups.set_targets(&self.config.backups) {
+            tracing::info!(targets = self.config.backups.len(), "backups are taken by the new schedule");
+        }
         let after = (after.level, after.audit);
         if before != after {
             let tell = || {

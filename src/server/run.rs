@@ -12,8 +12,9 @@ use crate::auth::{Access, IssuerOptions, KeySource, KeysError, TokenKeys, Tokens
 use crate::client::{self, Client};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, DescriptorCache, Input, Limits, Loaded, RetentionSettings, Upstream};
+use crate::fsio::RealDisk;
 use crate::http;
-use crate::http::admin::{Admin, Running};
+use crate::http::admin::{Admin, Certificate, Running};
 use crate::maintenance::run_on_schedule;
 use crate::metadata::{self, CacheOptions};
 use crate::notifications::{self, Notifications, Source};
@@ -22,6 +23,7 @@ use crate::proxy::{Cache, sync_on_schedule};
 use crate::registry::{
     self, Collected, Collection, DeletePolicy, EventOptions, OpenError, Policy, Quotas, Registry,
 };
+use crate::snapshots::BackupSchedule;
 use crate::telemetry::{Metrics, StorageMetrics};
 
 use super::cache::warnings;
@@ -257,6 +259,7 @@ pub struct Server {
     registry: Registry,
     access: Access,
     reload: Reload,
+    backups: BackupSchedule,
     cache: Option<Cache>,
     router: Router,
     metrics: Metrics,
@@ -311,8 +314,11 @@ impl Server {
             return Err(StartError::Strangers { address });
         }
         let retention = config.retention.clone();
+        let backups = BackupSchedule::new(registry.clone(), Arc::new(RealDisk), metrics.backups().clone());
+        backups.set_targets(&config.backups);
         let addresses: Vec<String> = places.iter().map(Place::to_string).collect();
-        let running = Running { address: addresses.join(", "), since: SystemClock.now() };
+        let certificate = tls.clone().map(|tls| Arc::new(tls) as Arc<dyn Certificate>);
+        let running = Running { address: addresses.join(", "), since: SystemClock.now(), certificate };
         let admin = Admin::new(
             registry.clone(),
             access.clone(),
@@ -320,7 +326,8 @@ impl Server {
             retention.policies.clone(),
             Some(running),
         )
-        .with_token_keys(tokens.keys().clone());
+        .with_token_keys(tokens.keys().clone())
+        .with_backups(backups.clone());
         let router = http::router(http::Service {
             registry: registry.clone(),
             access: access.clone(),
@@ -345,7 +352,7 @@ impl Server {
         };
         let limits = config.limits.clone();
         let collect_every = config.collection.every;
-        let reload = Reload::new(config.clone(), access.clone(), cache.clone(), tls.clone());
+        let reload = Reload::new(config.clone(), access.clone(), cache.clone(), tls.clone(), backups.clone());
         let admin_socket = AdminSocket::bind(&config.data)
             .map_err(|error| tracing::error!(%error, "commands can't be used beside this server"))
             .ok();
@@ -359,6 +366,7 @@ impl Server {
             registry,
             access,
             reload,
+            backups,
             cache,
             router,
             metrics,
@@ -411,6 +419,7 @@ impl Server {
             }
         });
         let sync = tokio::spawn(sync(self.cache.clone()));
+        let backups = tokio::spawn(self.backups.clone().run());
         let notifications = Notifications::start(self.registry.events(), self.notifications);
         if let Err(error) = &notifications {
             tracing::error!(%error, "events are not delivered until the next start: the log can't be read");
@@ -449,6 +458,9 @@ impl Server {
         };
         let served = serve(self.sockets, self.router, &self.limits, &self.metrics, stop);
         let (drained, (), ()) = tokio::join!(served, admin, redirect);
+        self.backups.stop();
+        // A snapshot that is being taken reads the registry to its end.
+        let _ = backups.await;
         for task in [sweep, pulls, collection, eviction, retention, sync, reload, acme] {
             task.abort();
             // It ends by the abort, and what it had begun is completed by the close.

@@ -15,6 +15,16 @@ pub enum Error {
     /// The directory is something else.
     #[error("{} is not empty and no backup directory; name one that is empty, or doesn't exist yet", .0.display())]
     NoBackup(PathBuf),
+    /// The directory of a schedule isn't there.
+    #[error(
+        "there is no directory {}: mount its disk, or make it once; the schedule makes none, so that no backup lands beside the \
+         data while a disk is missing",
+        .0.display()
+    )]
+    Absent(PathBuf),
+    /// A defect.
+    #[error("it panicked: {0}")]
+    Panicked(String),
     /// A later version of Orlop has made it.
     #[error("the backup directory {} was made by a later version of Orlop; use that one", .0.display())]
     NewerFormat(PathBuf),

@@ -27,9 +27,11 @@ mod error;
 mod metadata_copy;
 mod prune;
 mod restore;
+mod schedule;
 mod snapshot;
 mod store;
 mod sums;
+mod target;
 mod verify;
 
 pub use backup::Backup;
@@ -38,8 +40,10 @@ pub use diff::{Difference, diff};
 pub use error::Error;
 pub use prune::{Keep, PrunePlan, Pruned, prune};
 pub use restore::{RestoreOptions, Restored, restore};
+pub use schedule::{BackupFailure, BackupSchedule, BackupStatus};
 pub use snapshot::{Snapshot, SnapshotName};
 pub use store::BackupHold;
+pub use target::{BackupTarget, TimeOfDay, TimeOfDayError};
 pub use verify::{Problem, Verified, verify};
 
 /// How far a snapshot, a check or a restore has come.

@@ -12,7 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use super::{CacheMetrics, NotificationMetrics, StorageMetrics};
+use super::{BackupMetrics, CacheMetrics, NotificationMetrics, StorageMetrics};
 
 /// The media type of [`Metrics::render`]'s text.
 pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -67,6 +67,7 @@ struct Inner {
     refused: Counter,
     notifications: NotificationMetrics,
     cache: CacheMetrics,
+    backups: BackupMetrics,
 }
 
 fn request_durations() -> Histogram {
@@ -119,6 +120,8 @@ impl Metrics {
         notifications.register(&mut registry);
         let cache = CacheMetrics::default();
         cache.register(&mut registry);
+        let backups = BackupMetrics::default();
+        backups.register(&mut registry);
 
         Self {
             inner: Arc::new(Inner {
@@ -134,6 +137,7 @@ impl Metrics {
                 refused,
                 notifications,
                 cache,
+                backups,
             }),
         }
     }
@@ -146,6 +150,11 @@ impl Metrics {
     /// Those of the pull-through cache.
     pub fn cache(&self) -> &CacheMetrics {
         &self.inner.cache
+    }
+
+    /// Those of backups by the clock.
+    pub fn backups(&self) -> &BackupMetrics {
+        &self.inner.backups
     }
 
     /// Counts a finished request.

@@ -4,6 +4,7 @@
 //! the storage layers record into [`StorageMetrics`], the HTTP layer into [`Metrics`].
 
 mod audit;
+mod backups;
 mod cache;
 mod logs;
 mod metrics;
@@ -13,6 +14,7 @@ mod request_id;
 mod storage;
 
 pub use audit::{Deed, Outcome};
+pub use backups::{BackupFigures, BackupMetrics};
 pub use cache::{CacheAnswer, CacheKind, CacheMetrics, UpstreamMetrics, UpstreamRequest, UpstreamSummary};
 pub use logs::{AuditLevel, LogFormat, LogLevel, set_audit_file, set_log_level, start_logs};
 pub use metrics::{GaugeGuard, METRICS_CONTENT_TYPE, Metrics, Request};

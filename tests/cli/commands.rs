@@ -143,7 +143,7 @@ fn sizes_are_shown_by_repository_and_by_tag() {
         let tag = json(directory, &["du", "team/app:v1"]);
         assert_eq!((&tag["parts"][0]["name"], &tag["parts"][0]["blobs"]), (&"v1".into(), &2.into()));
         let printed = said(directory, &["du", "team/app"]);
-        assert!(printed.lines().next().unwrap().contains("unique"), "{printed}");
+        assert!(printed.lines().next().unwrap().contains("UNIQUE"), "{printed}");
         assert!(said(directory, &["du", "--after", "team/app"]).lines().count() == 2);
         assert!(refused(directory, &["du", "nobody"]).contains("no such repository"));
         assert_eq!(run(directory.path(), &["du", "NOBODY"]).status.code(), Some(2));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{Answer, Call, json};
 use crate::proxy::{UpstreamState, UpstreamStatus};
-use crate::registry::{Registry, Sizes, UpstreamAccess};
+use crate::registry::{Error, Registry, Sizes, UpstreamAccess};
 
 /// The answer to `GET cache`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,6 +80,11 @@ pub struct LeftAlone {
 
 /// Says how the upstreams do.
 pub(super) fn get_cache(call: &Call) -> Answer {
+    json(&status(call)?)
+}
+
+/// How the upstreams do.
+pub(super) fn status(call: &Call) -> Result<CacheStatus, Error> {
     let registry = call.registry();
     let mut stored: BTreeMap<String, Sizes> = registry.cached_upstreams()?.into_iter().collect();
     let mut upstreams = match call.cache() {
@@ -95,7 +100,7 @@ pub(super) fn get_cache(call: &Call) -> Answer {
         manifests: sizes.manifests,
         ..unknown(folder)
     }));
-    json(&CacheStatus {
+    Ok(CacheStatus {
         upstreams,
         bytes: registry.cached_sizes(None)?.bytes,
         max_bytes: call.cache().and_then(|cache| cache.settings().max_bytes),

@@ -21,6 +21,7 @@ use crate::http::query::Query;
 use crate::maintenance::retention::Retention;
 use crate::proxy::Cache;
 use crate::registry::{Actor, Registry};
+use crate::snapshots::BackupSchedule;
 
 /// The longest body of a request by the local socket.
 const BODY_BYTES: usize = 1 << 20;
@@ -58,6 +59,11 @@ impl Call {
     /// The keys that sign Bearer tokens.
     pub(super) fn token_keys(&self) -> Result<TokenKeys, ApiError> {
         self.admin.0.token_keys.get().cloned().ok_or_else(|| ApiError::failure("nobody has opened the keys"))
+    }
+
+    /// Snapshots by the clock, if there is a schedule.
+    pub(super) fn backups(&self) -> Option<&BackupSchedule> {
+        self.admin.0.backups.get()
     }
 
     /// The retention policies.

@@ -18,6 +18,7 @@ mod imports;
 mod job;
 mod policies;
 mod repositories;
+mod schedule;
 mod signing_key;
 mod status;
 mod users;
@@ -52,8 +53,9 @@ pub use policies::{Policies, Policy, PolicyDecision, PolicyRun, PolicyRunAnswer}
 pub use repositories::{
     DeleteRepository, Done, Rename, Rollback, Size, Sized, SizesPage, TagEntry, TagHistory,
 };
+pub use schedule::{BackupState, FailedBackup, LastBackup};
 pub use signing_key::{RotateKey, RotatedKey};
-pub use status::{Disk, Events, Listener, Server, Status};
+pub use status::{Collection, Disk, Events, LastCollection, Listener, Server, Status};
 pub use users::{AddUser, Password, RemoveUser, RemovedUser, SetUser, UserEntry, Users};
 pub use verify::{Damaged, Image, Verify, VerifyAnswer};
 
@@ -62,6 +64,7 @@ use crate::clock::Timestamp;
 use crate::maintenance::retention::Retention;
 use crate::proxy::Cache;
 use crate::registry::{Actor, Registry};
+use crate::snapshots::BackupSchedule;
 use crate::telemetry::Metrics;
 
 use super::audit::{Ended, Notes, is_job, note_command};
@@ -91,6 +94,8 @@ struct Shared {
     retention: Retention,
     /// The keys that sign Bearer tokens, where whoever has made this has any.
     token_keys: OnceLock<TokenKeys>,
+    /// Snapshots by the clock, where whoever has made this has a schedule.
+    backups: OnceLock<BackupSchedule>,
     /// The server that it belongs to; none in the process of a command.
     running: Option<Running>,
     /// Whether long operations should end.
@@ -104,6 +109,14 @@ pub struct Running {
     pub address: String,
     /// Since when.
     pub since: Timestamp,
+    /// Its certificate, where it speaks TLS.
+    pub certificate: Option<Arc<dyn Certificate>>,
+}
+
+/// A server's certificate, which may be replaced while it runs.
+pub trait Certificate: Send + Sync + std::fmt::Debug {
+    /// Until when the present one is valid; none where there is none yet.
+    fn valid_until(&self) -> Option<Timestamp>;
 }
 
 /// Who is at the other end of a local connection, as the kernel says.
@@ -135,6 +148,7 @@ impl Admin {
             cache,
             retention,
             token_keys: OnceLock::new(),
+            backups: OnceLock::new(),
             running,
             stopping,
         }))
@@ -145,6 +159,14 @@ impl Admin {
     pub fn with_token_keys(self, keys: TokenKeys) -> Self {
         // They are the same ones each time.
         let _ = self.0.token_keys.set(keys);
+        self
+    }
+
+    /// The same, which also tells how backups do.
+    #[must_use]
+    pub fn with_backups(self, backups: BackupSchedule) -> Self {
+        // It is the same one each time.
+        let _ = self.0.backups.set(backups);
         self
     }
 

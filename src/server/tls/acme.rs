@@ -16,8 +16,9 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::client::Client;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::fsio::{Disk, FileError, RealDisk};
+use crate::http::admin::Certificate;
 
 use super::Tls;
 
@@ -131,6 +132,13 @@ impl Tls {
         let Some((begin, end)) = validity(&leaf) else { return true };
         now >= begin + (end - begin) / 3 * 2
             || !self.settings().domains.iter().all(|domain| super::redirect::is_for(&leaf, domain))
+    }
+}
+
+impl Certificate for Tls {
+    fn valid_until(&self) -> Option<Timestamp> {
+        let (_, end) = validity(&self.current().leaf?)?;
+        Some(Timestamp::from_millis(u64::try_from(end).unwrap_or_default().saturating_mul(1_000)))
     }
 }
 

@@ -1,0 +1,187 @@
+//! Snapshots by the clock: when they come, what stays of them, what is said where they don't, and that they come back.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::support::Server;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn orlop(server: &Server, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orlop"));
+    command.args(arguments).arg("--data").arg(server.data()).arg("--config").arg(server.configuration());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What `orlop status` says of the only target, once that is as wanted.
+#[track_caller]
+fn backup_when(server: &Server, is_wanted: impl Fn(&Value) -> bool) -> Value {
+    let began = Instant::now();
+    loop {
+        let status: Value = serde_json::from_str(&orlop(server, &["status", "--json"])).unwrap();
+        let backup = &status["backups"][0];
+        if is_wanted(backup) {
+            return status;
+        }
+        assert!(began.elapsed() < PATIENCE, "{status:#}\n{}", server.log());
+    }
+}
+
+fn target(to: &Path, rest: &str) -> String {
+    format!("[[backup]]\nto = {:?}\n{rest}", to.display().to_string())
+}
+
+fn snapshots(to: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(to.join("snapshots")).unwrap();
+    let mut names: Vec<String> = names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect();
+    names.retain(|name| !name.starts_with('.'));
+    names.sort();
+    names
+}
+
+/// Holds the lock of a backup directory until it is let go.
+struct Holder(Child);
+
+impl Holder {
+    fn of(to: &Path) -> Holder {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orlop"));
+        command.args(["backup", "lock"]).arg(to).args(["--", "sh", "-c", "echo held; read line"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut held = [0; 5];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut held).unwrap();
+        Holder(child)
+    }
+
+    fn let_go(mut self) {
+        self.0.stdin.take().unwrap().write_all(b"\n").unwrap();
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+#[test]
+fn snapshots_come_by_the_clock_and_only_those_stay_that_a_rule_keeps() {
+    let to = TempDir::new().unwrap();
+    let server = Server::with_file(&target(to.path(), "every = \"1s\"\nkeep_last = 2\n"), &[]);
+    server.push_image("team/app", "v1", 1);
+    server.wait_for_lines(4, &["took a backup"]);
+    server.wait_for_lines(2, &["removed old backups"]);
+    let holder = Holder::of(to.path());
+    let there = snapshots(to.path());
+    assert!((2..=3).contains(&there.len()), "{there:?}");
+    holder.let_go();
+    let status = backup_when(&server, |backup| backup["last"]["bytes"].as_u64() > Some(0));
+    assert_eq!(status["backups"][0]["everySeconds"], 1);
+    let metrics = String::from_utf8(server.get("/metrics").send().expect(200).body).unwrap();
+    let of = |name: &str| {
+        let start = format!("orlop_backup_{name}{{target=\"{}\"}} ", to.path().display());
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&start));
+        line.unwrap_or_else(|| panic!("{name} in {metrics}")).parse::<f64>().unwrap()
+    };
+    assert!(of("successes_total") >= 4.0 && of("last_success_timestamp_seconds") > 1.7e9, "{metrics}");
+    assert!(of("age_seconds") < 60.0 && of("last_size_bytes") > 0.0 && of("last_duration_seconds") > 0.0);
+    let shown = orlop(&server, &["status"]);
+    assert!(shown.contains("BACKUP") && shown.contains(&to.path().display().to_string()), "{shown}");
+}
+
+/// As of the last snapshot of the directory, whoever took it; nothing else is stored.
+#[test]
+fn a_restart_takes_none_before_it_is_due_and_makes_up_what_was_missed() {
+    let to = TempDir::new().unwrap();
+    let mut server = Server::with_file(&target(to.path(), ""), &[]);
+    server.wait_for_line(&["took a backup"]);
+    let first = backup_when(&server, |backup| backup["last"].is_object());
+    for _ in ["beside a server", "without one"] {
+        server.stop();
+        let alone = backup_when(&server, |backup| backup["last"].is_object());
+        assert_eq!(alone["backups"][0]["last"]["snapshot"], first["backups"][0]["last"]["snapshot"]);
+        server.run_again();
+    }
+    let after = backup_when(&server, |backup| backup["last"].is_object());
+    let (at, due) = (&after["backups"][0]["last"]["at"], &after["backups"][0]["due"]);
+    assert_eq!(at, &first["backups"][0]["last"]["at"]);
+    assert_eq!(at.as_str().unwrap()[11..], due.as_str().unwrap()[11..], "a day later");
+    assert_eq!(
+        (&after["backups"][0]["overdue"], &after["warnings"]),
+        (&false.into(), &Value::Array(Vec::new()))
+    );
+    assert_eq!(snapshots(to.path()).len(), 1);
+    // It was off for two days; and then the clock was set back by many years.
+    for (millis, taken) in [(-2_i64 * 86_400_000, 2), (9_000_000_000_000, 3)] {
+        server.stop();
+        let last =
+            to.path().join("snapshots").join(snapshots(to.path()).last().unwrap()).join("snapshot.json");
+        let mut snapshot: Value = serde_json::from_slice(&std::fs::read(&last).unwrap()).unwrap();
+        let at = snapshot["takenAtMillis"].as_i64().unwrap() + millis;
+        snapshot["takenAtMillis"] = at.into();
+        std::fs::write(&last, snapshot.to_string()).unwrap();
+        server.run_again();
+        server.wait_for_lines(taken, &["took a backup"]);
+    }
+    assert_eq!(snapshots(to.path()).len(), 3);
+}
+
+#[test]
+fn a_failure_is_seen_everywhere_and_ends_when_its_cause_does() {
+    let disk = TempDir::new().unwrap();
+    let to = disk.path().join("orlop");
+    let server = Server::with_file(&target(&to, "every = \"1s\"\n"), &[]);
+    let status = backup_when(&server, |backup| backup["overdue"] == true && backup["failure"].is_object());
+    assert!(
+        status["backups"][0]["failure"]["reason"].as_str().unwrap().contains("mount its disk"),
+        "{status}"
+    );
+    assert!(!to.exists(), "no backup beside the data where a disk is missing");
+    let warnings = status["warnings"].to_string();
+    assert!(warnings.contains("is overdue") && warnings.contains("failed at"), "{warnings}");
+    let shown = orlop(&server, &["status"]);
+    assert!(shown.trim_end().lines().last().unwrap().starts_with("WARNING: "), "{shown}");
+    server.wait_for_line(&["WARN", "a backup is overdue"]);
+    let failing = String::from_utf8(server.get("/metrics").send().expect(200).body).unwrap();
+    let line = |name: &str| format!("orlop_backup_{name}{{target=\"{}\"}}", to.display());
+    assert!(failing.contains(&format!("{} 1.0", line("overdue"))), "{failing}");
+    assert!(!failing.contains(&format!("{} 0\n", line("failures_total"))), "{failing}");
+
+    std::fs::create_dir(&to).unwrap();
+    let status = backup_when(&server, |backup| backup["last"].is_object() && backup["failure"].is_null());
+    assert!(!status["warnings"].to_string().contains("failed at"), "{status}");
+
+    // Somebody copies the directory.
+    let holder = Holder::of(&to);
+    let is_held = |backup: &Value| backup["failure"]["reason"].to_string().contains("another process works");
+    backup_when(&server, is_held);
+    holder.let_go();
+    backup_when(&server, |backup| backup["failure"].is_null());
+
+    // Something else lies there.
+    let taken = server.log().matches("took a backup").count();
+    std::fs::rename(to.join("format"), disk.path().join("format")).unwrap();
+    backup_when(&server, |backup| backup["failure"]["reason"].to_string().contains("no backup directory"));
+    std::fs::rename(disk.path().join("format"), to.join("format")).unwrap();
+    server.wait_for_lines(taken + 1, &["took a backup"]);
+}
+
+#[test]
+fn a_schedule_that_changes_holds_without_a_restart() {
+    let (one, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut server = Server::with_file("", &[]);
+    let none: Value = serde_json::from_str(&orlop(&server, &["status", "--json"])).unwrap();
+    assert_eq!(none["backups"], Value::Array(Vec::new()));
+    server.configure(&target(one.path(), "every = \"1s\"\n"));
+    server.wait_for_line(&["took a backup", &one.path().display().to_string()]);
+    server.configure(&target(other.path(), "every = \"1s\"\ninclude_cache = true\n"));
+    server.wait_for_line(&["took a backup", &other.path().display().to_string()]);
+    let status = backup_when(&server, |backup| backup["to"] == other.path().to_str().unwrap());
+    assert_eq!(status["backups"].as_array().unwrap().len(), 1, "{status}");
+    let metrics = String::from_utf8(server.get("/metrics").send().expect(200).body).unwrap();
+    assert!(!metrics.contains(one.path().to_str().unwrap()), "{metrics}");
+    assert!(!server.log().contains("holds only after a restart"), "{}", server.log());
+    server.configure("");
+    backup_when(&server, Value::is_null);
+}
