@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
 use crate::fsio::RealDisk;
 use crate::http::admin::{CreateBackup, told};
@@ -234,7 +233,7 @@ fn run_list(arguments: &ListArguments, output: &mut Output) -> anyhow::Result<Ex
         backup.names()?.iter().map(|name| backup.snapshot(name)).collect();
     let snapshots = snapshots?;
     if arguments.json {
-        print_json(&snapshots, output)?;
+        output.json(&snapshots)?;
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<[String; 7]> = snapshots
@@ -264,7 +263,7 @@ fn run_show(arguments: &ShowArguments, output: &mut Output) -> anyhow::Result<Ex
     let backup = open(&arguments.from)?;
     let snapshot = backup.snapshot(&backup.find(&arguments.snapshot)?)?;
     if arguments.json {
-        print_json(&snapshot, output)?;
+        output.json(&snapshot)?;
     } else {
         print_snapshot(&snapshot, output)?;
     }
@@ -281,7 +280,7 @@ fn run_verify(arguments: &VerifyArguments, output: &mut Output) -> anyhow::Resul
     let verified = verify(&backup, &names, arguments.full, &mut |progress| show(&mut bars, progress))?;
     drop(bars);
     if arguments.json {
-        print_json(&verified, output)?;
+        output.json(&verified)?;
     } else {
         print_verified(&verified, output)?;
     }
@@ -293,7 +292,7 @@ fn run_diff(arguments: &DiffArguments, output: &mut Output) -> anyhow::Result<Ex
     let (earlier, later) = (backup.find(&arguments.earlier)?, backup.find(&arguments.later)?);
     let difference = diff(&backup, &earlier, &later)?;
     if arguments.json {
-        print_json(&difference, output)?;
+        output.json(&difference)?;
         return Ok(ExitCode::SUCCESS);
     }
     for (tag, digest) in &difference.added {
@@ -369,7 +368,7 @@ fn run_restore(arguments: &RestoreArguments, output: &mut Output) -> anyhow::Res
     let restored = restore(&backup, &name, options, &mut |progress| show(&mut bars, progress))?;
     drop(bars);
     if arguments.json {
-        print_json(&restored, output)?;
+        output.json(&restored)?;
         return Ok(ExitCode::SUCCESS);
     }
     let Restored { snapshot, data, dry_run } = restored;
@@ -384,10 +383,6 @@ fn run_restore(arguments: &RestoreArguments, output: &mut Output) -> anyhow::Res
 fn show(bars: &mut ProgressBars, progress: snapshots::Progress) -> ControlFlow<()> {
     bars.show(&told(progress));
     ControlFlow::Continue(())
-}
-
-fn print_json(value: &impl Serialize, output: &mut Output) -> anyhow::Result<()> {
-    Ok(output.line(serde_json::to_string(value).context("cannot write the answer")?)?)
 }
 
 fn print_snapshot(snapshot: &Snapshot, output: &mut Output) -> io::Result<()> {
