@@ -43,7 +43,7 @@ async fn take(registry: &Registry, backup: &Backup, with_cached: bool) -> Snapsh
 async fn try_take(registry: &Registry, backup: &Backup, with_cached: bool) -> Result<Snapshot, Error> {
     let hold = registry.hold_collection().await;
     let (registry, backup) = (registry.clone(), backup.clone());
-    let taking = move || create(&registry, &hold, &backup, CreateOptions { with_cached }, &mut quiet);
+    let taking = move || create(&registry, hold, &backup, CreateOptions { with_cached }, &mut quiet);
     tokio::task::spawn_blocking(taking).await.unwrap()
 }
 
@@ -245,7 +245,7 @@ async fn a_snapshot_that_lost_power_anywhere_is_whole_or_none() {
     push_blob(&app, "two").await;
     let before = disk.operations();
     let hold = registry.hold_collection().await;
-    create(&registry, &hold, &backup, CreateOptions::default(), &mut quiet).unwrap();
+    create(&registry, hold, &backup, CreateOptions::default(), &mut quiet).unwrap();
     let mut replay = disk.replay();
     for operation in before..=disk.operations() {
         replay.advance_to(operation);
@@ -297,7 +297,8 @@ async fn what_no_snapshot_needs_is_removed_and_the_rest_restores() {
     assert_eq!(content() as u64, before as u64 + 1 - pruned.files);
     assert!(pruned.files >= 3, "{pruned:?}");
     assert_eq!(verify(&backup, &names[2..], true, &mut quiet).unwrap().count, 0);
-    assert_eq!(fs::read_dir(backup.dir().join("snapshots")).unwrap().count(), 1);
+    // It, and the lock.
+    assert_eq!(fs::read_dir(backup.dir().join("snapshots")).unwrap().count(), 2);
     let restored = restore_to(&backup, "latest", &dir.path().join("restored")).unwrap();
     assert_eq!(restored.verify(Depth::Full).unwrap().problems, [""; 0]);
     // The next number is a new one all the same.

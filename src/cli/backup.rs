@@ -69,9 +69,9 @@ pub(super) enum BackupCommand {
     /// the directory.
     #[command(after_help = PRUNE_EXAMPLES)]
     Prune(PruneArguments),
-    /// Run a command while nothing here is changed, such as a copy to another machine.
+    /// Run a command while no snapshot is added or removed, such as a copy to another machine.
     ///
-    /// The exit code is that of the command.
+    /// A snapshot that is taken meanwhile gets its name afterwards, and prune waits. The exit code is that of the command.
     #[command(after_help = LOCK_EXAMPLES)]
     Lock(LockArguments),
     /// Make a data directory of a snapshot.

@@ -71,18 +71,21 @@ impl Backup {
         &self,
         tell: &mut dyn FnMut() -> Result<(), Error>,
     ) -> Result<BackupHold, Error> {
-        loop {
-            match self.lock() {
-                Err(Error::Locked(_)) => tell()?,
-                locked => return locked,
-            }
-            std::thread::sleep(PAUSE);
-        }
+        patiently(|| self.store.lock(), tell)
     }
 
-    /// Keeps everybody from changing something here until it is dropped: for whoever copies the directory.
+    /// The right to add snapshots or to take them away, once whoever has it is done.
+    pub(super) fn lock_names_patiently(
+        &self,
+        tell: &mut dyn FnMut() -> Result<(), Error>,
+    ) -> Result<BackupHold, Error> {
+        patiently(|| self.store.lock_names(), tell)
+    }
+
+    /// Keeps the snapshots as they are until it is dropped, with all of their content: for whoever copies the directory. One that is
+    /// being taken goes on, and has its name afterwards.
     pub fn hold(&self) -> Result<BackupHold, Error> {
-        self.lock_patiently(&mut || Ok(()))
+        self.lock_names_patiently(&mut || Ok(()))
     }
 
     pub(super) fn store(&self) -> &dyn Store {
@@ -197,4 +200,17 @@ pub(super) fn file_name(name: &SnapshotName, file: &str) -> String {
 /// What content is called within the backup.
 pub(super) fn content_name(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm(), digest.hex())
+}
+
+fn patiently(
+    lock: impl Fn() -> Result<Option<BackupHold>, Error>,
+    tell: &mut dyn FnMut() -> Result<(), Error>,
+) -> Result<BackupHold, Error> {
+    loop {
+        if let Some(hold) = lock()? {
+            return Ok(hold);
+        }
+        tell()?;
+        std::thread::sleep(PAUSE);
+    }
 }

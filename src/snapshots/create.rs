@@ -32,10 +32,11 @@ pub struct CreateOptions {
 /// Takes a snapshot of all that the registry holds as of one instant, while it goes on.
 ///
 /// Content that the directory has isn't copied again. On return the snapshot is durable; after an error or a crash there is none,
-/// and what was copied is there for the next one. The hold has to be taken before. Blocks.
+/// and what was copied is there for the next one. While somebody copies the directory, the snapshot waits for its name. The hold
+/// has to be taken before, and ends when all has been read. Blocks.
 pub fn create(
     registry: &Registry,
-    _hold: &CollectionHold,
+    hold: CollectionHold,
     backup: &Backup,
     options: CreateOptions,
     tell: Tell<'_>,
@@ -48,12 +49,18 @@ pub fn create(
     let mut writing = Writing { backup, dir: &workshop, open: None, tell: &mut *tell };
     registry.export(options.with_cached, &mut writing)?;
     let written = writing.finish()?;
-    let mut copying =
-        Copying { disk, dir: &workshop, intake: backup.store().intake()?, lost: Vec::new(), tell };
+    let mut copying = Copying {
+        disk,
+        dir: &workshop,
+        intake: backup.store().intake()?,
+        lost: Vec::new(),
+        tell: &mut *tell,
+    };
     copying.payloads()?;
     let blobs = copying.blobs(registry)?;
     let added = copying.intake.added();
     let lost = copying.lost.iter().chain(copying.intake.lost()).map(ToString::to_string).collect();
+    drop(copying);
     let name = SnapshotName::new(number, taken_at);
     let snapshot = Snapshot {
         name: name.clone(),
@@ -77,6 +84,8 @@ pub fn create(
     write_file(disk, &workshop.join("snapshot.json"), &text)?;
     let sums = sums::of(disk, &workshop)?;
     write_file(disk, &workshop.join(sums::NAME), sums.as_bytes())?;
+    drop(hold);
+    let _names = backup.lock_names_patiently(&mut || say_waiting(tell))?;
     backup.store().publish(&name, &workshop)?;
     Ok(snapshot)
 }
@@ -213,6 +222,11 @@ impl Export for Writing<'_> {
 /// Tells how far the work has come; an error where it should end.
 pub(super) fn say(tell: Tell<'_>, step: Step, done: u64, total: Option<u64>) -> Result<(), Error> {
     if tell(Progress { step, done, total }).is_break() { Err(Error::Stopped) } else { Ok(()) }
+}
+
+/// Tells that somebody else has to end first.
+pub(super) fn say_waiting(tell: Tell<'_>) -> Result<(), Error> {
+    say(tell, Step::Waiting, 0, None)
 }
 
 /// Brings content to the backup that it hasn't got, by the files of an export.

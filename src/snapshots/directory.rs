@@ -109,6 +109,10 @@ impl Store for Directory {
         Ok(self.disk.lock(&self.dir)?.map(BackupHold::new))
     }
 
+    fn lock_names(&self) -> Result<Option<BackupHold>, Error> {
+        Ok(self.disk.lock(&self.snapshots_dir())?.map(BackupHold::new))
+    }
+
     fn snapshots(&self) -> Result<Vec<SnapshotName>, Error> {
         let entries = self.disk.list(&self.snapshots_dir())?;
         Ok(entries.iter().filter(|entry| entry.is_dir).filter_map(|entry| entry.name.parse().ok()).collect())

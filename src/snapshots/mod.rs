@@ -4,7 +4,7 @@
 //! ```text
 //! backup/
 //! ├── format                       "orlop backup 1"
-//! ├── lock                         held by whoever changes something here
+//! ├── lock                         held by whoever changes something here; snapshots/lock by whoever adds a snapshot, removes one or copies all
 //! ├── blobs/<algorithm>/<hex>      blobs and manifests, shared by all snapshots
 //! ├── incoming/                    the same before they are durable
 //! └── snapshots/<number>-<date>-<time>/
@@ -60,6 +60,8 @@ pub struct Progress {
 /// What is being done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Somebody else works in the directory, or copies it.
+    Waiting,
     /// The metadata is copied; counted in rows.
     Metadata,
     /// Content is copied; counted in bytes.

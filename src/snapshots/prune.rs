@@ -1,12 +1,11 @@
 //! Removing snapshots, and the content that no other one needs.
 
 use std::collections::{BTreeSet, HashSet};
-use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
 use super::backup::Backup;
-use super::create::say;
+use super::create::{say, say_waiting};
 use super::verify::each_content;
 use super::{Error, Snapshot, SnapshotName, Step, Tell};
 use crate::metadata::Content;
@@ -99,7 +98,8 @@ impl Keep {
 /// Removes snapshots, and then all content that none of the others needs, whatever has left it. The snapshots are gone durably
 /// before the first of their content goes, so that an interrupted pruning leaves none that lacks something. Blocks.
 pub fn prune(backup: &Backup, remove: &[SnapshotName], tell: Tell<'_>) -> Result<Pruned, Error> {
-    let _lock = backup.lock_patiently(&mut || tell_waiting(tell))?;
+    let _lock = backup.lock_patiently(&mut || say_waiting(tell))?;
+    let _names = backup.lock_names_patiently(&mut || say_waiting(tell))?;
     let mut pruned = Pruned { snapshots: remove.len() as u64, ..Pruned::default() };
     backup.store().withdraw(remove)?;
     let names = backup.names()?;
@@ -124,10 +124,6 @@ pub fn prune(backup: &Backup, remove: &[SnapshotName], tell: Tell<'_>) -> Result
         sweep(backup, &mut pruned, tell, |digest| !is_turn(digest) || needed.contains(digest))?;
     }
     Ok(pruned)
-}
-
-fn tell_waiting(tell: &mut dyn FnMut(super::Progress) -> ControlFlow<()>) -> Result<(), Error> {
-    say(tell, Step::Metadata, 0, None)
 }
 
 /// Removes the content that isn't needed.

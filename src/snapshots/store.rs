@@ -39,17 +39,21 @@ pub(super) trait Store: Debug + Send + Sync + 'static {
     /// The right to change something; `None` if somebody else has it.
     fn lock(&self) -> Result<Option<BackupHold>, Error>;
 
+    /// The right to add snapshots to those that are whole, to take them away, or to keep others from both; `None` if somebody else
+    /// has it. Whoever wants both asks for this one last.
+    fn lock_names(&self) -> Result<Option<BackupHold>, Error>;
+
     /// The snapshots that are whole, in no particular order.
     fn snapshots(&self) -> Result<Vec<SnapshotName>, Error>;
 
     /// An empty folder of this machine for the files of a snapshot while they are made. Asks for the lock.
     fn workshop(&self) -> Result<PathBuf, Error>;
 
-    /// Makes what is in the workshop a snapshot: whole at once, or not at all. Asks for the lock.
+    /// Makes what is in the workshop a snapshot: whole at once, or not at all. Asks for both locks.
     fn publish(&self, name: &SnapshotName, workshop: &Path) -> Result<(), Error>;
 
     /// Makes these no snapshots any more, and removes their own files and those of others that were begun. None is left in part.
-    /// Asks for the lock.
+    /// Asks for both locks.
     fn withdraw(&self, names: &[SnapshotName]) -> Result<(), Error>;
 
     /// Takes content, after what an interrupted one has left. Asks for the lock.
@@ -94,7 +98,7 @@ impl Amount {
     }
 }
 
-/// Nobody else changes a backup while somebody has this.
+/// A lock of a backup, until it is dropped.
 pub struct BackupHold {
     _held: Box<dyn Any + Send + Sync>,
 }

@@ -8,7 +8,7 @@ use crate::docker::Docker;
 use crate::image::{random_bytes, sha256_of_bytes};
 use crate::page::snippet_of;
 use crate::podman::Podman;
-use crate::process::run;
+use crate::process::{find, run};
 use crate::server::Server;
 use crate::skopeo::Skopeo;
 use crate::{Host, Layout};
@@ -144,4 +144,84 @@ fn where_files_can_share_blocks_a_snapshot_takes_no_room_for_what_the_registry_h
     assert!(took < 16 * MEBIBYTE, "{took} bytes for a blob of 64 MiB that is there already");
     let hex = digest.strip_prefix("sha256:").expect("it is a SHA-256");
     assert!(std::fs::read(Path::new(&backup).join("blobs/sha256").join(hex)).expect("it is there") == blob);
+}
+
+/// Waits until `done` says so; somebody else works on it.
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    panic!("{what} takes more than a minute");
+}
+
+/// A copy names a snapshot only after its content, though rsync and restic see the content first, and a snapshot is taken between.
+#[test]
+fn copies_by_rsync_and_restic_are_whole_though_snapshots_are_taken_meanwhile() {
+    let folder = folder("copies");
+    let backup = backup_in(&folder);
+    let skopeo = Skopeo::on(Host::new());
+    let server = Server::start();
+    let push = |name: &str| {
+        skopeo.copy(&Layout::of(name).oci(), &format!("docker://{}", server.image(name)), &[]);
+    };
+    push("team/box:1");
+    orlop(&["backup", "create", &backup], server.data());
+    let copy = folder.path().join("copy").display().to_string();
+    let path = |name: &str| folder.path().join(name);
+    // Stops between the two as a copy of much content does.
+    let script = format!(
+        "rsync -a --exclude snapshots {backup}/ {copy}/; touch half; while [ ! -e go ]; do sleep 0.1; done; rsync -a {backup}/snapshots {copy}/"
+    );
+    let mut locked = Command::new(env!("CARGO_BIN_EXE_orlop"));
+    locked.args(["backup", "lock", &backup, "--", "sh", "-ec", &script]).current_dir(folder.path());
+    let mut locked = locked.spawn().expect("orlop starts");
+    wait_until("the first half of the copy", || path("half").exists());
+    push("team/box:2");
+    let mut create = Command::new(env!("CARGO_BIN_EXE_orlop"));
+    create.args(["backup", "create", &backup, "--data"]).arg(server.data());
+    let mut create = create.spawn().expect("orlop starts");
+    // All of it is there but its name.
+    wait_until("the snapshot", || {
+        let ended = create.try_wait().expect("it can be asked");
+        assert!(ended.is_none(), "it doesn't wait for the copy: {ended:?}");
+        Path::new(&backup).join("snapshots/.partial/SHA256SUMS").exists()
+    });
+    std::fs::write(path("go"), "").expect("it can be written");
+    assert!(locked.wait().expect("it ends").success(), "the copy");
+    assert!(create.wait().expect("it ends").success(), "the snapshot beside the copy");
+    let list = |backup: &str| {
+        run(Command::new(env!("CARGO_BIN_EXE_orlop")).args(["backup", "verify", backup, "--full", "--json"]));
+        let listed = run(Command::new(env!("CARGO_BIN_EXE_orlop")).args(["backup", "list", backup]));
+        listed.lines().filter(|line| line.starts_with("0000")).count()
+    };
+    assert_eq!((list(&copy), list(&backup)), (1, 2));
+
+    // What restic gives back is a backup directory too, in which the next snapshot goes on.
+    let repository = path("restic").display().to_string();
+    let restic = |arguments: &[&str]| {
+        let mut command = Command::new(find("restic"));
+        command.args(["--repo", &repository, "--no-cache", "--quiet"]).args(arguments);
+        run(command.env("RESTIC_PASSWORD", "test"))
+    };
+    restic(&["init"]);
+    let mut locked = Command::new(env!("CARGO_BIN_EXE_orlop"));
+    locked.args(["backup", "lock", &backup, "--"]).arg(find("restic"));
+    locked.args(["--repo", &repository, "--no-cache", "--quiet", "backup", &backup]);
+    run(locked.env("RESTIC_PASSWORD", "test"));
+    let back = path("back").display().to_string();
+    restic(&["restore", "latest", "--target", &back]);
+    let back = format!("{back}{backup}");
+    assert_eq!(list(&back), 2);
+    push("team/box:3");
+    orlop(&["backup", "create", &back], server.data());
+    assert_eq!(list(&back), 3);
+    let data = path("data");
+    orlop(&["backup", "restore", &back, "latest"], &data);
+    let restored = Server::start_at(&data, &[]);
+    for name in ["team/box:1", "team/box:2", "team/box:3"] {
+        assert_eq!(skopeo.digest(&restored.image(name)), skopeo.digest(&server.image(name)), "{name}");
+    }
 }

@@ -35,13 +35,14 @@ pub(super) async fn create_backup(mut call: Call) -> Answer {
         let hold = runtime.block_on(registry.hold_collection());
         let options = CreateOptions { with_cached: include_cache };
         let mut tell = |progress| reporter.tell(told(progress));
-        Ok(snapshots::create(&registry, &hold, &backup, options, &mut tell)?)
+        Ok(snapshots::create(&registry, hold, &backup, options, &mut tell)?)
     }))
 }
 
 /// How far the work has come, as clients are told.
 pub fn told(progress: snapshots::Progress) -> Progress {
     let (what, unit) = match progress.step {
+        Step::Waiting => ("waiting for another process", Unit::Items),
         Step::Metadata => ("metadata", Unit::Items),
         Step::Copying => ("copying", Unit::Bytes),
         Step::Hashing => ("hashing", Unit::Bytes),
