@@ -324,7 +324,7 @@ impl Shared {
         let snapshot = blocking(move || {
             let over = Over { stopping, ended };
             let options = CreateOptions { with_cached: of.wanted.include_cache };
-            create(&shared.registry, &hold, &backup, options, &mut |_| going(&over))
+            create(&shared.registry, hold, &backup, options, &mut |_| going(&over))
         })
         .await?;
         tracing::info!(
