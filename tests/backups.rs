@@ -3,6 +3,8 @@
 
 #[path = "backups/command.rs"]
 mod command;
+#[path = "backups/parts.rs"]
+mod parts;
 #[path = "backups/rounds.rs"]
 mod rounds;
 #[path = "backups/schedule.rs"]

@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use orlop::fsio::{Disk, RealDisk, SimulatedDisk};
 use orlop::oci::Reference;
-use orlop::registry::{Depth, Options, Policy, Registry, UpstreamAccess};
+use orlop::registry::{Actor, Depth, Options, Policy, Registry, UpstreamAccess};
 use orlop::snapshots::{
-    Backup, CreateOptions, Error, Progress, RestoreOptions, Snapshot, SnapshotName, create, diff, prune,
-    restore, verify,
+    Backup, CreateOptions, Error, PartsOptions, Progress, RestoreOptions, Selection, Snapshot, SnapshotName,
+    create, diff, prune, restore, restore_parts, verify,
 };
 use store::{INDEX, image, index, push, push_blob, push_image, sha256, tag};
 use tempfile::TempDir;
@@ -365,4 +365,32 @@ async fn a_restore_that_lost_power_anywhere_is_gone_on_with() {
             assert_eq!(restored.verify(Depth::Full).unwrap().problems, [""; 0]);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cached_is_left_out_when_parts_are_restored() {
+    let dir = TempDir::new().unwrap();
+    let registry = open(&dir.path().join("data"));
+    for name in ["app", "up.example/box"] {
+        push_image(&registry.namespace().repository(&name.parse().unwrap()), &[name], &["v1"]).await;
+    }
+    let backup = backup_in(&dir);
+    let name = take(&registry, &backup, true).await.name;
+    let target = open(&dir.path().join("target"));
+    let restoring = {
+        let target = target.clone();
+        tokio::task::spawn_blocking(move || {
+            let wanted = Selection { repositories: vec!["**".parse().unwrap()], tags: Vec::new() };
+            let actor = Actor::anonymous();
+            let options = PartsOptions { wanted, force: false, dry_run: false, actor };
+            let hear = |_| -> futures_util::future::BoxFuture<'static, ()> { Box::pin(async {}) };
+            let restoring = restore_parts(&target, &backup, &name, &options, Arc::new(quiet), &hear);
+            tokio::runtime::Handle::current().block_on(restoring)
+        })
+    };
+    let restored = restoring.await.unwrap().unwrap();
+    assert_eq!((restored.tags, restored.repositories, restored.cached_repositories), (1, 1, 1));
+    assert!(restored.is_whole());
+    assert_eq!(content(&target).into_keys().collect::<Vec<_>>(), ["app:v1"]);
+    assert_eq!(target.verify(Depth::Full).unwrap().problems, [""; 0]);
 }

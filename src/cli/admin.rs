@@ -54,9 +54,9 @@ fn start_logs_of(config: &Config) {
 pub(super) struct AdminArguments {
     /// Print the answer as JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
-    config: ConfigArguments,
+    pub(super) config: ConfigArguments,
 }
 
 /// A request to the admin API.

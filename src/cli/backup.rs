@@ -10,16 +10,17 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 
-use crate::fsio::RealDisk;
-use crate::http::admin::{CreateBackup, told};
+use crate::config::Config;
+use crate::fsio::{Disk, RealDisk};
+use crate::http::admin::{CreateBackup, RestoreBackup, told};
+use crate::registry::NamePattern;
 use crate::server::registry_options;
 use crate::snapshots::{
-    self, Backup, Difference, Keep, PrunePlan, Pruned, RestoreOptions, Restored, Snapshot, SnapshotName,
-    Verified, diff, prune, restore, verify,
+    self, Backup, Difference, Fate, Keep, PrunePlan, Pruned, RestoreOptions, Restored, RestoredItem,
+    RestoredParts, Snapshot, SnapshotName, TaggedPattern, Verified, diff, prune, restore, verify,
 };
 
 use super::admin::{AdminArguments, AdminRequest};
-use super::config::ConfigArguments;
 use super::exit;
 use super::output::{Output, bytes};
 use super::progress::ProgressBars;
@@ -33,7 +34,9 @@ Examples:
 const RESTORE_EXAMPLES: &str = "\
 Examples:
   orlop backup restore /mnt/backup latest --data /var/lib/orlop
-  orlop backup restore /mnt/backup 12 --data /var/lib/orlop --dry-run";
+  orlop backup restore /mnt/backup 12 --data /var/lib/orlop --dry-run
+  orlop backup restore /mnt/backup 12 --repository 'team/**' --dry-run
+  orlop backup restore /mnt/backup 12 --tag team/app:v1 --tag 'base:2026-*' --force";
 
 const PRUNE_EXAMPLES: &str = "\
 Examples:
@@ -74,8 +77,13 @@ pub(super) enum BackupCommand {
     /// A snapshot that is taken meanwhile gets its name afterwards, and prune waits. The exit code is that of the command.
     #[command(after_help = LOCK_EXAMPLES)]
     Lock(LockArguments),
-    /// Make a data directory of a snapshot.
+    /// Make a data directory of a snapshot, or bring some of its repositories or tags to a registry.
     ///
+    /// With --repository or --tag, what these patterns match is brought to the registry of the data directory, while it serves
+    /// or while it doesn't: images with all that they name and that refers to them, each tag last. A tag that points elsewhere
+    /// there is told of and stays, unless --force is given, and the exit code is 1 then. What is there already isn't copied.
+    ///
+    /// Without them the whole snapshot becomes a data directory.
     /// Every byte is compared with its digest on the way; where one is missing or wrong, nothing is restored. The data directory
     /// has to be empty, or not there yet. A restore that was interrupted goes on when it is started again.
     #[command(after_help = RESTORE_EXAMPLES)]
@@ -189,14 +197,20 @@ pub(super) struct RestoreArguments {
     from: PathBuf,
     /// The snapshot, by its name or its number, or latest
     snapshot: String,
-    /// Only look whether all of it is there and right
+    /// Only these repositories, such as team/**; the registry may be in use
+    #[arg(long = "repository", value_name = "PATTERN")]
+    repositories: Vec<NamePattern>,
+    /// Only these tags, such as team/app:v1 or 'team/**:v1.*'; the registry may be in use
+    #[arg(long = "tag", value_name = "PATTERN")]
+    tags: Vec<TaggedPattern>,
+    /// Move tags that point elsewhere now
+    #[arg(long)]
+    force: bool,
+    /// Only say what would come, and whether all of it is there
     #[arg(long)]
     dry_run: bool,
-    /// Print the answer as JSON
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    config: ConfigArguments,
+    admin: AdminArguments,
 }
 
 impl BackupCommand {
@@ -360,14 +374,17 @@ fn run_lock(arguments: &LockArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn run_restore(arguments: &RestoreArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
+    let config = arguments.admin.config.load()?.config;
+    if !(arguments.repositories.is_empty() && arguments.tags.is_empty()) {
+        return run_restore_parts(arguments, &config, output);
+    }
     let backup = open(&arguments.from)?;
     let name = backup.find(&arguments.snapshot)?;
-    let config = arguments.config.load()?.config;
     let options = RestoreOptions { registry: registry_options(&config), dry_run: arguments.dry_run };
     let mut bars = ProgressBars::default();
     let restored = restore(&backup, &name, options, &mut |progress| show(&mut bars, progress))?;
     drop(bars);
-    if arguments.json {
+    if arguments.admin.json {
         output.json(&restored)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -378,6 +395,67 @@ fn run_restore(arguments: &RestoreArguments, output: &mut Output) -> anyhow::Res
         output.line(format!("Start it with: orlop serve --data {}", data.display()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn run_restore_parts(
+    arguments: &RestoreArguments,
+    config: &Config,
+    output: &mut Output,
+) -> anyhow::Result<ExitCode> {
+    let RestoreArguments { from, snapshot, repositories, tags, force, dry_run, admin } = arguments;
+    // The server may work in another directory.
+    let from = std::path::absolute(from).context("cannot tell where the backup directory is")?;
+    if !dry_run {
+        RealDisk.create_dir(&config.data)?;
+    }
+    let asked = RestoreBackup {
+        from,
+        snapshot: snapshot.clone(),
+        repositories: repositories.iter().map(ToString::to_string).collect(),
+        tags: tags.iter().map(ToString::to_string).collect(),
+        force: *force,
+        dry_run: *dry_run,
+    };
+    let request = AdminRequest::post("backup/restore", &asked)?;
+    let item = |item: Option<RestoredItem>, output: &mut Output| match item {
+        Some(item) => print_item(&item, output),
+        None => Ok(()),
+    };
+    let restored: RestoredParts = admin.ask_in_parts(request, output, item, print_parts)?;
+    Ok(if restored.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print_item(item: &RestoredItem, output: &mut Output) -> io::Result<()> {
+    let RestoredItem { name, digest, fate } = item;
+    output.line(match fate {
+        Fate::Came => format!("+ {name} {digest}"),
+        Fate::Here => format!("= {name} {digest}"),
+        Fate::Moved { former } => format!("~ {name} {former} -> {digest}"),
+        Fate::Conflict { here } => {
+            format!("! {name} points to {here} here, and to {digest} in the snapshot; --force moves it")
+        }
+        Fate::Failed { reason } => format!("! {name}: {reason}"),
+    })
+}
+
+fn print_parts(restored: &RestoredParts, output: &mut Output) -> io::Result<()> {
+    let came = if restored.dry_run { "would come" } else { "came" };
+    let mut rows = vec![
+        ("repositories", restored.repositories.to_string()),
+        ("tags", format!("{} {came}, {} were here", restored.tags, restored.known_tags)),
+        ("manifests", format!("{} {came}", restored.manifests)),
+        ("blobs", format!("{} {came} ({})", restored.blobs, bytes(restored.bytes))),
+        ("conflicts", restored.conflicts.to_string()),
+        ("failed", restored.failed.to_string()),
+    ];
+    if restored.cached_repositories > 0 {
+        let left = format!(
+            "{} left out: what is cached comes from its upstream again",
+            restored.cached_repositories
+        );
+        rows.push(("cached", left));
+    }
+    rows.iter().try_for_each(|(name, value)| output.line(format!("{name:16} {value}")))
 }
 
 fn show(bars: &mut ProgressBars, progress: snapshots::Progress) -> ControlFlow<()> {

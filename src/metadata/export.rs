@@ -255,3 +255,9 @@ pub fn content(table: &str, key: &[u8], value: &[u8]) -> Result<Option<Content>,
 pub fn is_manifest(table: &str) -> bool {
     table == Table::Manifests.name()
 }
+
+/// Whether the row of a manifest, of the present schema, is of one that is put together with its signatures when it is read.
+pub fn is_signed(value: &[u8]) -> Result<bool, Error> {
+    let record = codec::decode::<manifests::ManifestRecord>(value)?;
+    Ok(record.media_type == MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED)
+}

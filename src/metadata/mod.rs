@@ -50,7 +50,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub use cache::CacheOptions;
 pub use compact::{CompactError, CompactProgress, CompactReport};
 pub use error::{Error, OpenError};
-pub use export::{Content, Export, ExportedTag, content, is_manifest};
+pub use export::{Content, Export, ExportedTag, content, is_manifest, is_signed};
 pub use import::{Imported, import};
 pub use migration::SCHEMA;
 pub use table::Table;

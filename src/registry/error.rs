@@ -195,6 +195,51 @@ pub enum Error {
     Io(io::Error),
 }
 
+impl Error {
+    /// Whether a failure is about what was to come, so that something else may come all the same.
+    pub fn is_about_content(&self) -> bool {
+        match self {
+            Error::NameUnserved { .. }
+            | Error::NameRefused { .. }
+            | Error::NameCached(_)
+            | Error::NameTaken(_)
+            | Error::RepositoryRenamed { .. }
+            | Error::RepositoryUnknown
+            | Error::NotCached(_)
+            | Error::BlobUnknown(_)
+            | Error::DigestMismatch { .. }
+            | Error::TarSum(_)
+            | Error::SizeMismatch { .. }
+            | Error::ManifestUnknown
+            | Error::ManifestInvalid(_)
+            | Error::SignedManifest(_)
+            | Error::ManifestReferencesUnknown(_)
+            | Error::ManifestTooLarge { .. }
+            | Error::TagImmutable { .. }
+            | Error::QuotaExceeded { .. } => true,
+            Error::UploadUnknown
+            | Error::UploadBusy
+            | Error::UploadsExhausted
+            | Error::OffsetUnknown { .. }
+            | Error::DeleteDisabled(_)
+            | Error::StillReferenced { .. }
+            | Error::Compact(_)
+            | Error::VerifyRunning
+            | Error::VerifyStopped
+            | Error::DeletionUnknown
+            | Error::HistoryUnknown
+            | Error::RevisionGone(_)
+            | Error::AccountUnknown { .. }
+            | Error::AccountsExhausted { .. }
+            | Error::DiskFull
+            | Error::Unavailable
+            | Error::Disk(_)
+            | Error::Metadata(_)
+            | Error::Io(_) => false,
+        }
+    }
+}
+
 impl From<FileError> for Error {
     fn from(error: FileError) -> Error {
         if error.is_full() { Error::DiskFull } else { Error::Disk(error) }

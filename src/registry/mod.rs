@@ -59,7 +59,7 @@ mod version_range;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -520,6 +520,11 @@ impl Registry {
     /// Hands all of the metadata to `export`, as of one instant; see [`metadata::Metadata::export`]. Blocks.
     pub fn export<E: Export>(&self, with_cached: bool, export: &mut E) -> Result<(), E::Error> {
         self.0.metadata.export(with_cached, export)
+    }
+
+    /// The data directory.
+    pub fn data(&self) -> &Path {
+        &self.0.data
     }
 
     /// The disk that the data directory is on.

@@ -25,6 +25,7 @@ mod diff;
 mod directory;
 mod error;
 mod metadata_copy;
+mod parts;
 mod prune;
 mod restore;
 mod schedule;
@@ -38,6 +39,10 @@ pub use backup::Backup;
 pub use create::{CreateOptions, create};
 pub use diff::{Difference, diff};
 pub use error::Error;
+pub use parts::{
+    Fate, PartsHear, PartsOptions, PartsTell, RestoredItem, RestoredParts, Selection, TaggedPattern,
+    TaggedPatternError, restore_parts,
+};
 pub use prune::{Keep, PrunePlan, Pruned, prune};
 pub use restore::{RestoreOptions, Restored, restore};
 pub use schedule::{BackupFailure, BackupSchedule, BackupStatus};
@@ -70,6 +75,8 @@ pub enum Step {
     Hashing,
     /// Content that nothing needs is removed; counted in bytes.
     Removing,
+    /// Images are brought to a registry; counted in tags.
+    Images,
 }
 
 /// Who hears of progress, and may end the work.

@@ -197,7 +197,7 @@ fn with_suffix(path: &Path) -> PathBuf {
 }
 
 /// A manifest's bytes, if they are there and right.
-fn payload(backup: &Backup, digest: &Digest) -> Result<Option<Vec<u8>>, Error> {
+pub(super) fn payload(backup: &Backup, digest: &Digest) -> Result<Option<Vec<u8>>, Error> {
     let bytes = match backup.read(&content_name(digest), LONGEST) {
         // It is longer than any manifest.
         Err(Error::Damaged { .. }) => None,

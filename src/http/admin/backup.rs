@@ -3,13 +3,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 
 use super::call::{Answer, Call, invalid};
 use super::job::{self, Progress, Unit};
 use crate::fsio::RealDisk;
 use crate::http::errors::{ApiError, ErrorCode};
-use crate::snapshots::{self, Backup, CreateOptions, Error, Snapshot, Step};
+use crate::snapshots::{
+    self, Backup, CreateOptions, Error, PartsOptions, PartsTell, RestoredItem, RestoredParts, Selection,
+    Snapshot, Step,
+};
 
 /// The body of `POST backup/create`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +43,63 @@ pub(super) async fn create_backup(mut call: Call) -> Answer {
     }))
 }
 
+/// The body of `POST backup/restore`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RestoreBackup {
+    /// The backup directory, absolute.
+    pub from: PathBuf,
+    /// The snapshot: its name, its number, or `latest`.
+    pub snapshot: String,
+    /// Patterns of repositories.
+    #[serde(default)]
+    pub repositories: Vec<String>,
+    /// Patterns of tags of repositories, `team/app:v*`.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Move tags that point elsewhere.
+    #[serde(default)]
+    pub force: bool,
+    /// Change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Restores some repositories and tags; ends when nobody waits for the answer any more: what came until then stays.
+pub(super) async fn restore_backup(mut call: Call) -> Answer {
+    let asked: RestoreBackup = call.json().await?;
+    if !asked.from.is_absolute() {
+        return Err(invalid("write the whole path of the backup directory, from / on"));
+    }
+    let wanted = Selection { repositories: parsed(&asked.repositories)?, tags: parsed(&asked.tags)? };
+    if wanted.is_empty() {
+        return Err(invalid("say which repositories or tags; `**` is every repository"));
+    }
+    let options = PartsOptions { wanted, force: asked.force, dry_run: asked.dry_run, actor: call.actor() };
+    let registry = call.registry().clone();
+    let runtime = tokio::runtime::Handle::current();
+    Ok(job::answer(&call, move |reporter| -> Result<RestoredParts, ApiError> {
+        let backup = Backup::open(Arc::new(RealDisk), &asked.from)?;
+        let name = backup.find(&asked.snapshot)?;
+        let teller = reporter.clone();
+        let tell: PartsTell = Arc::new(move |progress| teller.tell(told(progress)));
+        let hear = |item: RestoredItem| {
+            let reporter = reporter.clone();
+            // Whether it should end, the progress says.
+            async move {
+                let _ = reporter.send(item).await;
+            }
+            .boxed()
+        };
+        Ok(runtime.block_on(snapshots::restore_parts(&registry, &backup, &name, &options, tell, &hear))?)
+    }))
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(patterns: &[String]) -> Result<Vec<T>, ApiError> {
+    let parse = |pattern: &String| pattern.parse().map_err(|error| invalid(format!("{pattern}: {error}")));
+    patterns.iter().map(parse).collect()
+}
+
 /// How far the work has come, as clients are told.
 pub fn told(progress: snapshots::Progress) -> Progress {
     let (what, unit) = match progress.step {
@@ -47,6 +108,7 @@ pub fn told(progress: snapshots::Progress) -> Progress {
         Step::Copying => ("copying", Unit::Bytes),
         Step::Hashing => ("hashing", Unit::Bytes),
         Step::Removing => ("removing", Unit::Bytes),
+        Step::Images => ("images", Unit::Items),
     };
     Progress { what: what.to_owned(), done: progress.done, total: progress.total, unit }
 }

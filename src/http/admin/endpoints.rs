@@ -49,6 +49,7 @@ const ENDPOINTS: &[Endpoint] = &[
     endpoint("admin_explain_access", "GET", "access/explain", |call| ready(access::explain(&call)).boxed()),
     endpoint("admin_rotate_key", "POST", "access/rotate-key", |call| signing_key::rotate_key(call).boxed()),
     endpoint("admin_create_backup", "POST", "backup/create", |call| backup::create_backup(call).boxed()),
+    endpoint("admin_restore_backup", "POST", "backup/restore", |call| backup::restore_backup(call).boxed()),
     endpoint("admin_list_users",   "GET",  "users",        |call| ready(users::list_users(&call)).boxed()),
     endpoint("admin_add_user",     "POST", "users/add",    |call| users::add_user(call).boxed()),
     endpoint("admin_set_user",     "POST", "users/set",    |call| users::set_user(call).boxed()),

@@ -40,7 +40,7 @@ pub use access::{Explain, Explained};
 pub use access_tokens::{
     AccessTokenEntry, AccessTokens, CreateToken, CreatedToken, RevokeToken, RevokedToken,
 };
-pub use backup::{CreateBackup, told};
+pub use backup::{CreateBackup, RestoreBackup, told};
 pub use cache::{Activity, CacheStatus, CachedUpstream, LeftAlone};
 pub use collection::{Gc, GcAnswer, Kept, KeptBy};
 pub use compact::{Compact, CompactAnswer};
