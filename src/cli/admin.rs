@@ -112,41 +112,9 @@ impl AdminArguments {
             let value = serde_json::from_str(raw.get()).context(STRANGE)?;
             Ok(part(Some(value), output)?)
         };
-        let config = self.config.load()?.config;
-        start_logs_of(&config);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .context("cannot start the threads of the registry")?;
-        let retention = config.retention.policies.clone();
-        let raw = runtime.block_on(async {
-            match find(&config).await? {
-                Found::Server(mut server) => {
-                    let answer = server.call(request.into_http()?).await;
-                    read(answer.context("the server went away before it answered")?, &mut on_part).await
-                }
-                Found::Directory(registry) => {
-                    let cache = cache(&config, &registry, &request)?;
-                    let access = Access::open(config.access.clone())?;
-                    access.attach(registry.accounts())?;
-                    let mut admin = Admin::new(registry.clone(), access, cache.clone(), retention, None);
-                    if request.path == "status" {
-                        admin = admin.with_backups(backups(&config, &registry).await?);
-                    }
-                    if request.path == "access/rotate-key" {
-                        admin = admin.with_token_keys(TokenKeys::open(&config.data, SystemClock.now())?);
-                    }
-                    let read = read(admin.call(request.into_http()?).await, &mut on_part).await;
-                    if let Some(cache) = cache {
-                        cache.close().await;
-                    }
-                    registry.close().await;
-                    read
-                }
-            }
-        });
-        // A job that has told its result may still be on its way out.
-        runtime.shutdown_background();
+        let mut session = self.session(&request.path)?;
+        let raw = session.call(request, &mut on_part);
+        session.end();
         let raw = raw?;
         let answer = serde_json::from_str(raw.get()).context(STRANGE)?;
         if self.json {
@@ -156,6 +124,123 @@ impl AdminArguments {
             print(&answer, output)?;
         }
         Ok(answer)
+    }
+
+    /// Asks for a list page by page: `request` makes the request for the page behind a name, and `print` shows a page and says behind
+    /// what the next one begins.
+    pub(super) fn ask_pages<T: DeserializeOwned>(
+        &self,
+        mut request: impl FnMut(Option<&str>) -> AdminRequest,
+        mut print: impl FnMut(T) -> anyhow::Result<Option<String>>,
+    ) -> anyhow::Result<()> {
+        let mut session = self.session(&request(None).path)?;
+        let mut last: Option<String> = None;
+        let result = loop {
+            let page = session.call(request(last.as_deref()), &mut |_| Ok(()));
+            let page = page.and_then(|raw| serde_json::from_str(raw.get()).context(STRANGE));
+            match page.and_then(&mut print) {
+                Ok(Some(next)) => last = Some(next),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        session.end();
+        result
+    }
+
+    /// Whether answers are printed as JSON.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Finds who answers, for requests like the one with this path.
+    fn session(&self, path: &str) -> anyhow::Result<Session> {
+        let config = self.config.load()?.config;
+        start_logs_of(&config);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .context("cannot start the threads of the registry")?;
+        let answering = runtime.block_on(async {
+            Ok::<_, anyhow::Error>(match find(&config).await? {
+                Found::Server(server) => Answering::Server(server),
+                Found::Directory(registry) => {
+                    Answering::Here(Box::new(Here::open(&config, registry, path).await?))
+                }
+            })
+        })?;
+        Ok(Session { runtime, answering })
+    }
+}
+
+/// Some requests to the same registry.
+struct Session {
+    runtime: tokio::runtime::Runtime,
+    answering: Answering,
+}
+
+enum Answering {
+    /// The server that works on the directory.
+    Server(AdminClient),
+    /// This process, which has the directory now.
+    Here(Box<Here>),
+}
+
+/// A data directory that no server works on.
+struct Here {
+    registry: Registry,
+    cache: Option<Cache>,
+    admin: Admin,
+}
+
+impl Here {
+    async fn open(config: &Config, registry: Registry, path: &str) -> anyhow::Result<Here> {
+        let cache = cache(config, &registry, path)?;
+        let access = Access::open(config.access.clone())?;
+        access.attach(registry.accounts())?;
+        let policies = config.retention.policies.clone();
+        let mut admin = Admin::new(registry.clone(), access, cache.clone(), policies, None);
+        if path == "status" {
+            admin = admin.with_backups(backups(config, &registry).await?);
+        }
+        if path == "access/rotate-key" {
+            admin = admin.with_token_keys(TokenKeys::open(&config.data, SystemClock.now())?);
+        }
+        Ok(Here { registry, cache, admin })
+    }
+}
+
+impl Session {
+    /// Sends a request, shows how far it comes while it takes, and returns the last part of the answer; `on_part` gets the others.
+    fn call(
+        &mut self,
+        request: AdminRequest,
+        on_part: &mut impl FnMut(&RawValue) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Box<RawValue>> {
+        let Session { runtime, answering } = self;
+        runtime.block_on(async {
+            match answering {
+                Answering::Server(server) => {
+                    let answer = server.call(request.into_http()?).await;
+                    read(answer.context("the server went away before it answered")?, on_part).await
+                }
+                Answering::Here(here) => read(here.admin.call(request.into_http()?).await, on_part).await,
+            }
+        })
+    }
+
+    fn end(self) {
+        let Session { runtime, answering } = self;
+        if let Answering::Here(here) = answering {
+            runtime.block_on(async {
+                if let Some(cache) = here.cache {
+                    cache.close().await;
+                }
+                here.registry.close().await;
+            });
+        }
+        // A job that has told its result may still be on its way out.
+        runtime.shutdown_background();
     }
 }
 
@@ -222,8 +307,8 @@ async fn backups(config: &Config, registry: &Registry) -> anyhow::Result<BackupS
 }
 
 /// The cache of a directory that no server works on. Only who asks about the cache needs its passwords.
-fn cache(config: &Config, registry: &Registry, request: &AdminRequest) -> anyhow::Result<Option<Cache>> {
-    if !request.path.starts_with("cache/") {
+fn cache(config: &Config, registry: &Registry, path: &str) -> anyhow::Result<Option<Cache>> {
+    if !path.starts_with("cache/") {
         return Ok(None);
     }
     let settings = cache_settings(config)?;

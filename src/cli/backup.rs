@@ -475,9 +475,7 @@ fn print_snapshot(snapshot: &Snapshot, output: &mut Output) -> io::Result<()> {
         ("added", format!("{} files ({})", snapshot.added_files, bytes(snapshot.added_bytes))),
         ("absent", snapshot.absent.to_string()),
     ];
-    for (name, value) in rows {
-        output.line(format!("{name:16} {value}"))?;
-    }
+    output.facts(rows)?;
     for lost in &snapshot.lost {
         output.line(format!("lost             {lost}"))?;
     }
@@ -506,5 +504,5 @@ fn print_verified(verified: &Verified, output: &mut Output) -> io::Result<()> {
         ("hashed", hashed),
         ("problems", verified.count.to_string()),
     ];
-    rows.iter().try_for_each(|(name, value)| output.line(format!("{name:16} {value}")))
+    output.facts(rows)
 }

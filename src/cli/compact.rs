@@ -34,8 +34,5 @@ fn print(done: &CompactAnswer, output: &mut Output) -> io::Result<()> {
         ("copied again", format!("{} (changed meanwhile)", done.changed_rows)),
         ("took", format!("{} ms; writes waited for {} ms of them", done.took_ms, done.held_ms)),
     ];
-    for (name, value) in rows {
-        output.line(format!("{name:16} {value}"))?;
-    }
-    Ok(())
+    output.facts(rows)
 }

@@ -1,6 +1,5 @@
 //! `orlop deleted`, `orlop undelete` and `orlop purge`.
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,7 +9,7 @@ use crate::oci::RepositoryName;
 
 use super::admin::{AdminArguments, AdminRequest};
 use super::output::Output;
-use super::table;
+use super::table::Table;
 use super::target;
 
 pub(super) const LIST_EXAMPLES: &str = "\
@@ -39,11 +38,26 @@ pub(super) struct DeletedArguments {
 
 impl DeletedArguments {
     pub(super) fn run(&self, output: &mut Output) -> anyhow::Result<ExitCode> {
-        let path = match &self.repository {
-            Some(repository) => format!("deletions?repository={repository}"),
-            None => "deletions".to_owned(),
+        let repository = self.repository.as_ref().map(|repository| format!("repository={repository}"));
+        let request = |last: Option<&str>| {
+            let last = last.map(|last| format!("last={last}"));
+            let parameters: Vec<String> = repository.iter().cloned().chain(last).collect();
+            AdminRequest::get(format!("deletions?{}", parameters.join("&")))
         };
-        self.admin.ask(AdminRequest::get(path), output, print)?;
+        let mut table = Table::new(["kind", "name", "deleted", "comes back until", "by"], &[]);
+        self.admin.ask_pages(request, |page: Deletions| {
+            if self.admin.is_json() {
+                output.json(&page)?;
+                return Ok(page.next);
+            }
+            page.deletions.iter().try_for_each(|deleted| table.add(row(deleted), output))?;
+            match page.next {
+                None if table.is_empty() => output.line("Nothing was deleted that can come back.")?,
+                None => table.print(output)?,
+                Some(_) => {}
+            }
+            Ok(page.next)
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -93,32 +107,12 @@ impl PurgeArguments {
     }
 }
 
-fn print(page: &Deletions, output: &mut Output) -> io::Result<()> {
-    if page.deletions.is_empty() {
-        return output.line("Nothing was deleted that can come back.");
-    }
-    let rows: Vec<[String; 5]> = page
-        .deletions
-        .iter()
-        .map(|deleted| {
-            let by = match &deleted.reason {
-                Some(reason) => format!("{} ({reason})", deleted.actor),
-                None => deleted.actor.clone(),
-            };
-            [
-                deleted.kind.clone(),
-                name_of(deleted),
-                deleted.deleted_at.clone(),
-                deleted.expires_at.clone(),
-                by,
-            ]
-        })
-        .collect();
-    table::print(output, ["kind", "name", "deleted", "comes back until", "by"], &[], &rows)?;
-    if page.next.is_some() {
-        output.line("… and more")?;
-    }
-    Ok(())
+fn row(deleted: &Deleted) -> [String; 5] {
+    let by = match &deleted.reason {
+        Some(reason) => format!("{} ({reason})", deleted.actor),
+        None => deleted.actor.clone(),
+    };
+    [deleted.kind.clone(), name_of(deleted), deleted.deleted_at.clone(), deleted.expires_at.clone(), by]
 }
 
 /// How people write what was deleted.

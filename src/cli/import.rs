@@ -115,8 +115,5 @@ fn print(answer: &ImportAnswer, output: &mut Output) -> io::Result<()> {
     if answer.ended_early {
         rows.push(("ended early", "it was stopped; the next import goes on".to_owned()));
     }
-    for (name, value) in rows {
-        output.line(format!("{name:16} {value}"))?;
-    }
-    Ok(())
+    output.facts(rows)
 }

@@ -16,10 +16,13 @@ mod config;
 mod deletions;
 mod exit;
 mod import;
+mod inspect;
+mod list;
 mod output;
 mod password;
 mod policy;
 mod progress;
+mod remove;
 mod repository;
 mod serve;
 mod sizes;
@@ -45,8 +48,11 @@ use self::compact::CompactArguments;
 use self::config::{ConfigArguments, ConfigCommand};
 use self::deletions::{DeletedArguments, PurgeArguments, UndeleteArguments};
 use self::import::ImportCommand;
+use self::inspect::InspectArguments;
+use self::list::{LsArguments, TagsArguments};
 use self::output::Output;
 use self::policy::PolicyCommand;
+use self::remove::RmArguments;
 use self::repository::RepositoryCommand;
 use self::sizes::DuArguments;
 use self::status::StatusArguments;
@@ -94,6 +100,24 @@ enum Command {
     /// Show what runs and what is stored.
     #[command(after_help = status::EXAMPLES)]
     Status(StatusArguments),
+    /// List the repositories, with their sizes.
+    #[command(after_help = list::LS_EXAMPLES)]
+    Ls(LsArguments),
+    /// List the tags of a repository.
+    #[command(after_help = list::TAGS_EXAMPLES)]
+    Tags(TagsArguments),
+    /// Show all that is known of an image.
+    ///
+    /// Its manifest, configuration, layers and platforms with their sizes, what is about it (signatures, bills of materials), and
+    /// what its tag has pointed to. What is missing of it is marked.
+    #[command(after_help = inspect::EXAMPLES)]
+    Inspect(InspectArguments),
+    /// Delete a tag, an image by its digest, or a whole repository.
+    ///
+    /// Just as clients delete by the API, and by the same switches of the configuration (delete.tags and others); orlop undelete
+    /// brings it back. Before a whole repository goes, it asks; where nobody can be asked, --yes has to be given.
+    #[command(after_help = remove::EXAMPLES)]
+    Rm(RmArguments),
     /// Give the free space of the metadata back.
     ///
     /// Copies metadata.redb into a fresh file and goes on with that one; beside a running server too, whose pushes and pulls
@@ -182,6 +206,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = match command {
         Command::Serve(arguments) => serve::run(&arguments, &mut output),
         Command::Status(arguments) => status::run(&arguments, &mut output),
+        Command::Ls(arguments) => list::ls(&arguments, &mut output),
+        Command::Tags(arguments) => list::tags(&arguments, &mut output),
+        Command::Inspect(arguments) => inspect::run(&arguments, &mut output),
+        Command::Rm(arguments) => remove::run(&arguments, &mut output),
         Command::Compact(arguments) => compact::run(&arguments, &mut output),
         Command::Cache(command) => command.run(&mut output),
         Command::Access(command) => command.run(&mut output),

@@ -10,6 +10,7 @@ use crate::oci::RepositoryName;
 
 use super::admin::{AdminArguments, AdminRequest};
 use super::output::Output;
+use super::table::Table;
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -22,10 +23,7 @@ Examples:
   orlop policy show
   orlop policy show --data /var/lib/orlop         those of the server that works on this directory";
 
-/// How many rows are aligned at once.
-const ROWS: usize = 1_000;
-
-const HEAD: [&str; 6] = ["REPOSITORY", "TAG", "PUSHED", "PULLED", "DECISION", "RULE"];
+const HEADINGS: [&str; 6] = ["repository", "tag", "pushed", "pulled", "decision", "rule"];
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
@@ -72,17 +70,24 @@ impl PolicyCommand {
 fn run(arguments: &RunArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
     let &RunArguments { dry_run, ref repository, ref admin } = arguments;
     let request = AdminRequest::post("policies/run", &PolicyRun { repository: repository.clone(), dry_run })?;
-    let mut table = Table::default();
+    let mut table = Table::new(HEADINGS, &[]);
     let answer: PolicyRunAnswer = admin.ask_in_parts(
         request,
         output,
         |part: Option<PolicyDecision>, output| match part {
-            Some(row) => table.add(row, output),
+            Some(decision) => table.add(row(decision), output),
+            None if table.is_empty() => Ok(()),
             None => table.print(output),
         },
         print,
     )?;
     Ok(if answer.ended_early { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn row(row: PolicyDecision) -> [String; 6] {
+    let tag = row.tag.map_or_else(|| row.digest.to_string(), |tag| tag.to_string());
+    let pulled = row.pulled_at.unwrap_or_else(|| "-".to_owned());
+    [row.repository.to_string(), tag, row.pushed_at, pulled, row.decision, row.rule]
 }
 
 fn show(answer: &Policies, output: &mut Output) -> io::Result<()> {
@@ -119,43 +124,5 @@ fn print(answer: &PolicyRunAnswer, output: &mut Output) -> io::Result<()> {
     if answer.ended_early {
         rows.push(("ended early", "the server stopped; the next run goes on".to_owned()));
     }
-    for (name, value) in rows {
-        output.line(format!("{name:16} {value}"))?;
-    }
-    Ok(())
-}
-
-/// Rows that are printed some at a time, so that columns are aligned and any number of them takes little memory.
-#[derive(Debug, Default)]
-struct Table {
-    rows: Vec<[String; 6]>,
-    widths: [usize; 6],
-}
-
-impl Table {
-    fn add(&mut self, row: PolicyDecision, output: &mut Output) -> io::Result<()> {
-        if self.rows.is_empty() && self.widths == [0; 6] {
-            self.rows.push(HEAD.map(str::to_owned));
-        }
-        let tag = row.tag.map_or_else(|| row.digest.to_string(), |tag| tag.to_string());
-        let pulled = row.pulled_at.unwrap_or_else(|| "-".to_owned());
-        self.rows.push([row.repository.to_string(), tag, row.pushed_at, pulled, row.decision, row.rule]);
-        if self.rows.len() >= ROWS { self.print(output) } else { Ok(()) }
-    }
-
-    fn print(&mut self, output: &mut Output) -> io::Result<()> {
-        for row in &self.rows {
-            for (width, cell) in self.widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.len());
-            }
-        }
-        let mut text = String::new();
-        for row in self.rows.drain(..) {
-            let cells: Vec<String> =
-                row.iter().zip(self.widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-            text.push_str(cells.join("  ").trim_end());
-            text.push('\n');
-        }
-        output.text(&text)
-    }
+    output.facts(rows)
 }

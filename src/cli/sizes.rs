@@ -1,6 +1,5 @@
 //! `orlop du`.
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -9,7 +8,7 @@ use crate::http::admin::{Size, SizesPage, Target};
 
 use super::admin::{AdminArguments, AdminRequest};
 use super::output::{Output, bytes};
-use super::table;
+use super::table::Table;
 use super::target::{self, escaped};
 
 pub(super) const EXAMPLES: &str = "\
@@ -19,12 +18,14 @@ Examples:
   orlop du team/app:v1           one image
   orlop du --after team/app      the repositories behind this one";
 
+const HEADINGS: [&str; 7] = ["name", "size", "unique", "shared", "blobs", "manifests", "tags"];
+
 #[derive(Debug, Args)]
 pub(super) struct DuArguments {
     /// A repository, or one of its tags
     #[arg(value_parser = target::parse)]
     name: Option<Target>,
-    /// Begin behind this repository, or this tag; a thousand are shown at a time
+    /// Begin behind this repository, or this tag
     #[arg(long, value_name = "NAME")]
     after: Option<String>,
     #[command(flatten)]
@@ -32,35 +33,40 @@ pub(super) struct DuArguments {
 }
 
 pub(super) fn run(arguments: &DuArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
-    let mut parameters = Vec::new();
-    if let Some(target) = &arguments.name {
-        parameters.push(format!("repository={}", target.repository));
-        parameters.extend(target.tag.as_ref().map(|tag| format!("tag={tag}")));
-    }
-    parameters.extend(arguments.after.as_ref().map(|after| format!("last={}", escaped(after))));
-    let path = format!("sizes?{}", parameters.join("&"));
-    arguments.admin.ask(AdminRequest::get(path), output, print)?;
+    let DuArguments { name, after, admin } = arguments;
+    let request = |last: Option<&str>| {
+        let mut parameters = Vec::new();
+        if let Some(target) = name {
+            parameters.push(format!("repository={}", target.repository));
+            parameters.extend(target.tag.as_ref().map(|tag| format!("tag={tag}")));
+        }
+        parameters.extend(last.or(after.as_deref()).map(|after| format!("last={}", escaped(after))));
+        AdminRequest::get(format!("sizes?{}", parameters.join("&")))
+    };
+    let mut table = Table::new(HEADINGS, &[1, 2, 3, 4, 5, 6]);
+    admin.ask_pages(request, |page: SizesPage| {
+        if admin.is_json() {
+            output.json(&page)?;
+            return Ok(page.next);
+        }
+        page.parts.iter().try_for_each(|part| table.add(row(&part.name, &part.size), output))?;
+        if page.next.is_none() {
+            table.add(row("total", &page.total), output)?;
+            table.print(output)?;
+        }
+        Ok(page.next)
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(page: &SizesPage, output: &mut Output) -> io::Result<()> {
-    let row = |name: &str, size: &Size| {
-        [
-            name.to_owned(),
-            bytes(size.bytes),
-            bytes(size.unique),
-            bytes(size.shared),
-            size.blobs.to_string(),
-            size.manifests.to_string(),
-            size.tags.to_string(),
-        ]
-    };
-    let mut rows: Vec<_> = page.parts.iter().map(|part| row(&part.name, &part.size)).collect();
-    rows.push(row("total", &page.total));
-    let headings = ["name", "size", "unique", "shared", "blobs", "manifests", "tags"];
-    table::print(output, headings, &[1, 2, 3, 4, 5, 6], &rows)?;
-    if let Some(next) = &page.next {
-        output.line(format!("… and more: --after {next}"))?;
-    }
-    Ok(())
+fn row(name: &str, size: &Size) -> [String; 7] {
+    [
+        name.to_owned(),
+        bytes(size.bytes),
+        bytes(size.unique),
+        bytes(size.shared),
+        size.blobs.to_string(),
+        size.manifests.to_string(),
+        size.tags.to_string(),
+    ]
 }

@@ -89,9 +89,7 @@ fn print(found: &VerifyAnswer, quick: bool, output: &mut Output) -> io::Result<(
         ("left-over files", orphans.to_string()),
         ("problems", problems.to_string()),
     ];
-    for (name, value) in rows {
-        output.line(format!("{name:16} {value}"))?;
-    }
+    output.facts(rows)?;
     let how = match (quick, found.checksums) {
         (true, _) => "files were not read",
         (false, true) => "every byte was read and hashed",

@@ -6,8 +6,8 @@
 //! its row is durably gone, under the digest's lock.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::followers::{Gone, remove_followers};
@@ -155,6 +155,8 @@ pub(super) async fn collect(
         collected.add(&step);
         progress(&collected);
         if !more {
+            let ended = (inner.clock.now(), collected);
+            *inner.last_collected.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
             return Ok(collected);
         }
         if inner.changes.load(Ordering::Relaxed) != changes {

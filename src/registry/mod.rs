@@ -61,7 +61,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -409,15 +409,7 @@ impl Registry {
     /// Removes what is due, until nothing is; `progress` hears after each step how much has gone. Pushes and pulls go on,
     /// and wait no longer than for any other write.
     pub async fn collect(&self, progress: impl FnMut(&Collected)) -> Result<Collected, Error> {
-        let collected = collection::collect(&self.0, progress).await?;
-        let ended = (self.now(), collected);
-        *self.0.last_collected.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
-        Ok(collected)
-    }
-
-    /// When the last collection of this process ended, and what it removed.
-    pub fn last_collected(&self) -> Option<(Timestamp, Collected)> {
-        *self.0.last_collected.lock().unwrap_or_else(PoisonError::into_inner)
+        collection::collect(&self.0, progress).await
     }
 
     /// What a collection would remove now, and what keeps the rest of what nothing live names. Reads all of that.

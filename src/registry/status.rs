@@ -1,8 +1,10 @@
 //! What a registry holds, at a glance.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
-use super::{Error, Inner, collection_plan, sessions};
+use super::{Collected, Error, Inner, collection_plan, sessions};
+use crate::clock::Timestamp;
 use crate::metadata::{self, Scan, Table, deletions, events, sizes};
 
 /// What a registry holds.
@@ -28,6 +30,8 @@ pub struct StoreStatus {
     pub untagged_bytes: u64,
     /// What nothing names any more, or may not for long, and a collection will look at when its time has come.
     pub candidates: u64,
+    /// When the last collection of this process ended, and what it removed.
+    pub last_collected: Option<(Timestamp, Collected)>,
     /// The length of the metadata's file.
     pub metadata_bytes: u64,
     /// The open uploads.
@@ -99,6 +103,7 @@ pub(super) fn status(inner: &Inner) -> Result<StoreStatus, Error> {
         untagged,
         untagged_bytes: collection_plan::untagged_bytes(inner, UNTAGGED_MEASURED)?,
         candidates,
+        last_collected: *inner.last_collected.lock().unwrap_or_else(PoisonError::into_inner),
         metadata_bytes: inner.disk.len(&inner.data.join(metadata::FILE_NAME))?.unwrap_or_default(),
         uploads: sessions::count(inner)?,
         free_bytes: inner.blobs.free_bytes()?,

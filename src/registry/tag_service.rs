@@ -55,6 +55,22 @@ impl TagService {
         Ok(Page::of(found.ok_or(Error::RepositoryUnknown)?, limit))
     }
 
+    /// When any of the tags was last set; none where there are none. Reads all of them. Blocks.
+    pub fn last_set(&self) -> Result<Option<Timestamp>, Error> {
+        let (mut after, mut newest): (Option<Tag>, Option<u64>) = (None, None);
+        loop {
+            let last = after.as_ref().map(Tag::as_str);
+            let records = self.scope.read(|tx, id| tags::list_records(tx, id, last, SCROLLED))?;
+            let records = records.unwrap_or_default();
+            newest = newest.max(records.iter().map(|(_, record)| record.updated_at).max());
+            let is_last = records.len() < SCROLLED;
+            after = records.into_iter().last().map(|(tag, _)| tag);
+            if is_last {
+                return Ok(newest.map(Timestamp::from_millis));
+            }
+        }
+    }
+
     /// Every tag, as [`list`](TagService::list) has them.
     pub fn scroll(&self) -> Scroll<Tag> {
         let tags = self.clone();

@@ -47,6 +47,8 @@ impl AdminClient {
     pub async fn call(&mut self, request: Request<Bytes>) -> io::Result<Response<Incoming>> {
         let mut request = request.map(Full::new);
         request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
+        // The answer before may still be on its way out.
+        self.sender.ready().await.map_err(io::Error::other)?;
         self.sender.send_request(request).await.map_err(io::Error::other)
     }
 }

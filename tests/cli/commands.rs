@@ -149,3 +149,165 @@ fn sizes_are_shown_by_repository_and_by_tag() {
         assert_eq!(run(directory.path(), &["du", "NOBODY"]).status.code(), Some(2));
     });
 }
+
+#[test]
+fn repositories_and_tags_are_listed_by_pattern() {
+    beside_and_without(|directory, first, second| {
+        let listed = json(directory, &["ls"]);
+        assert_eq!((&listed["name"], &listed["tags"]), (&"team/app".into(), &1.into()), "{listed}");
+        assert_eq!((&listed["manifests"], &listed["cached"]), (&2.into(), &false.into()), "{listed}");
+        assert!(listed["lastPush"].as_str().unwrap().starts_with("20"), "{listed}");
+        let shown = said(directory, &["ls"]);
+        assert!(shown.starts_with("REPOSITORY") && shown.contains("team/app"), "{shown}");
+        assert!(said(directory, &["ls", "team/*"]).contains("team/app"));
+        assert_eq!(said(directory, &["ls", "other/**"]), "No repository matches.\n");
+        assert_eq!(said(directory, &["ls", "other/**", "--json"]), "");
+
+        let tag = json(directory, &["tags", "team/app"]);
+        assert_eq!((&tag["tag"], &tag["digest"]), (&"v1".into(), &second.into()), "{tag}");
+        assert!(said(directory, &["tags", "team/app", "v*"]).contains(second));
+        assert_eq!(said(directory, &["tags", "team/app", "w*"]), "No tag matches.\n");
+        assert!(refused(directory, &["tags", "nobody"]).contains("no such repository"));
+        assert_eq!(run(directory.path(), &["ls", "Team"]).status.code(), Some(2));
+        assert!(!shown.contains(first));
+    });
+}
+
+#[test]
+fn an_image_is_shown_with_its_parts_and_its_tags_history() {
+    beside_and_without(|directory, first, second| {
+        let image = json(directory, &["inspect", "team/app:v1"]);
+        assert_eq!((&image["digest"], &image["mediaType"]), (&second.into(), &MANIFEST.into()), "{image}");
+        assert_eq!(image["tags"], serde_json::json!(["v1"]));
+        assert_eq!(
+            (&image["config"]["size"], &image["layers"][0]["size"]),
+            (&2.into(), &3.into()),
+            "{image}"
+        );
+        assert_eq!(image["layers"][0]["present"], true);
+        let history: Vec<&str> = image["history"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["digest"].as_str().unwrap())
+            .collect();
+        assert_eq!(history, [second, first]);
+        let shown = said(directory, &["inspect", "team/app:v1"]);
+        for part in [second, first, "LAYER", "CONFIG", "THE TAG'S HISTORY", &digest_of(b"two")] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        let untagged = json(directory, &["inspect", &format!("team/app@{first}")]);
+        assert_eq!(
+            (&untagged["tags"], &untagged["history"]),
+            (&serde_json::json!([]), &serde_json::json!([]))
+        );
+        assert!(refused(directory, &["inspect", "team/app"]).contains("orlop tags team/app"));
+        assert!(refused(directory, &["inspect", "team/app:v2"]).contains("no such manifest"));
+    });
+}
+
+#[test]
+fn platforms_and_what_is_about_an_image_are_shown_and_what_is_missing_is_marked() {
+    let directory = tempdir().unwrap();
+    let server = Running::start(directory.path(), &["--set", "manifests.sparse_indexes=true"]);
+    let image = push_image(&server, "one", "v1");
+    let put = |reference: &str, kind: &str, body: &Value| {
+        let url = server.url(&format!("/v2/team/app/manifests/{reference}"));
+        let put = client().put(url).header("content-type", kind).body(body.to_string());
+        assert_eq!(put.send().unwrap().status(), 201, "{body}");
+    };
+    let entry = |digest: &str, architecture: &str| {
+        serde_json::json!({"mediaType": MANIFEST, "digest": digest, "size": 7,
+            "platform": {"os": "linux", "architecture": architecture, "variant": "v8"}})
+    };
+    let absent = digest_of(b"absent");
+    let index = "application/vnd.oci.image.index.v1+json";
+    put(
+        "all",
+        index,
+        &serde_json::json!({"schemaVersion": 2, "mediaType": index,
+            "manifests": [entry(&image, "arm64"), entry(&absent, "amd64")], "annotations": {"who": "anna"}}),
+    );
+    let about = serde_json::json!({"schemaVersion": 2, "mediaType": MANIFEST, "artifactType": "a/signature",
+        "config": {"mediaType": "a/b", "digest": digest_of(b"{}"), "size": 2}, "layers": [],
+        "subject": {"mediaType": MANIFEST, "digest": image, "size": 7}});
+    put("sig", MANIFEST, &about);
+    put(&format!("{}.att", image.replace(':', "-")), MANIFEST, &about);
+    let shown = said(&directory, &["inspect", "team/app:all"]);
+    for part in ["linux/arm64/v8", "linux/amd64/v8", &absent, "not here", "who = anna"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let shown = said(&directory, &["inspect", "team/app:v1"]);
+    assert!(shown.contains("a/signature") && shown.contains(".att"), "{shown}");
+    assert!(said(&directory, &["inspect", "team/app:sig"]).contains(&format!("about            {image}")));
+    server.stop();
+}
+
+#[test]
+fn what_is_removed_is_told_before_and_comes_back() {
+    beside_and_without(|directory, first, second| {
+        let would = json(directory, &["rm", "team/app", "--dry-run"]);
+        assert_eq!(
+            (&would["dryRun"], &would["tags"], &would["manifests"]),
+            (&true.into(), &1.into(), &2.into())
+        );
+        // Nobody can be asked here.
+        assert!(refused(directory, &["rm", "team/app"]).contains("--yes"));
+        assert!(said(directory, &["ls"]).contains("team/app"));
+        assert!(said(directory, &["rm", "team/app", "--yes"]).contains("orlop undelete team/app"));
+        assert_eq!(said(directory, &["ls"]), "There are no repositories.\n");
+        said(directory, &["undelete", "team/app"]);
+
+        said(directory, &["rm", "team/app:v1", "-n"]);
+        assert!(said(directory, &["tags", "team/app"]).contains("v1"));
+        assert!(said(directory, &["rm", "team/app:v1"]).contains("the tag alone"));
+        assert_eq!(said(directory, &["tags", "team/app"]), "It has no tags.\n");
+        assert_eq!(json(directory, &["inspect", &format!("team/app@{second}")])["digest"], second);
+        said(directory, &["undelete", "team/app:v1"]);
+
+        let gone = json(directory, &["rm", &format!("team/app@{second}")]);
+        assert_eq!((&gone["kind"], &gone["tags"]), (&"manifest".into(), &1.into()), "{gone}");
+        assert!(refused(directory, &["inspect", "team/app:v1"]).contains("no such manifest"));
+        said(directory, &["undelete", &format!("team/app@{second}")]);
+        assert!(said(directory, &["tags", "team/app"]).contains(second));
+        for wrong in ["nobody", "team/app:v2", &format!("team/app@{}", digest_of(b"no"))] {
+            refused(directory, &["rm", wrong, "--yes"]);
+            refused(directory, &["rm", wrong, "--dry-run"]);
+        }
+        assert!(json(directory, &["inspect", &format!("team/app@{first}")])["digest"] == *first);
+    });
+}
+
+/// A page has a thousand entries.
+#[test]
+fn lists_of_any_length_come_whole() {
+    let directory = tempdir().unwrap();
+    let server = Running::start(directory.path(), &[]);
+    let index = "application/vnd.oci.image.index.v1+json";
+    let empty = serde_json::json!({"schemaVersion": 2, "mediaType": index, "manifests": []}).to_string();
+    // Side by side, so that they share commits.
+    let pushing = &|numbers: std::ops::Range<usize>| {
+        let client = client();
+        for number in numbers {
+            for image in [format!("r{number:04}/manifests/v1"), format!("tagged/manifests/v{number:04}")] {
+                let put = client.put(server.url(&format!("/v2/{image}"))).header("content-type", index);
+                assert_eq!(put.body(empty.clone()).send().unwrap().status(), 201);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for part in 0..15 {
+            scope.spawn(move || pushing(part * 67..(part + 1) * 67));
+        }
+    });
+    let listed = |arguments: &[&str]| said(&directory, arguments).lines().count();
+    assert_eq!((listed(&["ls"]), listed(&["ls", "r*"]), listed(&["ls", "r100*"])), (1_007, 1_006, 6));
+    assert_eq!((listed(&["ls", "--json"]), listed(&["tags", "tagged", "--json"])), (1_006, 1_005));
+    assert_eq!((listed(&["tags", "tagged"]), listed(&["tags", "tagged", "v1*"])), (1_006, 6));
+    assert_eq!(
+        (listed(&["du"]), listed(&["du", "tagged"]), listed(&["du", "--after", "r0999"])),
+        (1_008, 1_007, 8)
+    );
+    server.stop();
+    assert_eq!((listed(&["ls"]), listed(&["tags", "tagged"])), (1_007, 1_006));
+}

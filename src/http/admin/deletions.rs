@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::call::{Answer, Call, invalid, json};
 use crate::http::errors::ApiError;
 use crate::http::routes::parse_name;
-use crate::oci::{Digest, RepositoryName, Tag};
-use crate::registry::{DeletedKind, DeletedName, Deletion, Origin, Page, Repository};
+use crate::oci::{Digest, Reference, RepositoryName, Tag};
+use crate::registry::{DeletedKind, DeletedName, Deletion, Error, Force, Origin, Page, Repository};
 
 /// What is meant: a repository, or a tag, a manifest or a blob of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +52,42 @@ pub struct Deleted {
     pub actor: String,
     /// The rule of a policy that did.
     pub reason: Option<String>,
+}
+
+/// The body of `POST delete`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Delete {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The tag; it goes alone, and its manifest stays until its grace is over.
+    #[serde(default)]
+    pub tag: Option<Tag>,
+    /// The manifest, by any of its digests; it goes with all its tags.
+    #[serde(default)]
+    pub digest: Option<Digest>,
+    /// Also a manifest that an index names.
+    #[serde(default)]
+    pub force: bool,
+    /// Delete nothing, and say what would go.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What went, or would go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeleteAnswer {
+    /// Whether nothing was deleted.
+    pub dry_run: bool,
+    /// `repository`, `manifest` or `tag`.
+    pub kind: String,
+    /// How many tags go.
+    pub tags: u64,
+    /// How many manifests.
+    pub manifests: u64,
+    /// What a repository holds, in bytes, or a manifest itself has.
+    pub bytes: u64,
 }
 
 /// A page of what was deleted.
@@ -122,6 +158,46 @@ pub(super) fn list_deletions(call: &Call) -> Answer {
     };
     let next = if more { items.last().map(|deletion| deletion.id.to_string()) } else { None };
     json(&Deletions { deletions: items.into_iter().map(Deleted::from).collect(), next })
+}
+
+/// Deletes a repository, a manifest or a tag, as the API for clients does, or says what would go.
+pub(super) async fn delete(mut call: Call) -> Answer {
+    let Delete { repository: name, tag, digest, force, dry_run } = call.json().await?;
+    let repository = repository(&call, &name);
+    if !repository.exists()? {
+        return Err(Error::RepositoryUnknown.into());
+    }
+    let (kind, tags, manifests, bytes) = match (&tag, &digest) {
+        (Some(_), Some(_)) => return Err(invalid("name a tag or a digest, not both")),
+        (Some(tag), None) => {
+            repository.tags().get(tag)?.ok_or(Error::ManifestUnknown)?;
+            ("tag", 1, 0, 0)
+        }
+        (None, Some(digest)) => {
+            let found = repository.manifests().stat(&Reference::Digest(*digest))?;
+            let found = found.ok_or(Error::ManifestUnknown)?;
+            let tags = repository.tags().lookup(digest, None, usize::MAX)?.items.len() as u64;
+            ("manifest", tags, 1, found.size)
+        }
+        (None, None) => {
+            let sizes = repository.sizes()?.ok_or(Error::RepositoryUnknown)?;
+            ("repository", sizes.tags, sizes.manifests, sizes.bytes)
+        }
+    };
+    if !dry_run {
+        let is_gone = match (&tag, &digest) {
+            (Some(tag), _) => repository.tags().untag(tag).await?,
+            (None, Some(digest)) => {
+                let force = if force { Force::Yes } else { Force::No };
+                repository.manifests().delete_with(digest, force).await?.is_some()
+            }
+            (None, None) => repository.deletions().delete_repository().await?,
+        };
+        if !is_gone {
+            return Err(Error::ManifestUnknown.into());
+        }
+    }
+    json(&DeleteAnswer { dry_run, kind: kind.to_owned(), tags, manifests, bytes })
 }
 
 /// Brings back what was deleted last under a name.

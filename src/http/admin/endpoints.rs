@@ -10,8 +10,8 @@ use http::header::ALLOW;
 
 use super::call::{Answer, Call};
 use super::{
-    PREFIX, access, access_tokens, backup, cache, collection, compact, deletions, images, imports, policies,
-    repositories, signing_key, status, users, verify,
+    PREFIX, access, access_tokens, backup, cache, collection, compact, deletions, images, imports, inspect,
+    listings, policies, repositories, signing_key, status, users, verify,
 };
 use crate::http::errors::{ApiError, ErrorCode};
 
@@ -50,6 +50,10 @@ const ENDPOINTS: &[Endpoint] = &[
     endpoint("admin_rotate_key", "POST", "access/rotate-key", |call| signing_key::rotate_key(call).boxed()),
     endpoint("admin_create_backup", "POST", "backup/create", |call| backup::create_backup(call).boxed()),
     endpoint("admin_restore_backup", "POST", "backup/restore", |call| backup::restore_backup(call).boxed()),
+    endpoint("admin_list_repositories", "GET", "repositories", |call| listings::list_repositories(call).boxed()),
+    endpoint("admin_list_tags",         "GET", "tags",         |call| listings::list_tags(call).boxed()),
+    endpoint("admin_inspect_image",     "GET", "image",        |call| inspect::inspect(call).boxed()),
+    endpoint("admin_delete",            "POST", "delete",      |call| deletions::delete(call).boxed()),
     endpoint("admin_list_users",   "GET",  "users",        |call| ready(users::list_users(&call)).boxed()),
     endpoint("admin_add_user",     "POST", "users/add",    |call| users::add_user(call).boxed()),
     endpoint("admin_set_user",     "POST", "users/set",    |call| users::set_user(call).boxed()),

@@ -15,7 +15,9 @@ mod deletions;
 mod endpoints;
 mod images;
 mod imports;
+mod inspect;
 mod job;
+mod listings;
 mod policies;
 mod repositories;
 mod schedule;
@@ -44,11 +46,13 @@ pub use backup::{CreateBackup, RestoreBackup, told};
 pub use cache::{Activity, CacheStatus, CachedUpstream, LeftAlone};
 pub use collection::{Gc, GcAnswer, Kept, KeptBy};
 pub use compact::{Compact, CompactAnswer};
-pub use deletions::{Deleted, Deletions, Purge, Purged, Target};
+pub use deletions::{Delete, DeleteAnswer, Deleted, Deletions, Purge, Purged, Target};
 pub use endpoints::{Row, rows};
 pub use images::{PullImages, Pulled, PulledImages};
 pub use imports::{ImportAnswer, ImportDistribution, ImportSkipped};
+pub use inspect::{Companion, Inspected, Part, Signed};
 pub use job::{Line, Progress, Unit};
+pub use listings::{RepositoriesPage, RepositoryEntry, TagListed, TagsPage};
 pub use policies::{Policies, Policy, PolicyDecision, PolicyRun, PolicyRunAnswer};
 pub use repositories::{
     DeleteRepository, Done, Rename, Rollback, Size, Sized, SizesPage, TagEntry, TagHistory,

@@ -6,7 +6,7 @@ use super::call::{Answer, Call, invalid, json};
 use super::deletions::repository;
 use crate::http::routes::parse_name;
 use crate::oci::{RepositoryName, Tag};
-use crate::registry::{Error, Sizes};
+use crate::registry::{Error, Repository, Sizes};
 
 /// The body of `POST repositories/rename`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,10 +176,16 @@ pub(super) fn tag_history(call: &Call) -> Answer {
     let tag = query.first("tag").and_then(|tag| tag.parse::<Tag>().ok());
     let tag = tag.ok_or_else(|| invalid("name a tag"))?;
     let repository = repository(call, &parse_name(&name)?);
-    let entries = repository.tags().history(&tag, None, usize::MAX)?.items;
-    if entries.is_empty() {
+    let history = history(&repository, &tag, usize::MAX)?;
+    if history.is_empty() {
         return Err(Error::HistoryUnknown.into());
     }
+    json(&TagHistory { history })
+}
+
+/// Up to `limit` manifests that a tag has pointed to, the newest first.
+pub(super) fn history(repository: &Repository, tag: &Tag, limit: usize) -> Result<Vec<TagEntry>, Error> {
+    let entries = repository.tags().history(tag, None, limit)?.items;
     let mut history = Vec::with_capacity(entries.len());
     for entry in entries {
         history.push(TagEntry {
@@ -190,7 +196,7 @@ pub(super) fn tag_history(call: &Call) -> Answer {
             exists: repository.manifests().exists(&entry.digest)?,
         });
     }
-    json(&TagHistory { history })
+    Ok(history)
 }
 
 /// Points a tag back to what it pointed to before.

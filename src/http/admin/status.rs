@@ -137,7 +137,7 @@ pub(super) async fn get_status(call: Call) -> Answer {
         address: running.address,
         certificate_until,
     });
-    let last = call.registry().last_collected().map(|(at, gone)| LastCollection {
+    let last = store.last_collected.map(|(at, gone)| LastCollection {
         at: at.to_rfc3339(),
         manifests: gone.manifests,
         blobs: gone.blobs,
