@@ -118,7 +118,7 @@ fn a_diff_names_the_tags_that_came_went_and_moved_and_the_bytes() {
     // Back again, with what is newer as the earlier one.
     backups.run("diff", &["2", "1"]).ok().prints(&["+ team/app:goes", "- team/app-2:comes", "; -"]);
     let json = backups.run("diff", &["1", "--json"]).ok().json();
-    assert_eq!(json["added"][0][0], "team/app-2:comes", "{json}");
+    assert_eq!((&json["added"], &json["gone"], &json["moved"]), (&1.into(), &1.into(), &1.into()), "{json}");
     backups.run("diff", &["1", "1"]).ok().prints(&["0 tags added, 0 gone, 0 moved; +0 B"]);
 }
 
@@ -532,4 +532,40 @@ fn a_restore_that_is_killed_at_any_moment_goes_on_and_serves_nothing_before_it_i
         }
     }
     assert!(killed > 5, "only {killed} were killed");
+}
+
+#[test]
+fn a_forced_restore_moves_aside_what_was_there_and_removes_nothing() {
+    let Scene { mut server, backups, .. } = scene();
+    let data = server.data();
+    let then = server.push_image("app", "v1", 1);
+    backups.create(&data);
+    let now = server.push_image("app", "v1", 2);
+    let arguments = ["1", "--force", "--data", data.to_str().unwrap()];
+    backups
+        .run("restore", &arguments)
+        .code(1)
+        .complains(&["another process works in", data.to_str().unwrap()]);
+    server.stop();
+    backups.run("restore", &["1", "--data", data.to_str().unwrap()]).code(1).complains(&["--force moves"]);
+    backups.run("restore", &[&arguments[..], &["--dry-run"]].concat()).ok().prints(&["can be restored"]);
+    // Nothing is moved for a snapshot that isn't whole.
+    let manifest = backups.0.join("blobs").join(then.digest().replace(':', "/"));
+    fs::rename(&manifest, manifest.with_extension("away")).unwrap();
+    backups.run("restore", &arguments).code(1).complains(&["can't be restored whole"]);
+    fs::rename(manifest.with_extension("away"), &manifest).unwrap();
+    assert!(!data.join("former").exists());
+    for number in ["1", "2"] {
+        let former = data.join("former").join(number);
+        let said = backups.run("restore", &arguments).ok();
+        said.prints(&["is restored to", &format!("What was there is in {}", former.display())]);
+        assert_eq!(problems(&former), [""; 0]);
+        server.run_again();
+        server.get("/v2/app/manifests/v1").send().expect(200).expect_body(&then.bytes);
+        server.stop();
+    }
+    let former = Registry::open(Options::new(data.join("former/1"))).unwrap();
+    let app = former.namespace().repository(&"app".parse().unwrap());
+    let tag = app.tags().get(&"v1".parse().unwrap()).unwrap().unwrap();
+    assert_eq!(tag.canonical.to_string(), now.digest());
 }

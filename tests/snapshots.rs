@@ -15,7 +15,7 @@ use orlop::oci::Reference;
 use orlop::registry::{Actor, Depth, Options, Policy, Registry, UpstreamAccess};
 use orlop::snapshots::{
     Backup, CreateOptions, Error, PartsOptions, Progress, RestoreOptions, Selection, Snapshot, SnapshotName,
-    create, diff, prune, restore, restore_parts, verify,
+    TagChange, create, diff, prune, restore, restore_parts, verify,
 };
 use store::{INDEX, image, index, push, push_blob, push_image, sha256, tag};
 use tempfile::TempDir;
@@ -56,7 +56,8 @@ fn restore_to(backup: &Backup, name: &str, data: &Path) -> Result<Registry, Erro
 
 /// Restores on a thread that may block.
 fn restore_with(backup: &Backup, name: &SnapshotName, registry: Options) -> Result<(), Error> {
-    let restoring = || restore(backup, name, RestoreOptions { registry, dry_run: false }, &mut quiet);
+    let restoring =
+        || restore(backup, name, RestoreOptions { registry, dry_run: false, force: false }, &mut quiet);
     std::thread::scope(|scope| scope.spawn(restoring).join().unwrap()).map(drop)
 }
 
@@ -280,13 +281,14 @@ async fn what_no_snapshot_needs_is_removed_and_the_rest_restores() {
         registry.collect(|_| {}).await.unwrap();
     }
     let names = backup.names().unwrap();
-    let difference = diff(&backup, &names[0], &names[1]).unwrap();
-    let tags = |list: &[(String, String)]| list.iter().map(|(tag, _)| tag.clone()).collect::<Vec<_>>();
-    assert_eq!(
-        (tags(&difference.added), tags(&difference.gone)),
-        (vec!["app:two".to_owned()], vec!["app:one".to_owned()])
-    );
-    assert_eq!(difference.moved.len(), 1, "{difference:?}");
+    let mut changes = Vec::new();
+    let mut each = |change: TagChange| {
+        changes.push(change.tag);
+        ControlFlow::Continue(())
+    };
+    let difference = diff(&backup, &names[0], &names[1], &mut each).unwrap();
+    assert_eq!((difference.added, difference.gone, difference.moved), (1, 1, 1), "{difference:?}");
+    assert_eq!(changes, ["app:latest", "app:one", "app:two"]);
     let content = || files(&backup.dir().join("blobs")).len();
     let before = content();
     // Left by an interrupted one.
@@ -393,4 +395,51 @@ async fn what_is_cached_is_left_out_when_parts_are_restored() {
     assert!(restored.is_whole());
     assert_eq!(content(&target).into_keys().collect::<Vec<_>>(), ["app:v1"]);
     assert_eq!(target.verify(Depth::Full).unwrap().problems, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_forced_restore_that_lost_power_anywhere_has_both_and_is_gone_on_with() {
+    let disk = SimulatedDisk::new();
+    let options = |disk: &SimulatedDisk, data: &str| {
+        let mut options = Options::new(data);
+        (options.disk, options.policy) = (Arc::new(disk.clone()), policy());
+        options
+    };
+    let restoring = |backup: &Backup, name: &SnapshotName, registry: Options| {
+        let restoring = || {
+            let options = RestoreOptions { registry, dry_run: false, force: true };
+            restore(backup, name, options, &mut quiet)
+        };
+        std::thread::scope(|scope| scope.spawn(restoring).join().unwrap())
+    };
+    let registry = Registry::open(options(&disk, "/data")).unwrap();
+    let app = registry.namespace().repository(&"app".parse().unwrap());
+    push_image(&app, &["one"], &["v1"]).await;
+    let expected = content(&registry);
+    let backup = Backup::create(Arc::new(disk.clone()), "/backup".as_ref()).unwrap();
+    let name = take(&registry, &backup, false).await.name;
+    push_image(&app, &["two"], &["v1"]).await;
+    let now = content(&registry);
+    registry.close().await;
+    drop((app, registry));
+    let before = disk.operations();
+    restoring(&backup, &name, options(&disk, "/data")).unwrap();
+    let mut replay = disk.replay();
+    for operation in before..=disk.operations() {
+        replay.advance_to(operation);
+        let after = replay.reboot(operation);
+        let backup = Backup::open(Arc::new(after.clone()), "/backup".as_ref()).unwrap();
+        // Whoever starts it meanwhile gets what was there, what is restored, or a refusal.
+        if let Ok(found) = Registry::open(options(&after, "/data")) {
+            let found = content(&found);
+            assert!(found == now || found == expected, "{operation}: {found:?}");
+        }
+        restoring(&backup, &name, options(&after, "/data")).unwrap();
+        let restored = Registry::open(options(&after, "/data")).unwrap();
+        assert_eq!(content(&restored), expected, "{operation}");
+        drop(restored);
+        let former = Registry::open(options(&after, "/data/former/1")).unwrap();
+        assert_eq!(content(&former), now, "{operation}");
+        assert_eq!(former.verify(Depth::Full).unwrap().problems, [""; 0]);
+    }
 }

@@ -16,8 +16,8 @@ use crate::http::admin::{CreateBackup, RestoreBackup, told};
 use crate::registry::NamePattern;
 use crate::server::registry_options;
 use crate::snapshots::{
-    self, Backup, Difference, Fate, Keep, PrunePlan, Pruned, RestoreOptions, Restored, RestoredItem,
-    RestoredParts, Snapshot, SnapshotName, TaggedPattern, Verified, diff, prune, restore, verify,
+    self, Backup, Change, Difference, Fate, Keep, PrunePlan, Pruned, RestoreOptions, Restored, RestoredItem,
+    RestoredParts, Snapshot, SnapshotName, TagChange, TaggedPattern, Verified, diff, prune, restore, verify,
 };
 
 use super::admin::{AdminArguments, AdminRequest};
@@ -203,7 +203,7 @@ pub(super) struct RestoreArguments {
     /// Only these tags, such as team/app:v1 or 'team/**:v1.*'; the registry may be in use
     #[arg(long = "tag", value_name = "PATTERN")]
     tags: Vec<TaggedPattern>,
-    /// Move tags that point elsewhere now
+    /// Move tags that point elsewhere now; without patterns, move what the data directory has into its folder former
     #[arg(long)]
     force: bool,
     /// Only say what would come, and whether all of it is there
@@ -304,30 +304,43 @@ fn run_verify(arguments: &VerifyArguments, output: &mut Output) -> anyhow::Resul
 fn run_diff(arguments: &DiffArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
     let backup = open(&arguments.from)?;
     let (earlier, later) = (backup.find(&arguments.earlier)?, backup.find(&arguments.later)?);
-    let difference = diff(&backup, &earlier, &later)?;
+    let mut failed = None;
+    let mut print = |change: TagChange| {
+        let printed = if arguments.json {
+            output.json(&change)
+        } else {
+            print_change(&change, output).map_err(Into::into)
+        };
+        match printed {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    };
+    let compared = diff(&backup, &earlier, &later, &mut print);
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let difference = compared?;
     if arguments.json {
         output.json(&difference)?;
         return Ok(ExitCode::SUCCESS);
     }
-    for (tag, digest) in &difference.added {
-        output.line(format!("+ {tag} {digest}"))?;
-    }
-    for (tag, digest) in &difference.gone {
-        output.line(format!("- {tag} {digest}"))?;
-    }
-    for (tag, former, present) in &difference.moved {
-        output.line(format!("~ {tag} {former} -> {present}"))?;
-    }
     let Difference { added, gone, moved, bytes: more } = difference;
     let sign = if more < 0 { "-" } else { "+" };
-    output.line(format!(
-        "{} tags added, {} gone, {} moved; {sign}{}",
-        added.len(),
-        gone.len(),
-        moved.len(),
-        bytes(more.unsigned_abs())
-    ))?;
+    let size = bytes(more.unsigned_abs());
+    output.line(format!("{added} tags added, {gone} gone, {moved} moved; {sign}{size}"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_change(TagChange { tag, change }: &TagChange, output: &mut Output) -> io::Result<()> {
+    output.line(match change {
+        Change::Added { digest } => format!("+ {tag} {digest}"),
+        Change::Gone { digest } => format!("- {tag} {digest}"),
+        Change::Moved { former, digest } => format!("~ {tag} {former} -> {digest}"),
+    })
 }
 
 fn run_prune(arguments: &PruneArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
@@ -380,7 +393,8 @@ fn run_restore(arguments: &RestoreArguments, output: &mut Output) -> anyhow::Res
     }
     let backup = open(&arguments.from)?;
     let name = backup.find(&arguments.snapshot)?;
-    let options = RestoreOptions { registry: registry_options(&config), dry_run: arguments.dry_run };
+    let &RestoreArguments { dry_run, force, .. } = arguments;
+    let options = RestoreOptions { registry: registry_options(&config), dry_run, force };
     let mut bars = ProgressBars::default();
     let restored = restore(&backup, &name, options, &mut |progress| show(&mut bars, progress))?;
     drop(bars);
@@ -388,9 +402,15 @@ fn run_restore(arguments: &RestoreArguments, output: &mut Output) -> anyhow::Res
         output.json(&restored)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Restored { snapshot, data, dry_run } = restored;
+    let Restored { snapshot, data, dry_run, former } = restored;
     let did = if dry_run { "can be restored to" } else { "is restored to" };
     output.line(format!("{} {did} {}", snapshot.name, data.display()))?;
+    if let Some(former) = former {
+        output.line(format!(
+            "What was there is in {}; remove it when nothing of it is needed",
+            former.display()
+        ))?;
+    }
     if !dry_run {
         output.line(format!("Start it with: orlop serve --data {}", data.display()))?;
     }

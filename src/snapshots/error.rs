@@ -61,7 +61,8 @@ pub enum Error {
     },
     /// The place for a restore is taken.
     #[error(
-        "{} is not empty; a restore makes a data directory of its own: name one that is empty, or doesn't exist yet",
+        "{} is not empty; a restore makes a data directory of its own: name one that is empty, or doesn't exist yet. --force moves what \
+         it has into its folder former, and --repository '**' brings what it hasn't got",
         .0.display()
     )]
     Occupied(PathBuf),

@@ -24,6 +24,7 @@ mod create;
 mod diff;
 mod directory;
 mod error;
+mod former;
 mod metadata_copy;
 mod parts;
 mod prune;
@@ -37,7 +38,7 @@ mod verify;
 
 pub use backup::Backup;
 pub use create::{CreateOptions, create};
-pub use diff::{Difference, diff};
+pub use diff::{Change, Difference, TagChange, diff};
 pub use error::Error;
 pub use parts::{
     Fate, PartsHear, PartsOptions, PartsTell, RestoredItem, RestoredParts, Selection, TaggedPattern,

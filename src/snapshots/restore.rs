@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::backup::{Backup, content_name, file_name};
 use super::create::say;
 use super::directory::copy_hashed;
+use super::former::Place;
 use super::metadata_copy::Item;
 use super::verify::each_content;
 use super::{Error, Snapshot, SnapshotName, Step, Tell, sums};
 use crate::blobs::BlobStore;
-use crate::fsio::{Access, Disk, FileReader, read_small, replace_small};
+use crate::fsio::{Access, Disk, FileReader};
 use crate::metadata::{self, Content, Imported, Metadata, content, is_manifest};
 use crate::oci::Digest;
 use crate::registry::{Depth, Options, RESTORING, Registry, Treatment, VerifyOptions};
@@ -28,6 +29,8 @@ pub struct RestoreOptions {
     pub registry: Options,
     /// Only say what would be restored, and whether all of it is there.
     pub dry_run: bool,
+    /// Move aside what the data directory has.
+    pub force: bool,
 }
 
 /// What was restored.
@@ -40,10 +43,13 @@ pub struct Restored {
     pub data: PathBuf,
     /// Whether nothing was changed.
     pub dry_run: bool,
+    /// Where that is now which was there before.
+    pub former: Option<PathBuf>,
 }
 
 /// Makes a data directory that has what the registry held when the snapshot was taken. Every byte is compared with its digest on the
-/// way; where one is wrong or missing, nothing is restored. One that was interrupted goes on. Blocks.
+/// way; where one is wrong or missing, nothing is restored. One that was interrupted goes on. What the directory had is never removed:
+/// it is moved aside where that is wanted, once the snapshot is known to be whole. Blocks.
 pub fn restore(
     backup: &Backup,
     name: &SnapshotName,
@@ -54,18 +60,26 @@ pub fn restore(
     if let Some((file, reason)) = sums::check(backup, name)?.into_iter().next() {
         return Err(Error::Damaged { path: backup.path(&file_name(name, &file)), reason });
     }
-    let RestoreOptions { registry, dry_run } = options;
+    let RestoreOptions { registry, dry_run, force } = options;
     let (disk, data) = (Arc::clone(&registry.disk), registry.data.clone());
-    let goes_on = require_free(disk.as_ref(), &data, name)?;
+    let place = Place::of(disk.as_ref(), &data, name)?;
+    if place == Place::Taken && !force {
+        return Err(Error::Occupied(data));
+    }
     if dry_run {
         look(backup, name, tell)?;
-        return Ok(Restored { snapshot, data, dry_run });
+        return Ok(Restored { snapshot, data, dry_run, former: None });
     }
     disk.create_dir(&data)?;
+    let mut former = None;
     // The metadata comes last.
-    if !(goes_on && Metadata::is_there(disk.as_ref(), &data)?) {
+    if place != Place::Begun || !Metadata::is_there(disk.as_ref(), &data)? {
         let _lock = disk.lock(&data)?.ok_or_else(|| Error::Locked(data.clone()))?;
-        replace_small(disk.as_ref(), &data.join(RESTORING), name.as_str().as_bytes())?;
+        if place == Place::Taken {
+            look(backup, name, tell)?;
+        }
+        let goes_on = place == Place::Begun;
+        former = place.clear(disk.as_ref(), &data, name)?;
         let store = BlobStore::open(Arc::clone(&disk), data.clone(), registry.metrics.clone())?;
         let target = Target { disk: disk.as_ref(), store: &store, goes_on };
         copy_contents(backup, name, target, snapshot.bytes, tell)?;
@@ -75,19 +89,7 @@ pub fn restore(
     open_and_check(registry)?;
     disk.remove(&data.join(RESTORING))?;
     disk.sync_dir(&data)?;
-    Ok(Restored { snapshot, data, dry_run })
-}
-
-/// Refuses a directory that has something else than what a restore of this snapshot has left; says whether it has that.
-fn require_free(disk: &dyn Disk, data: &Path, name: &SnapshotName) -> Result<bool, Error> {
-    let marker = read_small(disk, &data.join(RESTORING), 100)?;
-    if marker.as_deref() == Some(name.as_str().as_bytes()) {
-        return Ok(true);
-    }
-    let entries = disk.list(data)?;
-    let is_empty =
-        entries.iter().all(|entry| matches!(&*entry.name, "lock" | "lost+found" | "restoring.new"));
-    if is_empty { Ok(false) } else { Err(Error::Occupied(data.to_owned())) }
+    Ok(Restored { snapshot, data, dry_run, former })
 }
 
 /// Counts what is missing.
