@@ -20,7 +20,8 @@ use std::process::{Command, Stdio};
 use command::{Backups, Said, all_below, command};
 use orlop::registry::{Options, Registry};
 use rounds::{Random, kill_within, time};
-use support::{Content, Server, noise};
+use serde_json::{Value, json};
+use support::{Content, Server, noise, sha256};
 use tempfile::TempDir;
 
 struct Scene {
@@ -116,7 +117,7 @@ fn a_diff_names_the_tags_that_came_went_and_moved_and_the_bytes() {
     ]);
     said.omits(&[&stays]);
     // Back again, with what is newer as the earlier one.
-    backups.run("diff", &["2", "1"]).ok().prints(&["+ team/app:goes", "- team/app-2:comes", "; -"]);
+    backups.run("diff", &["2", "1"]).ok().prints(&["- team/app-2:comes", "+ team/app:goes", "; -"]);
     let json = backups.run("diff", &["1", "--json"]).ok().json();
     assert_eq!((&json["added"], &json["gone"], &json["moved"]), (&1.into(), &1.into(), &1.into()), "{json}");
     backups.run("diff", &["1", "1"]).ok().prints(&["0 tags added, 0 gone, 0 moved; +0 B"]);
@@ -143,8 +144,20 @@ fn prune_shows_its_plan_and_keeps_what_a_rule_keeps() {
     backups.run("prune", &[&rules[..], &["--dry-run"]].concat()).ok().prints(&plan);
     assert_eq!(all_below(&backups.0), before, "a dry run changes nothing");
     assert_eq!(backups.names(), names);
+    // Left by an interrupted one, of five bytes.
+    fs::write(backups.0.join("blobs/sha256").join(&sha256(b"stray")[7..]), b"stray").unwrap();
+    let dry = backups.run("prune", &[&rules[..], &["--dry-run"]].concat()).ok();
+    dry.prints(&plan).prints(&["2 snapshots and 1 files (5 B) would be removed."]);
+    let dry = backups.run("prune", &[&rules[..], &["--dry-run", "--json"]].concat()).ok();
+    let lines: Vec<Value> = dry.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        (&lines[0]["keep"][0][0], &lines[0]["remove"][1]),
+        (&json!(names[3]), &json!(names[0])),
+        "{dry:#?}"
+    );
+    assert_eq!(lines[1], json!({"snapshots": 2, "files": 1, "bytes": 5}));
     let said = backups.run("prune", &rules).ok().prints(&plan);
-    said.prints(&["2 snapshots and ", " are removed."]);
+    said.prints(&["2 snapshots and 1 files (5 B) are removed."]);
     assert_eq!(backups.names(), names[2..]);
     backups.verify();
     // All that the first ones have the others have too.
@@ -362,7 +375,7 @@ fn a_create_that_is_killed_at_any_moment_leaves_whole_snapshots_and_the_next_one
     let arguments = ["--data", data.to_str().unwrap()];
     let took = time(&mut Backups(folder.path().join("measured")).command("create", &arguments));
     let (mut whole, mut killed) = (0, 0);
-    for round in 0..20 {
+    for round in 0..12 {
         if round % 5 == 4 {
             server.run_again();
             images.extend(push_images(&server, round * 100..round * 100 + 10));
@@ -377,7 +390,7 @@ fn a_create_that_is_killed_at_any_moment_leaves_whole_snapshots_and_the_next_one
         whole = names.len();
         backups.verify();
     }
-    assert!(killed > 5, "only {killed} were killed");
+    assert!(killed > 2, "only {killed} were killed");
     let last = backups.create(&data);
     assert_eq!(last["tags"], images.len(), "{last}");
     backups.verify();
@@ -421,7 +434,7 @@ fn a_server_that_is_killed_while_it_takes_a_snapshot_leaves_whole_ones() {
     }
     assert!(failed > 0);
     let last = backups.create(&data);
-    assert_eq!((&last["tags"], &last["lost"]), (&images.len().into(), &serde_json::json!([])), "{last}");
+    assert_eq!((&last["tags"], &last["lost"]), (&images.len().into(), &json!([])), "{last}");
     backups.verify();
     server.stop();
     fs::remove_dir_all(&data).unwrap();
@@ -469,7 +482,7 @@ fn a_prune_that_is_killed_at_any_moment_leaves_whole_snapshots_and_the_next_one_
         .map(|path| path.strip_prefix(&measured.0).unwrap().to_owned())
         .collect();
     let mut killed = 0;
-    for round in 0..15 {
+    for round in 0..10 {
         let copy = copy(format!("round{round}"));
         killed += u64::from(!kill_within(&mut copy.command("prune", &keep), took, &mut random));
         let left = copy.names();
@@ -484,7 +497,7 @@ fn a_prune_that_is_killed_at_any_moment_leaves_whole_snapshots_and_the_next_one_
         assert_eq!(now, expected, "round {round}");
         fs::remove_dir_all(&copy.0).unwrap();
     }
-    assert!(killed > 5, "only {killed} were killed");
+    assert!(killed > 2, "only {killed} were killed");
 }
 
 #[test]
@@ -497,7 +510,7 @@ fn a_restore_that_is_killed_at_any_moment_goes_on_and_serves_nothing_before_it_i
     let restore = |data: &Path| backups.command("restore", &["1", "--data", data.to_str().unwrap()]);
     let took = time(&mut restore(&folder.path().join("measured")));
     let mut killed = 0;
-    for round in 0..12 {
+    for round in 0..8 {
         let data = folder.path().join(format!("round{round}"));
         let mut is_whole = false;
         for _ in 0..1 + round % 3 {
@@ -524,14 +537,14 @@ fn a_restore_that_is_killed_at_any_moment_goes_on_and_serves_nothing_before_it_i
             backups.restore("1", &data).ok();
         }
         assert_eq!(problems(&data), [""; 0], "round {round}");
-        if round == 11 {
+        if round == 7 {
             fs::remove_dir_all(server.data()).unwrap();
             fs::rename(&data, server.data()).unwrap();
             server.run_again();
             assert_serves(&server, &images);
         }
     }
-    assert!(killed > 5, "only {killed} were killed");
+    assert!(killed > 2, "only {killed} were killed");
 }
 
 #[test]
@@ -568,4 +581,80 @@ fn a_forced_restore_moves_aside_what_was_there_and_removes_nothing() {
     let app = former.namespace().repository(&"app".parse().unwrap());
     let tag = app.tags().get(&"v1".parse().unwrap()).unwrap().unwrap();
     assert_eq!(tag.canonical.to_string(), now.digest());
+}
+
+#[test]
+fn a_full_check_that_was_killed_goes_on_where_it_was_and_finds_what_both_parts_find() {
+    let Scene { server, backups, .. } = scene();
+    server.push_image("app", "v1", 1);
+    backups.create(&server.data());
+    let blobs = backups.0.join("blobs/sha256");
+    let mut names = Vec::new();
+    for number in 0..6_000_u64 {
+        let bytes = number.to_be_bytes();
+        names.push(sha256(&bytes).split_off(7));
+        fs::write(blobs.join(&names[names.len() - 1]), bytes).unwrap();
+    }
+    names.sort();
+    // One that the first part finds, and one that the second one does.
+    let damaged = [blobs.join(&names[10]), blobs.join(&names[5_990])];
+    for path in &damaged {
+        fs::write(path, b"damaged").unwrap();
+    }
+    let note = backups.0.join("verify.json");
+    loop {
+        let mut checking = backups.command("verify", &["--full"]);
+        let mut checking = checking.stdout(Stdio::null()).spawn().unwrap();
+        while !note.exists() && checking.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        checking.kill().unwrap();
+        checking.wait().unwrap();
+        if note.exists() {
+            break;
+        }
+    }
+    let said = backups.run("verify", &["--full", "--json"]).code(3).json();
+    assert_eq!((&said["resumed"], &said["hashedFiles"]), (&true.into(), &6_003.into()), "{said}");
+    let found: Vec<&str> =
+        said["problems"].as_array().unwrap().iter().map(|it| it["path"].as_str().unwrap()).collect();
+    assert_eq!(found, damaged.each_ref().map(|path| path.to_str().unwrap()));
+    assert!(!note.exists(), "the next one begins afresh");
+    for path in &damaged {
+        fs::remove_file(path).unwrap();
+    }
+    let said = backups.run("verify", &["--full", "--json"]).ok().json();
+    assert_eq!((&said["resumed"], &said["resumable"]), (&false.into(), &true.into()), "{said}");
+    // What is too old, or makes no sense, is no reason to leave anything out.
+    for text in ["{", "{\"begunAt\":1,\"after\":\"ffff\",\"files\":1,\"bytes\":1,\"damaged\":[]}"] {
+        fs::write(&note, text).unwrap();
+        let said = backups.run("verify", &["--full", "--json"]).ok().json();
+        assert_eq!((&said["resumed"], &said["hashedFiles"]), (&false.into(), &6_001.into()), "{said}");
+    }
+}
+
+#[test]
+fn of_two_creates_at_once_one_may_be_refused_and_every_snapshot_is_whole() {
+    let Scene { server, backups, .. } = scene();
+    server.push_image("app", "v1", 1);
+    let data = server.data();
+    let arguments = ["--data", data.to_str().unwrap()];
+    let mut taken = 0;
+    for _ in 0..3 {
+        let both: Vec<_> = (0..2)
+            .map(|_| {
+                let mut command = backups.command("create", &arguments);
+                command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        for one in both {
+            let output = one.wait_with_output().unwrap();
+            let errors = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.success() || errors.contains("another process works in"), "{errors}");
+            taken += usize::from(output.status.success());
+        }
+    }
+    assert!(taken >= 3);
+    assert_eq!(backups.names().len(), taken);
+    backups.verify();
 }

@@ -17,7 +17,8 @@ use crate::registry::NamePattern;
 use crate::server::registry_options;
 use crate::snapshots::{
     self, Backup, Change, Difference, Fate, Keep, PrunePlan, Pruned, RestoreOptions, Restored, RestoredItem,
-    RestoredParts, Snapshot, SnapshotName, TagChange, TaggedPattern, Verified, diff, prune, restore, verify,
+    RestoredParts, Snapshot, SnapshotName, TagChange, TaggedPattern, Verified, diff, prune, prune_dry,
+    restore, verify,
 };
 
 use super::admin::{AdminArguments, AdminRequest};
@@ -178,6 +179,9 @@ pub(super) struct PruneArguments {
     /// Only show what would go
     #[arg(long)]
     dry_run: bool,
+    /// Print the plan and what went as JSON, a line each
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -360,20 +364,28 @@ fn run_prune(arguments: &PruneArguments, output: &mut Output) -> anyhow::Result<
     let snapshots: Result<Vec<Snapshot>, _> =
         backup.names()?.iter().map(|name| backup.snapshot(name)).collect();
     let PrunePlan { keep, remove } = keep.plan(&snapshots?);
-    for (name, rules) in &keep {
-        output.line(format!("keep    {name}  {}", rules.join(", ")))?;
-    }
-    for name in &remove {
-        output.line(format!("remove  {name}"))?;
-    }
-    if dry_run {
-        return Ok(ExitCode::SUCCESS);
+    let plan = PrunePlan { keep, remove };
+    if arguments.json {
+        output.json(&plan)?;
+    } else {
+        for (name, rules) in &plan.keep {
+            output.line(format!("keep    {name}  {}", rules.join(", ")))?;
+        }
+        for name in &plan.remove {
+            output.line(format!("remove  {name}"))?;
+        }
     }
     let mut bars = ProgressBars::default();
-    let Pruned { snapshots, files, bytes: freed } =
-        prune(&backup, &remove, &mut |progress| show(&mut bars, progress))?;
+    let work = if dry_run { prune_dry } else { prune };
+    let pruned = work(&backup, &plan.remove, &mut |progress| show(&mut bars, progress))?;
     drop(bars);
-    output.line(format!("{snapshots} snapshots and {files} files ({}) are removed.", bytes(freed)))?;
+    if arguments.json {
+        output.json(&pruned)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Pruned { snapshots, files, bytes: freed } = pruned;
+    let did = if dry_run { "would be" } else { "are" };
+    output.line(format!("{snapshots} snapshots and {files} files ({}) {did} removed.", bytes(freed)))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -519,6 +531,20 @@ fn print_verified(verified: &Verified, output: &mut Output) -> io::Result<()> {
         0 => "nothing; --full does".to_owned(),
         files => format!("{files} files ({})", bytes(verified.hashed_bytes)),
     };
+    if verified.linked > 0 {
+        output.line(format!(
+            "warning: {} files share their bytes with another name, such as the registry's: a sector that fails takes both",
+            verified.linked
+        ))?;
+    }
+    if verified.resumed {
+        output.line(
+            "An interrupted check was gone on with: what it has hashed is counted, and wasn't read again.",
+        )?;
+    }
+    if verified.hashed_files > 0 && !verified.resumable {
+        output.line("How far it had come couldn't be noted there: an interrupted check begins again.")?;
+    }
     let rows = [
         ("snapshots", verified.snapshots.len().to_string()),
         ("hashed", hashed),

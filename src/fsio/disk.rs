@@ -36,6 +36,26 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// The entries of a directory in no particular order; empty if there is no such directory.
     fn list(&self, dir: &Path) -> Result<Vec<Entry>, FileError>;
 
+    /// The first `limit` entries of a directory in the byte order of their names, of those whose name is behind `after`: for
+    /// directories with more entries than memory should hold. Reads all names each time.
+    fn list_after(&self, dir: &Path, after: &str, limit: usize) -> Result<Vec<Entry>, FileError> {
+        let mut entries = self.list(dir)?;
+        entries.retain(|entry| entry.name.as_str() > after);
+        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        entries.truncate(limit);
+        Ok(entries)
+    }
+
+    /// How many names a file has; with more than one, others share its bytes and its sectors.
+    fn links(&self, _path: &Path) -> Result<u64, FileError> {
+        Ok(1)
+    }
+
+    /// Gives a file another name, `to`, which must not exist; `false` where the file system can't.
+    fn hard_link(&self, _from: &Path, _to: &Path) -> Result<bool, FileError> {
+        Ok(false)
+    }
+
     /// The length of a file; `None` means that there is none.
     fn len(&self, path: &Path) -> Result<Option<u64>, FileError>;
 

@@ -5,11 +5,12 @@ use super::error::Context;
 use super::{Access, Adoption, DirectoryLock, Disk, DiskFile, Entry, FileError, ReadNow, SourceFile};
 use rustix::fs::{Advice, AtFlags, CWD, OFlags, ioctl_ficlone, linkat};
 use rustix::io::{Errno, ReadWriteFlags};
+use std::collections::BinaryHeap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, IoSliceMut};
 use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -106,6 +107,54 @@ impl Disk for RealDisk {
             found.push(Entry { name, is_dir: metadata.is_dir(), len: metadata.len() });
         }
         Ok(found)
+    }
+
+    fn list_after(&self, dir: &Path, after: &str, limit: usize) -> Result<Vec<Entry>, FileError> {
+        let entries = match std::fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(FileError::new("list", dir, error)),
+        };
+        // The smallest names so far, the greatest of them at the top.
+        let mut names = BinaryHeap::new();
+        for entry in entries {
+            let name = entry.context("list", dir)?.file_name().to_string_lossy().into_owned();
+            if name.as_str() > after && (names.len() < limit || names.peek().is_some_and(|last| name < *last))
+            {
+                names.push(name);
+                if names.len() > limit {
+                    names.pop();
+                }
+            }
+        }
+        let mut found = Vec::with_capacity(names.len());
+        for name in names.into_sorted_vec() {
+            let path = dir.join(&name);
+            match std::fs::symlink_metadata(&path) {
+                Ok(metadata) => found.push(Entry { name, is_dir: metadata.is_dir(), len: metadata.len() }),
+                // Removed since the directory was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(FileError::new("stat", &path, error)),
+            }
+        }
+        Ok(found)
+    }
+
+    fn links(&self, path: &Path) -> Result<u64, FileError> {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Ok(metadata.nlink()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(1),
+            Err(error) => Err(FileError::new("stat", path, error)),
+        }
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<bool, FileError> {
+        let Err(error) = std::fs::hard_link(from, to) else { return Ok(true) };
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            // Another file system, one that can't, a file of somebody else's, or one with as many names as it may have.
+            Some(Errno::XDEV | Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::MLINK) => Ok(false),
+            _ => Err(FileError::new("link", to, error)),
+        }
     }
 
     fn len(&self, path: &Path) -> Result<Option<u64>, FileError> {
@@ -274,6 +323,31 @@ mod tests {
         }
         let elsewhere = Path::new("/proc/self/linked");
         assert!(!RealDisk.adopt(&source, elsewhere, Adoption::Link).unwrap());
+    }
+
+    #[test]
+    fn a_directory_is_listed_page_by_page_and_a_second_name_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = |after: &str, limit| {
+            let entries = RealDisk.list_after(dir.path(), after, limit).unwrap();
+            entries.into_iter().map(|entry| format!("{} {}", entry.name, entry.len)).collect::<Vec<_>>()
+        };
+        for name in ["d", "b", "e", "a", "c"] {
+            RealDisk.create(&dir.path().join(name)).unwrap().write_at(name.as_bytes(), 0).unwrap();
+        }
+        assert_eq!(names("", 2), ["a 1", "b 1"]);
+        assert_eq!(names("b", 2), ["c 1", "d 1"]);
+        assert_eq!(names("d", 2), ["e 1"]);
+        assert_eq!(names("e", 2), [""; 0]);
+        assert_eq!(RealDisk.list_after(&dir.path().join("nowhere"), "", 2).unwrap(), []);
+        let (a, f) = (dir.path().join("a"), dir.path().join("f"));
+        assert_eq!(RealDisk.links(&a).unwrap(), 1);
+        assert!(RealDisk.hard_link(&a, &f).unwrap());
+        assert_eq!(
+            (RealDisk.links(&a).unwrap(), RealDisk.links(&dir.path().join("nowhere")).unwrap()),
+            (2, 1)
+        );
+        assert!(RealDisk.hard_link(&a, &f).is_err(), "it is there");
     }
 
     #[test]

@@ -154,6 +154,11 @@ impl Backup {
         self.store.len(&content_name(digest))
     }
 
+    /// Whether content shares its bytes with another name.
+    pub(super) fn is_linked(&self, digest: &Digest) -> Result<bool, Error> {
+        self.store.is_linked(&content_name(digest))
+    }
+
     /// Whether there is content of this length; who wants to know more has to hash it.
     pub(super) fn has(&self, digest: &Digest, len: u64) -> Result<bool, Error> {
         Ok(self.content_len(digest)? == Some(len))

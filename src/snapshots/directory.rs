@@ -72,6 +72,22 @@ impl Store for Directory {
         Ok(self.disk.list(&self.path(folder))?)
     }
 
+    fn list_after(&self, folder: &str, after: &str, limit: usize) -> Result<Vec<Entry>, Error> {
+        Ok(self.disk.list_after(&self.path(folder), after, limit)?)
+    }
+
+    fn is_linked(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.disk.links(&self.path(name))? > 1)
+    }
+
+    fn keep(&self, name: &str, bytes: &[u8]) -> Result<bool, Error> {
+        match replace_small(self.disk.as_ref(), &self.path(name), bytes) {
+            Ok(()) => Ok(true),
+            Err(error) if is_read_only(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn len(&self, name: &str) -> Result<Option<u64>, Error> {
         Ok(self.disk.len(&self.path(name))?)
     }
@@ -255,6 +271,13 @@ impl Intake for DirectoryIntake<'_> {
     fn lost(&self) -> &[Digest] {
         &self.lost
     }
+}
+
+/// Whether somebody who only reads is kept from writing, or there is no room.
+fn is_read_only(error: &FileError) -> bool {
+    use std::io::ErrorKind;
+    let kind = error.source.kind();
+    matches!(kind, ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) || error.is_full()
 }
 
 fn copy_file(disk: &dyn Disk, from: &Path, to: &Path, digest: &Digest) -> Result<bool, Error> {

@@ -5,6 +5,7 @@
 //! backup/
 //! ├── format                       "orlop backup 1"
 //! ├── lock                         held by whoever changes something here; snapshots/lock by whoever adds a snapshot, removes one or copies all
+//! ├── verify.json                  how far an interrupted check of all bytes has come
 //! ├── blobs/<algorithm>/<hex>      blobs and manifests, shared by all snapshots
 //! ├── incoming/                    the same before they are durable
 //! └── snapshots/<number>-<date>-<time>/
@@ -25,6 +26,7 @@ mod diff;
 mod directory;
 mod error;
 mod former;
+mod hashing;
 mod metadata_copy;
 mod parts;
 mod prune;
@@ -44,7 +46,7 @@ pub use parts::{
     Fate, PartsHear, PartsOptions, PartsTell, RestoredItem, RestoredParts, Selection, TaggedPattern,
     TaggedPatternError, restore_parts,
 };
-pub use prune::{Keep, PrunePlan, Pruned, prune};
+pub use prune::{Keep, PrunePlan, Pruned, prune, prune_dry};
 pub use restore::{RestoreOptions, Restored, restore};
 pub use schedule::{BackupFailure, BackupSchedule, BackupStatus};
 pub use snapshot::{Snapshot, SnapshotName};

@@ -11,6 +11,9 @@ use super::{Error, Snapshot, SnapshotName, Step, Tell};
 use crate::metadata::Content;
 use crate::oci::Digest;
 
+/// So many names are held in memory at once.
+const PAGE: usize = 100_000;
+
 /// So many digests are held in memory at once, which takes some 64 MiB.
 const DIGESTS: u64 = 1_000_000;
 
@@ -100,11 +103,29 @@ impl Keep {
 pub fn prune(backup: &Backup, remove: &[SnapshotName], tell: Tell<'_>) -> Result<Pruned, Error> {
     let _lock = backup.lock_patiently(&mut || say_waiting(tell))?;
     let _names = backup.lock_names_patiently(&mut || say_waiting(tell))?;
-    let mut pruned = Pruned { snapshots: remove.len() as u64, ..Pruned::default() };
     backup.store().withdraw(remove)?;
-    let names = backup.names()?;
+    let pruned = Pruned { snapshots: remove.len() as u64, ..Pruned::default() };
+    sweep_all(backup, &backup.names()?, pruned, false, tell)
+}
+
+/// Says what a pruning would do, and changes nothing. Blocks.
+pub fn prune_dry(backup: &Backup, remove: &[SnapshotName], tell: Tell<'_>) -> Result<Pruned, Error> {
+    let mut names = backup.names()?;
+    names.retain(|name| !remove.contains(name));
+    let pruned = Pruned { snapshots: remove.len() as u64, ..Pruned::default() };
+    sweep_all(backup, &names, pruned, true, tell)
+}
+
+/// Removes the content that none of these snapshots needs, or counts it. Holds no more than a part of the digests at once.
+fn sweep_all(
+    backup: &Backup,
+    names: &[SnapshotName],
+    mut pruned: Pruned,
+    dry_run: bool,
+    tell: Tell<'_>,
+) -> Result<Pruned, Error> {
     let mut most = 0;
-    for name in &names {
+    for name in names {
         let snapshot = backup.snapshot(name)?;
         most += snapshot.blobs + snapshot.manifests;
     }
@@ -112,7 +133,7 @@ pub fn prune(backup: &Backup, remove: &[SnapshotName], tell: Tell<'_>) -> Result
     for pass in 0..passes {
         let is_turn = |digest: &Digest| digest.as_bytes()[0] % passes == pass;
         let mut needed = HashSet::new();
-        for name in &names {
+        for name in names {
             each_content(backup, name, |content, _| {
                 let (Content::Canonical(digest, _) | Content::Alias(digest, _)) = content;
                 if is_turn(&digest) {
@@ -121,7 +142,9 @@ pub fn prune(backup: &Backup, remove: &[SnapshotName], tell: Tell<'_>) -> Result
                 Ok(())
             })?;
         }
-        sweep(backup, &mut pruned, tell, |digest| !is_turn(digest) || needed.contains(digest))?;
+        sweep(backup, &mut pruned, dry_run, &mut *tell, |digest| {
+            !is_turn(digest) || needed.contains(digest)
+        })?;
     }
     Ok(pruned)
 }
@@ -130,21 +153,34 @@ pub fn prune(backup: &Backup, remove: &[SnapshotName], tell: Tell<'_>) -> Result
 fn sweep(
     backup: &Backup,
     pruned: &mut Pruned,
+    dry_run: bool,
     tell: Tell<'_>,
     is_needed: impl Fn(&Digest) -> bool,
 ) -> Result<(), Error> {
     let store = backup.store();
     for algorithm in store.list("blobs")?.into_iter().filter(|entry| entry.is_dir) {
         let folder = format!("blobs/{}", algorithm.name);
-        for entry in store.list(&folder)? {
-            let Ok(digest) = format!("{}:{}", algorithm.name, entry.name).parse::<Digest>() else { continue };
-            if !is_needed(&digest) && store.remove(&format!("{folder}/{}", entry.name))? {
-                pruned.files += 1;
-                pruned.bytes += entry.len;
-                say(&mut *tell, Step::Removing, pruned.bytes, None)?;
+        let mut after = String::new();
+        loop {
+            let page = store.list_after(&folder, &after, PAGE)?;
+            for entry in &page {
+                let Ok(digest) = format!("{}:{}", algorithm.name, entry.name).parse::<Digest>() else {
+                    continue;
+                };
+                if !is_needed(&digest) && (dry_run || store.remove(&format!("{folder}/{}", entry.name))?) {
+                    pruned.files += 1;
+                    pruned.bytes += entry.len;
+                    say(&mut *tell, Step::Removing, pruned.bytes, None)?;
+                }
+            }
+            match page.into_iter().last() {
+                Some(last) => after = last.name,
+                None => break,
             }
         }
-        store.settle(&folder)?;
+        if !dry_run {
+            store.settle(&folder)?;
+        }
     }
     Ok(())
 }

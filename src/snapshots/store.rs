@@ -18,6 +18,25 @@ pub(super) trait Store: Debug + Send + Sync + 'static {
     /// What is in a folder, in no particular order; nothing if there is no such folder.
     fn list(&self, folder: &str) -> Result<Vec<Entry>, Error>;
 
+    /// The first `limit` entries of a folder in the order of their names, of those behind `after`.
+    fn list_after(&self, folder: &str, after: &str, limit: usize) -> Result<Vec<Entry>, Error> {
+        let mut entries = self.list(folder)?;
+        entries.retain(|entry| entry.name.as_str() > after);
+        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        entries.truncate(limit);
+        Ok(entries)
+    }
+
+    /// Whether a file shares its bytes with another name, so that one failing sector takes both.
+    fn is_linked(&self, _name: &str) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// Keeps a small file durably, in place of one of the same name; `false` where that can't be.
+    fn keep(&self, _name: &str, _bytes: &[u8]) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     /// The length of a file; `None` means that there is none.
     fn len(&self, name: &str) -> Result<Option<u64>, Error>;
 

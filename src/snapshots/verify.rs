@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::backup::{Backup, file_name};
 use super::create::say;
 use super::metadata_copy::Item;
-use super::{Error, SnapshotName, Step, Tell, sums};
+use super::{Error, SnapshotName, Step, Tell, hashing, sums};
 use crate::metadata::{Content, content};
-use crate::oci::{Digest, DigestAlgorithm};
 
 /// So many problems are named; more are counted.
 const NAMED: usize = 1_000;
@@ -33,6 +32,12 @@ pub struct Verified {
     pub hashed_files: u64,
     /// Their bytes.
     pub hashed_bytes: u64,
+    /// Whether some of these were hashed by a run that was interrupted, and that this one went on with.
+    pub resumed: bool,
+    /// Whether it could be noted how far the run had come. Where a directory can't be written to, an interrupted run is begun again.
+    pub resumable: bool,
+    /// How many files of content share their bytes with another name, such as that of the registry: in the snapshot that has the most.
+    pub linked: u64,
     /// What is wrong, the first thousand.
     pub problems: Vec<Problem>,
     /// How many things are wrong.
@@ -40,7 +45,7 @@ pub struct Verified {
 }
 
 impl Verified {
-    fn wrong(&mut self, path: PathBuf, reason: impl Into<String>) {
+    pub(super) fn wrong(&mut self, path: PathBuf, reason: impl Into<String>) {
         self.count += 1;
         if self.problems.len() < NAMED {
             self.problems.push(Problem { path, reason: reason.into() });
@@ -81,7 +86,7 @@ pub fn verify(
         }
     }
     if in_full {
-        hash_all(backup, &mut verified, tell)?;
+        hashing::hash_all(backup, &mut verified, tell)?;
     }
     Ok(verified)
 }
@@ -113,7 +118,7 @@ fn check_contents(
     verified: &mut Verified,
     tell: Tell<'_>,
 ) -> Result<(), Error> {
-    let mut looked = 0;
+    let (mut looked, mut linked) = (0, 0);
     each_content(backup, snapshot, |content, _| {
         looked += 1;
         if looked % 10_000 == 0 {
@@ -127,32 +132,9 @@ fn check_contents(
             }
             None => verified.wrong(backup.content_path(&digest), "it isn't there"),
         }
+        linked += u64::from(backup.is_linked(&digest)?);
         Ok(())
-    })
-}
-
-/// Hashes every file of content.
-fn hash_all(backup: &Backup, verified: &mut Verified, tell: Tell<'_>) -> Result<(), Error> {
-    let folder = format!("blobs/{}", DigestAlgorithm::CANONICAL);
-    let entries = backup.store().list(&folder)?;
-    let total = entries.iter().map(|entry| entry.len).sum();
-    for entry in entries {
-        let path = backup.path(&format!("{folder}/{}", entry.name));
-        let Ok(digest) = format!("{}:{}", DigestAlgorithm::CANONICAL, entry.name).parse::<Digest>() else {
-            // What an interrupted copy has left; the next snapshot goes on with it.
-            if !entry.name.ends_with(".partial") {
-                verified.wrong(path, "it is no content");
-            }
-            continue;
-        };
-        match backup.hash(&digest)? {
-            Some((found, _)) if found == digest => {}
-            Some((found, _)) => verified.wrong(path, format!("its bytes are {found}")),
-            None => continue,
-        }
-        verified.hashed_files += 1;
-        verified.hashed_bytes += entry.len;
-        say(&mut *tell, Step::Hashing, verified.hashed_bytes, Some(total))?;
-    }
+    })?;
+    verified.linked = verified.linked.max(linked);
     Ok(())
 }
