@@ -67,6 +67,8 @@ const FENCED_CRATES: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("strsim", &["config"]),
     ("clap", &["cli", "main"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
     ("indicatif", &["cli"]),
     ("rpassword", &["cli"]),
     ("anyhow", &["cli", "main"]),

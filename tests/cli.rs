@@ -67,14 +67,8 @@ fn failure(directory: &Path, arguments: &[&str]) -> String {
 #[test]
 fn every_command_has_complete_help() {
     let directory = tempdir().unwrap();
-    let flags = [
-        "--config <FILE>",
-        "--listen <ADDRESS>",
-        "--data <DIRECTORY>",
-        "--log-level <LEVEL>",
-        "--log-format",
-        "--set",
-    ];
+    let serving = ["--listen <ADDRESS>", "--cache <HOST>", "--insecure-open"];
+    let flags = ["--config <FILE>", "--data <DIRECTORY>", "--log-level <LEVEL>", "--log-format", "--set"];
     for (command, parts) in [
         (
             vec![],
@@ -89,9 +83,9 @@ fn every_command_has_complete_help() {
                 "orlop serve ",
             ],
         ),
-        (vec!["serve"], [flags.as_slice(), &["docker push", "SIGTERM", "/readyz"]].concat()),
+        (vec!["serve"], [flags.as_slice(), &serving, &["docker push", "SIGTERM", "/readyz"]].concat()),
         (vec!["config"], vec!["check", "example"]),
-        (vec!["config", "check"], flags.to_vec()),
+        (vec!["config", "check"], [flags.as_slice(), &serving, &["--json"]].concat()),
         (vec!["config", "example"], vec!["orlop.toml"]),
         (
             vec!["verify"],
@@ -99,6 +93,15 @@ fn every_command_has_complete_help() {
         ),
         (vec!["compact"], [flags.as_slice(), &["--json", "needs room"]].concat()),
         (vec!["status"], [flags.as_slice(), &["--json"]].concat()),
+        (vec!["ls"], [flags.as_slice(), &["--json", "[PATTERN]"]].concat()),
+        (vec!["tags"], [flags.as_slice(), &["--json", "<REPOSITORY>", "[PATTERN]"]].concat()),
+        (vec!["inspect"], [flags.as_slice(), &["--json", "<IMAGE>"]].concat()),
+        (
+            vec!["rm"],
+            [flags.as_slice(), &["--json", "<IMAGE|REPOSITORY>", "--yes", "--dry-run", "undelete"]].concat(),
+        ),
+        (vec!["completions"], vec!["<SHELL>", "bash", "zsh", "fish"]),
+        (vec!["man"], vec!["--dir <DIRECTORY>"]),
         (vec!["policy"], vec!["run", "show"]),
         (vec!["user"], vec!["add", "list", "set", "remove"]),
         (
@@ -132,6 +135,8 @@ fn every_command_has_complete_help() {
                 || ["config", "policy", "import", "user", "token"].map(|name| vec![name]).contains(&command),
             "{command:?}: {help}"
         );
+        let serves = [vec!["serve"], vec!["config", "check"]].contains(&command);
+        assert_eq!(help.contains("--listen <ADDRESS>"), serves, "{command:?}: {help}");
         for part in parts {
             assert!(help.contains(part), "{part} is not in the help of {command:?}: {help}");
         }
@@ -166,7 +171,50 @@ fn the_version_is_the_packages() {
     assert_eq!(text(&output.stdout), format!("orlop {}\n", env!("CARGO_PKG_VERSION")));
 }
 
+#[test]
+fn what_the_exit_codes_mean_is_said_by_the_program() {
+    let directory = tempdir().unwrap();
+    for arguments in [vec!["help", "exit-codes"], vec!["exit-codes"]] {
+        let page = text(&run(directory.path(), &arguments).stdout);
+        for code in ["\n  0 ", "\n  1 ", "\n  2 ", "\n  3 ", "\n  130, 143 "] {
+            assert!(page.contains(code), "{code} in {page}");
+        }
+    }
+}
+
+/// Each shell has completions for every command; that bash goes by them is tried by a test with bash.
+#[test]
+fn there_are_completions_and_manual_pages_of_every_command() {
+    let directory = tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = text(&run(directory.path(), &["completions", shell]).stdout);
+        assert!(script.contains("inspect") && script.contains("include-cache"), "{shell}");
+    }
+    let page = text(&run(directory.path(), &["man"]).stdout);
+    assert!(page.contains(".TH orlop 1") && page.contains("EXIT STATUS"), "{page}");
+    let written = run(directory.path(), &["man", "--dir", "."]);
+    assert!(written.status.success(), "{}", text(&written.stderr));
+    assert_eq!(fs::read_to_string(directory.path().join("orlop.1")).unwrap(), page);
+    let create = fs::read_to_string(directory.path().join("orlop-backup-create.1")).unwrap();
+    assert!(create.contains("include\\-cache"), "{create}");
+    let missing = failure(directory.path(), &["man", "--dir", "nowhere"]);
+    assert!(missing.contains("nowhere"), "{missing}");
+}
+
 // Configuration.
+
+#[test]
+fn config_check_tells_programs_what_the_configuration_amounts_to() {
+    let directory = tempdir().unwrap();
+    let output = run(directory.path(), &["config", "check", "--json", "--set", "delete.tags=false"]);
+    let checked: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(checked["keys"]["delete.tags"]["value"], "false");
+    assert!(checked["keys"]["delete.tags"]["from"].as_str().unwrap().contains("--set"), "{checked}");
+    assert_eq!(
+        (&checked["file"], &checked["keys"]["log.level"]["value"]),
+        (&serde_json::Value::Null, &"info".into())
+    );
+}
 
 #[test]
 fn config_example_prints_a_file_that_config_check_accepts() {

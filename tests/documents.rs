@@ -127,3 +127,27 @@ fn every_file_that_the_architecture_names_exists() {
         }
     }
 }
+
+/// `UPDATE_DOCS=1 cargo test --test documents` writes it.
+#[test]
+fn the_page_about_the_commands_is_made_of_their_definitions() {
+    const BEGIN: &str = "<!-- What follows is written by `UPDATE_DOCS=1 cargo test --test documents`. -->\n";
+    const END: &str = "<!-- End of what is written. -->\n";
+    let page = read("docs/commands.md");
+    let (before, rest) = page.split_once(BEGIN).expect("the page says where it begins");
+    let (written, after) = rest.split_once(END).expect("the page says where it ends");
+    let reference = format!("\n{}", orlop::cli::reference());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let path = Path::new(ROOT).join("docs/commands.md");
+        std::fs::write(path, format!("{before}{BEGIN}{reference}{END}{after}")).unwrap();
+        return;
+    }
+    assert_eq!(written, reference, "run UPDATE_DOCS=1 cargo test --test documents");
+    // What is said above of single commands is true of them.
+    for command in before.split("`orlop ").skip(1).filter_map(|rest| rest.split('`').next()) {
+        let words: Vec<&str> =
+            command.split(' ').filter(|word| word.chars().all(char::is_lowercase)).collect();
+        let is_one = |length: usize| reference.contains(&format!("[`orlop {}`]", words[..length].join(" ")));
+        assert!((1..=words.len()).any(is_one), "there is no orlop {command}");
+    }
+}

@@ -177,7 +177,7 @@ pub(super) struct PruneArguments {
     #[arg(long, value_name = "NUMBER", default_value_t)]
     keep_monthly: usize,
     /// Only show what would go
-    #[arg(long)]
+    #[arg(long, short = 'n')]
     dry_run: bool,
     /// Print the plan and what went as JSON, a line each
     #[arg(long)]
@@ -211,7 +211,7 @@ pub(super) struct RestoreArguments {
     #[arg(long)]
     force: bool,
     /// Only say what would come, and whether all of it is there
-    #[arg(long)]
+    #[arg(long, short = 'n')]
     dry_run: bool,
     #[command(flatten)]
     admin: AdminArguments,

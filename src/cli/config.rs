@@ -2,11 +2,13 @@
 
 #![expect(clippy::doc_markdown, reason = "the doc comments of arguments are help texts, printed as they are")]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use serde::Serialize;
 
 use crate::config::{Input, Loaded, Source, example};
 use crate::server::cache_settings;
@@ -98,6 +100,43 @@ Examples:
   orlop config example > orlop.toml
   orlop config example | less";
 
+#[derive(Debug, Args)]
+pub(super) struct CheckArguments {
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    config: ConfigArguments,
+}
+
+/// What a configuration amounts to.
+#[derive(Debug, Serialize)]
+struct Checked {
+    /// The file that was read.
+    file: Option<PathBuf>,
+    /// Every key with its value, and where that comes from.
+    keys: BTreeMap<&'static str, Value>,
+    warnings: Vec<String>,
+}
+
+/// What a key is set to.
+#[derive(Debug, Serialize)]
+struct Value {
+    value: String,
+    from: String,
+}
+
+impl Checked {
+    fn of(loaded: &Loaded) -> anyhow::Result<Checked> {
+        cache_settings(&loaded.config)?;
+        let keys = loaded.effective.iter().map(|effective| {
+            let from = effective.origin.to_string();
+            (effective.key.name, Value { value: effective.value.clone(), from })
+        });
+        Ok(Checked { file: loaded.file.clone(), keys: keys.collect(), warnings: loaded.warnings.clone() })
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Say whether the configuration is valid, and what it amounts to.
@@ -105,7 +144,7 @@ pub(super) enum ConfigCommand {
     /// Reads the file, the environment and the flags as `orlop serve` does, and prints every key's value and where it comes
     /// from. Mistakes are listed all at once, and the exit code is 1.
     #[command(after_help = CHECK_EXAMPLES)]
-    Check(ConfigArguments),
+    Check(CheckArguments),
     /// Print a commented configuration file with every key and its default.
     #[command(after_help = EXAMPLE_EXAMPLES)]
     Example,
@@ -114,7 +153,10 @@ pub(super) enum ConfigCommand {
 impl ConfigCommand {
     pub(super) fn run(self, output: &mut Output) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Check(arguments) => check(&arguments, output)?,
+            Self::Check(CheckArguments { json: true, config }) => {
+                output.json(&Checked::of(&config.load()?)?)?
+            }
+            Self::Check(CheckArguments { json: false, config }) => check(&config, output)?,
             Self::Example => output.text(&example())?,
         }
         Ok(ExitCode::SUCCESS)
@@ -157,6 +199,9 @@ fn check(arguments: &ConfigArguments, output: &mut Output) -> anyhow::Result<()>
     }
     for quota in &loaded.config.quotas {
         output.line(format!("[[quota]] {} bytes for {}", quota.max_bytes, quota.repositories))?;
+    }
+    for backup in &loaded.config.backups {
+        output.line(format!("[[backup]] to {}", backup.name()))?;
     }
     output.line("")?;
     for warning in &loaded.warnings {

@@ -53,7 +53,7 @@ pub(super) struct DistributionArguments {
     #[arg(long)]
     all_layers: bool,
     /// Change nothing, and say what would come and what is damaged
-    #[arg(long)]
+    #[arg(long, short = 'n')]
     dry_run: bool,
     #[command(flatten)]
     admin: AdminArguments,

@@ -19,6 +19,7 @@ mod import;
 mod inspect;
 mod list;
 mod output;
+mod pages;
 mod password;
 mod policy;
 mod progress;
@@ -38,7 +39,9 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+pub use self::pages::reference;
 
 use self::access::AccessCommand;
 use self::backup::BackupCommand;
@@ -51,6 +54,7 @@ use self::import::ImportCommand;
 use self::inspect::InspectArguments;
 use self::list::{LsArguments, TagsArguments};
 use self::output::Output;
+use self::pages::{CompletionsArguments, ManArguments};
 use self::policy::PolicyCommand;
 use self::remove::RmArguments;
 use self::repository::RepositoryCommand;
@@ -187,14 +191,50 @@ enum Command {
     /// Rename or delete a repository.
     #[command(subcommand, arg_required_else_help = true, visible_alias = "repo")]
     Repository(RepositoryCommand),
+    /// Print the completions of a shell for these commands.
+    #[command(after_help = pages::COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArguments),
+    /// Print the manual page, or write those of all commands.
+    #[command(after_help = pages::MAN_EXAMPLES)]
+    Man(ManArguments),
     /// Say what the exit codes mean.
     #[command(after_long_help = exit::page(), hide = true)]
     ExitCodes,
 }
 
+/// The flags that set configuration keys, which most commands have.
+const SHARED: [&str; 8] =
+    ["config", "listen", "data", "log_level", "log_format", "cache", "insecure_open", "set"];
+
+fn is_shared(argument: &Arg) -> bool {
+    SHARED.contains(&argument.get_id().as_str())
+}
+
+/// The commands as they are parsed, shown, completed and documented.
+///
+/// Those of the shared flags that only a server goes by are taken everywhere, since they belong to the configuration, but
+/// shown only where they matter.
+fn definition() -> clap::Command {
+    let tidy = |command: clap::Command| {
+        if command.get_name() == "serve" || command.get_name() == "check" {
+            return command;
+        }
+        command.mut_args(|argument| match argument.get_id().as_str() {
+            "listen" | "insecure_open" | "cache" => argument.hide(true),
+            _ if is_shared(&argument) => argument.help_heading("Configuration"),
+            _ => argument,
+        })
+    };
+    CommandLine::command().mut_subcommands(|command| tidy(command.mut_subcommands(tidy)))
+}
+
 /// Runs the command line `arguments`, of which the first is the program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let command = match CommandLine::try_parse_from(arguments) {
+    let mut definition = definition();
+    let parsed = definition.try_get_matches_from_mut(arguments).and_then(|matches| {
+        CommandLine::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))
+    });
+    let command = match parsed {
         Ok(command_line) => command_line.command,
         Err(error) => {
             // Nothing can be done where even that can't be printed.
@@ -227,6 +267,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Du(arguments) => sizes::run(&arguments, &mut output),
         Command::Tag(command) => command.run(&mut output),
         Command::Repository(command) => command.run(&mut output),
+        Command::Completions(arguments) => pages::print_completions(&arguments, &mut output),
+        Command::Man(arguments) => pages::print_manual(&arguments, &mut output),
         Command::ExitCodes => output.text(&exit::page()).map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };
     result.unwrap_or_else(|error| {

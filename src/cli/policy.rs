@@ -42,7 +42,7 @@ pub(super) enum PolicyCommand {
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
     /// Change nothing, and show what would become of each tag
-    #[arg(long)]
+    #[arg(long, short = 'n')]
     dry_run: bool,
     /// Look at this repository only
     #[arg(long, value_name = "NAME")]

@@ -35,7 +35,7 @@ pub(super) struct VerifyArguments {
     #[arg(long)]
     resume: bool,
     /// Change nothing: leave damaged files where they are
-    #[arg(long)]
+    #[arg(long, short = 'n')]
     dry_run: bool,
     /// Mend what can be derived, and remove files that nothing names
     #[arg(long, conflicts_with = "dry_run")]

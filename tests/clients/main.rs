@@ -20,6 +20,7 @@ mod cache_settings;
 mod cache_skopeo;
 mod cache_upstreams;
 mod cache_warm_up;
+mod command_line;
 mod containerd;
 mod disk;
 mod docker;

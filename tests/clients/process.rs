@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The Debian package that each program comes from.
 const PACKAGES: &[(&str, &str)] = &[
+    ("bash", "bash"),
     ("buildah", "buildah"),
     ("busybox", "busybox-static"),
     ("containerd", "containerd"),
@@ -24,6 +25,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("docker", "docker.io"),
     ("docker-registry", "docker-registry"),
     ("dockerd", "docker.io"),
+    ("groff", "groff-base"),
     ("gzip", "gzip"),
     ("mkfs.ext4", "e2fsprogs"),
     ("mount", "mount"),
