@@ -64,6 +64,8 @@ const FENCED_CRATES: &[(&str, &[&str])] = &[
     ("bcrypt", &["auth"]),
     ("jsonwebtoken", &["auth"]),
     ("zstd", &["snapshots"]),
+    ("object_store", &["snapshots"]),
+    ("age", &["snapshots"]),
     ("toml", &["config"]),
     ("strsim", &["config"]),
     ("clap", &["cli", "main"]),

@@ -3,9 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
@@ -16,12 +14,13 @@ use crate::http::admin::{CreateBackup, RestoreBackup, told};
 use crate::registry::NamePattern;
 use crate::server::registry_options;
 use crate::snapshots::{
-    self, Backup, Change, Difference, Fate, Keep, PrunePlan, Pruned, RestoreOptions, Restored, RestoredItem,
+    self, Change, Difference, Fate, Keep, PrunePlan, Pruned, RestoreOptions, Restored, RestoredItem,
     RestoredParts, Snapshot, SnapshotName, TagChange, TaggedPattern, Verified, diff, prune, prune_dry,
     restore, verify,
 };
 
 use super::admin::{AdminArguments, AdminRequest};
+use super::backup_place::{IdentityArguments, PlaceArguments};
 use super::exit;
 use super::output::{Output, bytes};
 use super::progress::ProgressBars;
@@ -93,9 +92,11 @@ pub(super) enum BackupCommand {
 
 #[derive(Debug, Args)]
 pub(super) struct CreateArguments {
-    /// The backup directory
-    #[arg(value_name = "DIRECTORY")]
-    to: PathBuf,
+    #[command(flatten)]
+    to: PlaceArguments,
+    /// Encrypt to this age recipient; may be given more than once. A backup is encrypted from its first snapshot on or never
+    #[arg(long, value_name = "RECIPIENT")]
+    encrypt_to: Vec<String>,
     /// Also what is cached of other registries
     #[arg(long)]
     include_cache: bool,
@@ -105,9 +106,8 @@ pub(super) struct CreateArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ListArguments {
-    /// The backup directory
-    #[arg(value_name = "DIRECTORY")]
-    from: PathBuf,
+    #[command(flatten)]
+    from: PlaceArguments,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -115,9 +115,8 @@ pub(super) struct ListArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ShowArguments {
-    /// The backup directory
-    #[arg(value_name = "DIRECTORY")]
-    from: PathBuf,
+    #[command(flatten)]
+    from: PlaceArguments,
     /// The snapshot, by its name or its number
     #[arg(default_value = "latest")]
     snapshot: String,
@@ -128,9 +127,10 @@ pub(super) struct ShowArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArguments {
-    /// The backup directory
-    #[arg(value_name = "DIRECTORY")]
-    from: PathBuf,
+    #[command(flatten)]
+    from: PlaceArguments,
+    #[command(flatten)]
+    identity: IdentityArguments,
     /// The snapshot, by its name or its number; all of them without it
     snapshot: Option<String>,
     /// Compare every byte with its digest
@@ -143,9 +143,10 @@ pub(super) struct VerifyArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct DiffArguments {
-    /// The backup directory
-    #[arg(value_name = "DIRECTORY")]
-    from: PathBuf,
+    #[command(flatten)]
+    from: PlaceArguments,
+    #[command(flatten)]
+    identity: IdentityArguments,
     /// The earlier snapshot, by its name or its number
     earlier: String,
     /// The later one
@@ -158,9 +159,8 @@ pub(super) struct DiffArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct PruneArguments {
-    /// The backup directory
-    #[arg(value_name = "DIRECTORY")]
-    from: PathBuf,
+    #[command(flatten)]
+    from: PlaceArguments,
     /// Keep this many of the newest snapshots
     #[arg(long, value_name = "NUMBER", default_value_t)]
     keep_last: usize,
@@ -186,9 +186,8 @@ pub(super) struct PruneArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct LockArguments {
-    /// The backup directory
-    #[arg(value_name = "DIRECTORY")]
-    from: PathBuf,
+    #[command(flatten)]
+    from: PlaceArguments,
     /// The command
     #[arg(required = true, last = true)]
     command: Vec<OsString>,
@@ -196,9 +195,10 @@ pub(super) struct LockArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct RestoreArguments {
-    /// The backup directory
-    #[arg(value_name = "DIRECTORY")]
-    from: PathBuf,
+    #[command(flatten)]
+    from: PlaceArguments,
+    #[command(flatten)]
+    identity: IdentityArguments,
     /// The snapshot, by its name or its number, or latest
     snapshot: String,
     /// Only these repositories, such as team/**; the registry may be in use
@@ -232,21 +232,17 @@ impl BackupCommand {
     }
 }
 
-fn open(dir: &Path) -> anyhow::Result<Backup> {
-    Ok(Backup::open(Arc::new(RealDisk), dir)?)
-}
-
 fn run_create(arguments: CreateArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
-    let CreateArguments { to, include_cache, admin } = arguments;
+    let CreateArguments { to, encrypt_to, include_cache, admin } = arguments;
     // The server may work in another directory.
-    let to = std::path::absolute(to).context("cannot tell where the backup directory is")?;
-    let request = AdminRequest::post("backup/create", &CreateBackup { to, include_cache })?;
+    let (to, s3) = to.absolute()?;
+    let request = AdminRequest::post("backup/create", &CreateBackup { to, include_cache, s3, encrypt_to })?;
     let snapshot: Snapshot = admin.ask(request, output, print_snapshot)?;
     Ok(exit::done(snapshot.lost.is_empty()))
 }
 
 fn run_list(arguments: &ListArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
-    let backup = open(&arguments.from)?;
+    let backup = arguments.from.open()?;
     let snapshots: Result<Vec<Snapshot>, _> =
         backup.names()?.iter().map(|name| backup.snapshot(name)).collect();
     let snapshots = snapshots?;
@@ -278,7 +274,7 @@ fn run_list(arguments: &ListArguments, output: &mut Output) -> anyhow::Result<Ex
 }
 
 fn run_show(arguments: &ShowArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
-    let backup = open(&arguments.from)?;
+    let backup = arguments.from.open()?;
     let snapshot = backup.snapshot(&backup.find(&arguments.snapshot)?)?;
     if arguments.json {
         output.json(&snapshot)?;
@@ -289,7 +285,7 @@ fn run_show(arguments: &ShowArguments, output: &mut Output) -> anyhow::Result<Ex
 }
 
 fn run_verify(arguments: &VerifyArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
-    let backup = open(&arguments.from)?;
+    let backup = arguments.from.open_with(&arguments.identity)?;
     let names: Vec<SnapshotName> = match &arguments.snapshot {
         Some(snapshot) => vec![backup.find(snapshot)?],
         None => backup.names()?,
@@ -306,7 +302,7 @@ fn run_verify(arguments: &VerifyArguments, output: &mut Output) -> anyhow::Resul
 }
 
 fn run_diff(arguments: &DiffArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
-    let backup = open(&arguments.from)?;
+    let backup = arguments.from.open_with(&arguments.identity)?;
     let (earlier, later) = (backup.find(&arguments.earlier)?, backup.find(&arguments.later)?);
     let mut failed = None;
     let mut print = |change: TagChange| {
@@ -360,7 +356,7 @@ fn run_prune(arguments: &PruneArguments, output: &mut Output) -> anyhow::Result<
     if keep.is_nothing() {
         bail!("say which snapshots stay, for example with --keep-last 7 --keep-weekly 4");
     }
-    let backup = open(&arguments.from)?;
+    let backup = arguments.from.open()?;
     let snapshots: Result<Vec<Snapshot>, _> =
         backup.names()?.iter().map(|name| backup.snapshot(name)).collect();
     let PrunePlan { keep, remove } = keep.plan(&snapshots?);
@@ -390,7 +386,7 @@ fn run_prune(arguments: &PruneArguments, output: &mut Output) -> anyhow::Result<
 }
 
 fn run_lock(arguments: &LockArguments) -> anyhow::Result<ExitCode> {
-    let _hold = open(&arguments.from)?.hold()?;
+    let _hold = arguments.from.open()?.hold()?;
     let [program, rest @ ..] = &arguments.command[..] else { bail!("name a command behind --") };
     let status = std::process::Command::new(program).args(rest).status();
     let status = status.with_context(|| format!("cannot run {}", program.display()))?;
@@ -403,7 +399,7 @@ fn run_restore(arguments: &RestoreArguments, output: &mut Output) -> anyhow::Res
     if !(arguments.repositories.is_empty() && arguments.tags.is_empty()) {
         return run_restore_parts(arguments, &config, output);
     }
-    let backup = open(&arguments.from)?;
+    let backup = arguments.from.open_with(&arguments.identity)?;
     let name = backup.find(&arguments.snapshot)?;
     let &RestoreArguments { dry_run, force, .. } = arguments;
     let options = RestoreOptions { registry: registry_options(&config), dry_run, force };
@@ -434,14 +430,17 @@ fn run_restore_parts(
     config: &Config,
     output: &mut Output,
 ) -> anyhow::Result<ExitCode> {
-    let RestoreArguments { from, snapshot, repositories, tags, force, dry_run, admin } = arguments;
+    let RestoreArguments { from, identity, snapshot, repositories, tags, force, dry_run, admin } = arguments;
     // The server may work in another directory.
-    let from = std::path::absolute(from).context("cannot tell where the backup directory is")?;
+    let (from, s3) = from.absolute()?;
+    let identities = identity.absolute()?;
     if !dry_run {
         RealDisk.create_dir(&config.data)?;
     }
     let asked = RestoreBackup {
         from,
+        s3,
+        identities,
         snapshot: snapshot.clone(),
         repositories: repositories.iter().map(ToString::to_string).collect(),
         tags: tags.iter().map(ToString::to_string).collect(),

@@ -8,6 +8,7 @@
 mod access;
 mod admin;
 mod backup;
+mod backup_place;
 mod cache;
 mod cache_status;
 mod collection;

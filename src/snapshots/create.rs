@@ -8,8 +8,10 @@ use serde_json::json;
 
 use super::backup::Backup;
 use super::directory::write_file;
+use super::form::Form;
 use super::metadata_copy::{CopyReader, CopyWriter, Item};
 use super::store::{Amount, Intake};
+use super::verify::each_of;
 use super::{Error, Progress, Snapshot, SnapshotName, Step, Tell, sums};
 use crate::fsio::{Access, Disk, FileError, FileReader, FileWriter};
 use crate::metadata::{Content, Export, ExportedTag, SCHEMA, Table, content};
@@ -21,6 +23,9 @@ const BUFFER: usize = 1 << 20;
 
 /// So often progress is told, in rows.
 const TOLD_ROWS: u64 = 10_000;
+
+/// The folder in a data directory for the files of snapshots that go elsewhere, or are encrypted, while they are made.
+const FOLDER: &str = "backup";
 
 /// How a snapshot is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,7 +48,7 @@ pub fn create(
 ) -> Result<Snapshot, Error> {
     let _lock = backup.lock()?;
     let disk = backup.disk();
-    let workshop = backup.store().workshop()?;
+    let workshop = backup.workshop(&registry.data().join(FOLDER))?;
     let number = backup.names()?.last().map_or(1, |last| last.number() + 1);
     let taken_at = registry.now();
     let mut writing = Writing { backup, dir: &workshop, open: None, tell: &mut *tell };
@@ -52,7 +57,7 @@ pub fn create(
     let mut copying = Copying {
         disk,
         dir: &workshop,
-        intake: backup.store().intake()?,
+        intake: backup.intake(&workshop)?,
         lost: Vec::new(),
         tell: &mut *tell,
     };
@@ -79,15 +84,60 @@ pub fn create(
         lost,
         rows: written.rows,
     };
-    write_file(disk, &workshop.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    if backup.is_encrypted() {
+        seal(disk, backup.form(), &workshop)?;
+    } else {
+        write_file(disk, &workshop.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    }
     let text = serde_json::to_vec_pretty(&snapshot).expect("it has nothing that JSON hasn't");
     write_file(disk, &workshop.join("snapshot.json"), &text)?;
-    let sums = sums::of(disk, &workshop)?;
+    let sums = sums::of(disk, backup.form(), &workshop)?;
     write_file(disk, &workshop.join(sums::NAME), sums.as_bytes())?;
     drop(hold);
     let _names = backup.lock_names_patiently(&mut || say_waiting(tell))?;
-    backup.store().publish(&name, &workshop)?;
+    let mut files = sums::files(backup.form());
+    // Last, since it says that all the others are there.
+    files.push(sums::NAME.to_owned());
+    backup.store().publish(&name, &workshop, &files)?;
     Ok(snapshot)
+}
+
+/// Encrypts the files that tell names, and lists the content for those who can't read them.
+fn seal(disk: &dyn Disk, form: &Form, workshop: &Path) -> Result<(), Error> {
+    let path = workshop.join(sums::CONTENTS);
+    disk.remove(&path)?;
+    let mut out = BufWriter::with_capacity(BUFFER, FileWriter::new(disk.create(&path)?));
+    let failed = |source| FileError::new("write", &path, source);
+    each_of(open_metadata(disk, workshop)?, |content, is_manifest| {
+        let kind = if is_manifest { "manifest" } else { "blob" };
+        let wrote = match &content {
+            Content::Canonical(digest, len) => writeln!(out, "{digest} {len} {kind}"),
+            Content::Alias(alias, canonical) => writeln!(out, "{alias} {canonical} {kind}"),
+        };
+        Ok(wrote.map_err(failed)?)
+    })?;
+    out.flush().map_err(failed)?;
+    for name in ["absent.jsonl", "index.json", "metadata.zst"] {
+        let (from, to) = (workshop.join(name), workshop.join(form.name(name)));
+        disk.remove(&to)?;
+        let failed = |source| FileError::new("encrypt", &from, source);
+        let missing = || Error::Damaged { path: from.clone(), reason: "it isn't there".to_owned() };
+        let mut source = FileReader::new(disk.open(&from, Access::Read)?.ok_or_else(missing)?);
+        let target = BufWriter::with_capacity(BUFFER, FileWriter::new(disk.create(&to)?));
+        let mut target = form.writer(target).map_err(failed)?;
+        std::io::copy(&mut source, &mut target).map_err(failed)?;
+        target.finish().and_then(|mut target| target.flush()).map_err(failed)?;
+        disk.remove(&from)?;
+    }
+    Ok(())
+}
+
+/// The copy of the metadata that is being made.
+fn open_metadata(disk: &dyn Disk, workshop: &Path) -> Result<CopyReader, Error> {
+    let path = workshop.join("metadata.zst");
+    let damaged = || Error::Damaged { path: path.clone(), reason: "it isn't there".to_owned() };
+    let file = FileReader::new(disk.open(&path, Access::Read)?.ok_or_else(damaged)?);
+    CopyReader::new(Box::new(file), path)
 }
 
 /// What an export has written.
@@ -297,11 +347,7 @@ impl Copying<'_> {
 
     /// Hands the blobs of the copy of the metadata, and the aliases of all content, to `take`.
     fn each(&mut self, mut take: impl FnMut(&mut Self, Content) -> Result<(), Error>) -> Result<(), Error> {
-        let path = self.dir.join("metadata.zst");
-        let file = self.disk.open(&path, Access::Read)?;
-        let damaged = || Error::Damaged { path: path.clone(), reason: "it isn't there".to_owned() };
-        let file = FileReader::new(file.ok_or_else(damaged)?);
-        let mut reader = CopyReader::new(Box::new(file), path)?;
+        let mut reader = open_metadata(self.disk, self.dir)?;
         let mut table = String::new();
         while let Some(item) = reader.next()? {
             match item {

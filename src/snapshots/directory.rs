@@ -1,14 +1,14 @@
 //! A backup in a directory.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::backup::content_name;
+use super::form::Form;
 use super::store::{Amount, BackupHold, Intake, Store};
 use super::{Error, SnapshotName, sums};
-use crate::fsio::{Access, Disk, Entry, FileError, FileReader, replace_small};
+use crate::fsio::{Access, Disk, DiskFile, Entry, FileError, FileReader, FileWriter, replace_small};
 use crate::oci::{Digest, Hasher};
 
 /// Where a snapshot is made.
@@ -51,10 +51,6 @@ impl Directory {
 
     fn incoming(&self, digest: &Digest) -> PathBuf {
         self.incoming_dir().join(digest.to_string().replace(':', "-"))
-    }
-
-    fn content(&self, digest: &Digest) -> PathBuf {
-        self.dir.join(content_name(digest))
     }
 
     /// Where content of an algorithm is.
@@ -134,20 +130,31 @@ impl Store for Directory {
         Ok(entries.iter().filter(|entry| entry.is_dir).filter_map(|entry| entry.name.parse().ok()).collect())
     }
 
-    fn workshop(&self) -> Result<PathBuf, Error> {
+    /// Its own where nothing is encrypted: then the files are where they belong already.
+    fn workshop(&self, form: &Form, scratch: &Path) -> Result<PathBuf, Error> {
         let partial = self.partial();
-        self.disk.create_dir(&partial)?;
-        for entry in self.disk.list(&partial)? {
-            self.disk.remove(&partial.join(entry.name))?;
+        empty(self.disk.as_ref(), &partial)?;
+        if !form.is_sealed() {
+            return Ok(partial);
         }
-        Ok(partial)
+        empty(self.disk.as_ref(), scratch)?;
+        Ok(scratch.to_owned())
     }
 
-    fn publish(&self, name: &SnapshotName, workshop: &Path) -> Result<(), Error> {
-        self.disk.symlink("../../blobs", &workshop.join("blobs"))?;
+    fn publish(&self, name: &SnapshotName, workshop: &Path, files: &[String]) -> Result<(), Error> {
+        let (disk, partial) = (self.disk.as_ref(), self.partial());
+        if workshop == partial {
+            disk.symlink("../../blobs", &partial.join("blobs"))?;
+        } else {
+            for file in files {
+                let (from, to) = (workshop.join(file), partial.join(file));
+                copy(disk, &from, &to)?;
+                disk.remove(&from)?;
+            }
+        }
         // All of it is durable before it is called a snapshot.
-        self.disk.sync_all(&self.dir)?;
-        self.disk.rename(workshop, &self.snapshots_dir().join(name.as_str()))?;
+        disk.sync_all(&self.dir)?;
+        disk.rename(&partial, &self.snapshots_dir().join(name.as_str()))?;
         Ok(self.disk.sync_dir(&self.snapshots_dir())?)
     }
 
@@ -169,14 +176,15 @@ impl Store for Directory {
         Ok(())
     }
 
-    fn intake(&self) -> Result<Box<dyn Intake + '_>, Error> {
-        Ok(Box::new(DirectoryIntake::begin(self)?))
+    fn intake<'a>(&'a self, form: &'a Form, _workshop: &Path) -> Result<Box<dyn Intake + 'a>, Error> {
+        Ok(Box::new(DirectoryIntake::begin(self, form)?))
     }
 }
 
 /// Brings content to the directory. Only what is durable gets its name, since what has that isn't copied again.
 struct DirectoryIntake<'a> {
     directory: &'a Directory,
+    form: &'a Form,
     /// What has come and isn't known to be durable.
     batch: HashMap<Digest, u64>,
     batch_bytes: u64,
@@ -185,15 +193,16 @@ struct DirectoryIntake<'a> {
 }
 
 impl<'a> DirectoryIntake<'a> {
-    /// Goes on with what another one has left.
-    fn begin(directory: &'a Directory) -> Result<DirectoryIntake<'a>, Error> {
+    /// Goes on with what another one has left, where it isn't encrypted: else nobody can tell whether it is right.
+    fn begin(directory: &'a Directory, form: &'a Form) -> Result<DirectoryIntake<'a>, Error> {
         let (batch, added, lost) = (HashMap::new(), Amount::default(), Vec::new());
-        let mut intake = DirectoryIntake { directory, batch, batch_bytes: 0, added, lost };
+        let mut intake = DirectoryIntake { directory, form, batch, batch_bytes: 0, added, lost };
         let (disk, incoming) = (directory.disk.as_ref(), directory.incoming_dir());
         for entry in disk.list(&incoming)? {
             let path = incoming.join(&entry.name);
             let digest = entry.name.replace('-', ":").parse::<Digest>().ok();
             let found = match disk.open(&path, Access::Read)? {
+                _ if form.is_sealed() => None,
                 Some(file) => Some(sums::digest_of(&mut FileReader::new(file), &path)?),
                 None => None,
             };
@@ -203,6 +212,10 @@ impl<'a> DirectoryIntake<'a> {
             }
         }
         Ok(intake)
+    }
+
+    fn content(&self, digest: &Digest) -> PathBuf {
+        self.directory.path(&self.form.content_name(digest))
     }
 
     fn arrived(&mut self, digest: Digest, len: u64) -> Result<(), Error> {
@@ -217,15 +230,16 @@ impl<'a> DirectoryIntake<'a> {
 
 impl Intake for DirectoryIntake<'_> {
     fn has(&self, digest: &Digest, len: u64) -> Result<bool, Error> {
-        let Directory { disk, .. } = self.directory;
-        Ok(self.batch.contains_key(digest) || disk.len(&self.directory.content(digest))? == Some(len))
+        let found = || self.directory.disk.len(&self.content(digest));
+        Ok(self.batch.contains_key(digest) || found()?.is_some_and(|found| self.form.is_length(found, len)))
     }
 
     fn file(&mut self, from: &Path, digest: &Digest, len: u64) -> Result<(), Error> {
         let (disk, to) = (self.directory.disk.as_ref(), self.directory.incoming(digest));
         disk.remove(&to)?;
         let is_there = disk.len(from)? == Some(len);
-        if is_there && (disk.clone_file(from, &to)? || copy_file(disk, from, &to, digest)?) {
+        let clone = || Ok::<_, Error>(!self.form.is_sealed() && disk.clone_file(from, &to)?);
+        if is_there && (clone()? || copy_file(disk, self.form, from, &to, digest)?) {
             return self.arrived(*digest, len);
         }
         disk.remove(&to)?;
@@ -234,7 +248,13 @@ impl Intake for DirectoryIntake<'_> {
     }
 
     fn bytes(&mut self, digest: &Digest, bytes: Vec<u8>) -> Result<(), Error> {
-        write_file(self.directory.disk.as_ref(), &self.directory.incoming(digest), &bytes)?;
+        let (disk, to) = (self.directory.disk.as_ref(), self.directory.incoming(digest));
+        if self.form.is_sealed() {
+            disk.remove(&to)?;
+            write_hashed(&mut &bytes[..], Path::new("a manifest"), disk, self.form, &to, digest)?;
+        } else {
+            write_file(disk, &to, &bytes)?;
+        }
         self.arrived(*digest, bytes.len() as u64)
     }
 
@@ -247,7 +267,7 @@ impl Intake for DirectoryIntake<'_> {
         disk.sync_all(&directory.dir)?;
         for (digest, len) in std::mem::take(&mut self.batch) {
             disk.create_dir(&directory.algorithm(&digest))?;
-            disk.rename(&directory.incoming(&digest), &directory.content(&digest))?;
+            disk.rename(&directory.incoming(&digest), &self.content(&digest))?;
             self.added.add(len);
         }
         self.batch_bytes = 0;
@@ -256,9 +276,13 @@ impl Intake for DirectoryIntake<'_> {
 
     fn alias(&mut self, alias: &Digest, canonical: &Digest) -> Result<(), Error> {
         let (directory, disk) = (self.directory, self.directory.disk.as_ref());
-        let path = directory.content(alias);
+        // They are for others, who can't read what is encrypted.
+        if self.form.is_sealed() {
+            return Ok(());
+        }
+        let path = self.content(alias);
         disk.create_dir(&directory.algorithm(alias))?;
-        if disk.len(&path)?.is_none() && disk.len(&directory.content(canonical))?.is_some() {
+        if disk.len(&path)?.is_none() && disk.len(&self.content(canonical))?.is_some() {
             disk.symlink(&format!("../{}/{}", canonical.algorithm(), canonical.hex()), &path)?;
         }
         Ok(())
@@ -280,9 +304,26 @@ fn is_read_only(error: &FileError) -> bool {
     matches!(kind, ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied) || error.is_full()
 }
 
-fn copy_file(disk: &dyn Disk, from: &Path, to: &Path, digest: &Digest) -> Result<bool, Error> {
+/// Makes a directory that has nothing in it.
+pub(super) fn empty(disk: &dyn Disk, dir: &Path) -> Result<(), Error> {
+    disk.create_dir(dir)?;
+    for entry in disk.list(dir)? {
+        disk.remove(&dir.join(entry.name))?;
+    }
+    Ok(())
+}
+
+fn copy(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), Error> {
+    let missing = || Error::Damaged { path: from.to_owned(), reason: "it isn't there".to_owned() };
+    let mut source = FileReader::new(disk.open(from, Access::Read)?.ok_or_else(missing)?);
+    let mut target = FileWriter::new(disk.create(to)?);
+    let copied = io::copy(&mut source, &mut target);
+    copied.map(drop).map_err(|source| FileError::new("copy", from, source).into())
+}
+
+fn copy_file(disk: &dyn Disk, form: &Form, from: &Path, to: &Path, digest: &Digest) -> Result<bool, Error> {
     match disk.open(from, Access::Read)? {
-        Some(file) => copy_hashed(&mut FileReader::new(file), from, disk, to, digest),
+        Some(file) => write_hashed(&mut FileReader::new(file), from, disk, form, to, digest),
         None => Ok(false),
     }
 }
@@ -296,17 +337,48 @@ pub(super) fn copy_hashed(
     to: &Path,
     digest: &Digest,
 ) -> Result<bool, Error> {
-    let target = disk.create(to)?;
-    let (mut hasher, mut piece, mut offset) = (Hasher::new(digest.algorithm()), vec![0; PIECE], 0);
+    write_hashed(source, from, disk, &Form::Plain, to, digest)
+}
+
+/// The same in this form.
+fn write_hashed(
+    source: &mut dyn Read,
+    from: &Path,
+    disk: &dyn Disk,
+    form: &Form,
+    to: &Path,
+    digest: &Digest,
+) -> Result<bool, Error> {
+    let failed = |source| FileError::new("write", to, source);
+    let mut target = form.writer(Target { file: disk.create(to)?, offset: 0 }).map_err(failed)?;
+    let (mut hasher, mut piece) = (Hasher::new(digest.algorithm()), vec![0; PIECE]);
     loop {
         let read = source.read(&mut piece).map_err(|source| FileError::new("read", from, source))?;
         if read == 0 {
+            target.finish().map_err(failed)?;
             return Ok(hasher.finish() == *digest);
         }
         hasher.update(&piece[..read]);
-        target.write_at(&piece[..read], offset).map_err(|source| FileError::new("write", to, source))?;
-        target.start_writeback(offset, read as u64);
-        offset += read as u64;
+        target.write_all(&piece[..read]).map_err(failed)?;
+    }
+}
+
+/// Writes a file and asks for its early write-back.
+struct Target {
+    file: Box<dyn DiskFile>,
+    offset: u64,
+}
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_at(bytes, self.offset)?;
+        self.file.start_writeback(self.offset, bytes.len() as u64);
+        self.offset += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

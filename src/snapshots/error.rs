@@ -47,6 +47,64 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A call to a store failed.
+    #[error("can't {operation} {}: {reason}{advice}", path.display())]
+    Remote {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the store said, or what happened on the way to it.
+        reason: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A store can't be reached by what is known of it.
+    #[error("{location} can't be used: {reason}")]
+    Settings {
+        /// Where the backup is.
+        location: String,
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// Somebody else has taken the lock, since this process didn't show itself for a while.
+    #[error(
+        "another process works in {0}: this one was stopped, or couldn't reach it, for some minutes. Run the command again"
+    )]
+    LostLock(String),
+    /// The backup isn't encrypted.
+    #[error(
+        "{} isn't encrypted, and stays so: leave out the recipients, or name another place for an encrypted backup",
+        .0.display()
+    )]
+    Plain(PathBuf),
+    /// The backup is encrypted.
+    #[error("{} is encrypted: name the recipients that new files are encrypted to, for example --encrypt-to age1…", .0.display())]
+    Sealed(PathBuf),
+    /// A recipient is none.
+    #[error(
+        "{text:?} is no recipient: {reason}; name the public key that age-keygen prints, which begins with age1"
+    )]
+    Recipient {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file with identities can't be used.
+    #[error("the file with the identity, {}: {reason}; name one that age-keygen wrote", path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something is encrypted, and nothing is there to open it.
+    #[error("{} is encrypted: name the file with its identity, --identity FILE", .0.display())]
+    NoIdentity(PathBuf),
+    /// Something is encrypted to others.
+    #[error("{} is encrypted to others than the given identities, or damaged in its head", .0.display())]
+    WrongIdentity(PathBuf),
     /// Content is missing that a restore needs.
     #[error(
         "the snapshot can't be restored whole, and nothing was: {count} files are missing or damaged, among them {}. Restore an \

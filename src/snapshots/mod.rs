@@ -25,12 +25,15 @@ mod create;
 mod diff;
 mod directory;
 mod error;
+mod form;
 mod former;
 mod hashing;
+mod location;
 mod metadata_copy;
 mod parts;
 mod prune;
 mod restore;
+mod s3;
 mod schedule;
 mod snapshot;
 mod store;
@@ -42,6 +45,7 @@ pub use backup::Backup;
 pub use create::{CreateOptions, create};
 pub use diff::{Change, Difference, TagChange, diff};
 pub use error::Error;
+pub use location::{BackupOptions, Location, LocationError, S3Location, S3Options};
 pub use parts::{
     Fate, PartsHear, PartsOptions, PartsTell, RestoredItem, RestoredParts, Selection, TaggedPattern,
     TaggedPatternError, restore_parts,

@@ -164,9 +164,7 @@ fn sweep(
         loop {
             let page = store.list_after(&folder, &after, PAGE)?;
             for entry in &page {
-                let Ok(digest) = format!("{}:{}", algorithm.name, entry.name).parse::<Digest>() else {
-                    continue;
-                };
+                let Some(digest) = backup.form().digest(&algorithm.name, &entry.name) else { continue };
                 if !is_needed(&digest) && (dry_run || store.remove(&format!("{folder}/{}", entry.name))?) {
                     pruned.files += 1;
                     pruned.bytes += entry.len;

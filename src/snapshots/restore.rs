@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::backup::{Backup, content_name, file_name};
+use super::backup::{Backup, file_name};
 use super::create::say;
-use super::directory::copy_hashed;
 use super::former::Place;
 use super::metadata_copy::Item;
 use super::verify::each_content;
@@ -118,7 +117,12 @@ fn look(backup: &Backup, name: &SnapshotName, tell: Tell<'_>) -> Result<(), Erro
     let (mut missing, mut done) = (Missing::default(), 0);
     each_content(backup, name, |content, _| {
         let Content::Canonical(digest, len) = content else { return Ok(()) };
-        if backup.hash(&digest)? != Some((digest, len)) {
+        let is_right = match backup.hash(&digest) {
+            // It was encrypted, and can't be opened any more.
+            Err(Error::Damaged { .. }) => false,
+            found => found? == Some((digest, len)),
+        };
+        if !is_right {
             missing.add(backup.content_path(&digest));
         }
         done += len;
@@ -181,8 +185,11 @@ fn copy(backup: &Backup, disk: &dyn Disk, to: &Path, digest: &Digest) -> Result<
     }
     let partial = with_suffix(to);
     disk.remove(&partial)?;
-    let Some(mut source) = backup.open_content(digest)? else { return Ok(false) };
-    let is_right = copy_hashed(&mut source, &backup.content_path(digest), disk, &partial, digest)?;
+    let is_right = match backup.copy_content(digest, disk, &partial) {
+        // It was encrypted, and can't be opened any more.
+        Err(Error::Damaged { .. }) => false,
+        copied => copied?,
+    };
     if is_right {
         disk.rename(&partial, to)?;
     } else {
@@ -200,7 +207,7 @@ fn with_suffix(path: &Path) -> PathBuf {
 
 /// A manifest's bytes, if they are there and right.
 pub(super) fn payload(backup: &Backup, digest: &Digest) -> Result<Option<Vec<u8>>, Error> {
-    let bytes = match backup.read(&content_name(digest), LONGEST) {
+    let bytes = match backup.read_content(digest, LONGEST) {
         // It is longer than any manifest.
         Err(Error::Damaged { .. }) => None,
         read => read?,

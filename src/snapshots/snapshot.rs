@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 /// The name of a snapshot: its number, which only grows, and when it was taken by the clock of that moment:
 /// `000012-20261121-145959`. In lower case, since podman makes a name of
 /// the path.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SnapshotName {
     number: u64,

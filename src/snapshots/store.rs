@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::form::Form;
 use super::{Error, SnapshotName};
 use crate::fsio::Entry;
 use crate::oci::Digest;
@@ -65,23 +66,24 @@ pub(super) trait Store: Debug + Send + Sync + 'static {
     /// The snapshots that are whole, in no particular order.
     fn snapshots(&self) -> Result<Vec<SnapshotName>, Error>;
 
-    /// An empty folder of this machine for the files of a snapshot while they are made. Asks for the lock.
-    fn workshop(&self) -> Result<PathBuf, Error>;
+    /// An empty folder of this machine for the files of a snapshot while they are made, which aren't encrypted yet: `scratch`, or one
+    /// of its own. Ends what an interrupted one has left. Asks for the lock.
+    fn workshop(&self, form: &Form, scratch: &Path) -> Result<PathBuf, Error>;
 
-    /// Makes what is in the workshop a snapshot: whole at once, or not at all. Asks for both locks.
-    fn publish(&self, name: &SnapshotName, workshop: &Path) -> Result<(), Error>;
+    /// Makes these files of the workshop a snapshot: whole at once, or not at all. Asks for both locks.
+    fn publish(&self, name: &SnapshotName, workshop: &Path, files: &[String]) -> Result<(), Error>;
 
     /// Makes these no snapshots any more, and removes their own files and those of others that were begun. None is left in part.
     /// Asks for both locks.
     fn withdraw(&self, names: &[SnapshotName]) -> Result<(), Error>;
 
     /// Takes content, after what an interrupted one has left. Asks for the lock.
-    fn intake(&self) -> Result<Box<dyn Intake + '_>, Error>;
+    fn intake<'a>(&'a self, form: &'a Form, workshop: &Path) -> Result<Box<dyn Intake + 'a>, Error>;
 }
 
 /// Takes content into a backup. Each is compared with its digest on the way, and has its name only when it is durable and right.
 pub(super) trait Intake {
-    /// Whether content of this length is there, or on its way.
+    /// Whether content of this length is there, or on its way; encrypted content, as far as its length can be known.
     fn has(&self, digest: &Digest, len: u64) -> Result<bool, Error>;
 
     /// Takes a file of the registry.

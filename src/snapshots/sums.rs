@@ -4,14 +4,25 @@ use std::io::Read;
 use std::path::Path;
 
 use super::backup::{Backup, file_name};
+use super::form::Form;
 use super::{Error, SnapshotName};
 use crate::fsio::{Access, Disk, FileError, FileReader};
 use crate::oci::{Digest, DigestAlgorithm, Hasher};
 
 pub(super) const NAME: &str = "SHA256SUMS";
 
+/// The list of the content of a snapshot that is encrypted, which says no names and isn't encrypted itself: whoever checks and prunes
+/// needs no identity.
+pub(super) const CONTENTS: &str = "contents.txt";
+
 /// The files that have a line, in their order.
-const FILES: [&str; 5] = ["absent.jsonl", "index.json", "metadata.zst", "oci-layout", "snapshot.json"];
+pub(super) fn files(form: &Form) -> Vec<String> {
+    let own = ["absent.jsonl", "index.json", "metadata.zst"].map(|name| form.name(name));
+    let more = if form.is_sealed() { [CONTENTS, "snapshot.json"] } else { ["oci-layout", "snapshot.json"] };
+    let mut files: Vec<String> = own.into_iter().chain(more.map(str::to_owned)).collect();
+    files.sort_unstable();
+    files
+}
 
 /// It has no more bytes.
 const LONGEST: u64 = 4096;
@@ -34,14 +45,14 @@ pub(super) fn digest_of(file: &mut dyn Read, path: &Path) -> Result<(Digest, u64
 }
 
 /// The content that the file has to have, of the files in `dir` as they are.
-pub(super) fn of(disk: &dyn Disk, dir: &Path) -> Result<String, Error> {
+pub(super) fn of(disk: &dyn Disk, form: &Form, dir: &Path) -> Result<String, Error> {
     let mut sums = String::new();
-    for name in FILES {
-        let path = dir.join(name);
+    for name in files(form) {
+        let path = dir.join(&name);
         let damaged = || Error::Damaged { path: path.clone(), reason: "it isn't there".to_owned() };
         let file = disk.open(&path, Access::Read)?.ok_or_else(damaged)?;
         let (digest, _) = digest_of(&mut FileReader::new(file), &path)?;
-        sums.extend([digest.hex().as_str(), "  ", name, "\n"]);
+        sums.extend([digest.hex().as_str(), "  ", &name, "\n"]);
     }
     Ok(sums)
 }
@@ -52,16 +63,16 @@ pub(super) fn check(backup: &Backup, snapshot: &SnapshotName) -> Result<Vec<(Str
     let written = written.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let mut lines = written.split_inclusive('\n');
     let mut wrong = Vec::new();
-    for name in FILES {
-        let file = file_name(snapshot, name);
+    for name in files(backup.form()) {
+        let file = file_name(snapshot, &name);
         let Some(mut reader) = backup.open_file(&file)? else {
-            wrong.push((name.to_owned(), "it isn't there".to_owned()));
+            wrong.push((name, "it isn't there".to_owned()));
             lines.next();
             continue;
         };
         let (digest, _) = digest_of(&mut reader, &backup.path(&file))?;
         if lines.next() != Some(&format!("{}  {name}\n", digest.hex())) {
-            wrong.push((name.to_owned(), format!("it isn't what {NAME} says")));
+            wrong.push((name, format!("it isn't what {NAME} says")));
         }
     }
     if lines.next().is_some() {

@@ -11,6 +11,8 @@
 mod access;
 mod access_examples;
 mod backup;
+mod backup_age;
+mod backup_s3;
 mod buildah;
 mod cache_containerd;
 mod cache_docker;
@@ -27,6 +29,7 @@ mod docker;
 mod docker_registry;
 mod formats;
 mod full_disk;
+mod garage;
 mod host;
 mod image;
 mod import;

@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The Debian package that each program comes from.
 const PACKAGES: &[(&str, &str)] = &[
+    ("age", "age"),
+    ("age-keygen", "age"),
     ("bash", "bash"),
     ("buildah", "buildah"),
     ("busybox", "busybox-static"),

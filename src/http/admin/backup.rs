@@ -11,31 +11,38 @@ use super::job::{self, Progress, Unit};
 use crate::fsio::RealDisk;
 use crate::http::errors::{ApiError, ErrorCode};
 use crate::snapshots::{
-    self, Backup, CreateOptions, Error, PartsOptions, PartsTell, RestoredItem, RestoredParts, Selection,
-    Snapshot, Step,
+    self, Backup, BackupOptions, CreateOptions, Error, Location, PartsOptions, PartsTell, RestoredItem,
+    RestoredParts, S3Options, Selection, Snapshot, Step,
 };
 
 /// The body of `POST backup/create`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateBackup {
-    /// The backup directory, absolute; it is made where it isn't there.
-    pub to: PathBuf,
+    /// Where to: a directory by its whole path, or `s3://bucket/prefix`; a backup is made where there is none.
+    pub to: Location,
     /// With what is cached of upstreams.
     #[serde(default)]
     pub include_cache: bool,
+    /// How a store that speaks S3 is reached. Its keys are those of this process, or in a file that it can read.
+    #[serde(default)]
+    pub s3: S3Options,
+    /// The age recipients that it is encrypted to.
+    #[serde(default)]
+    pub encrypt_to: Vec<String>,
 }
 
 /// Takes a snapshot; ends without one where nobody waits for the answer any more.
 pub(super) async fn create_backup(mut call: Call) -> Answer {
-    let CreateBackup { to, include_cache } = call.json().await?;
+    let CreateBackup { to, include_cache, s3, encrypt_to } = call.json().await?;
     if !to.is_absolute() {
         return Err(invalid("write the whole path of the backup directory, from / on"));
     }
     let registry = call.registry().clone();
     let runtime = tokio::runtime::Handle::current();
     Ok(job::answer(&call, move |reporter| -> Result<Snapshot, ApiError> {
-        let backup = Backup::create(Arc::new(RealDisk), &to)?;
+        let place = BackupOptions { s3, encrypt_to, ..BackupOptions::default() };
+        let backup = Backup::create_at(Arc::new(RealDisk), &to, &place)?;
         let hold = runtime.block_on(registry.hold_collection());
         let options = CreateOptions { with_cached: include_cache };
         let mut tell = |progress| reporter.tell(told(progress));
@@ -47,8 +54,14 @@ pub(super) async fn create_backup(mut call: Call) -> Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RestoreBackup {
-    /// The backup directory, absolute.
-    pub from: PathBuf,
+    /// Where the backup is: a directory by its whole path, or `s3://bucket/prefix`.
+    pub from: Location,
+    /// How a store that speaks S3 is reached. Its keys are those of this process, or in a file that it can read.
+    #[serde(default)]
+    pub s3: S3Options,
+    /// The files with the age identities that open it, absolute; this process has to be able to read them.
+    #[serde(default)]
+    pub identities: Vec<PathBuf>,
     /// The snapshot: its name, its number, or `latest`.
     pub snapshot: String,
     /// Patterns of repositories.
@@ -79,7 +92,8 @@ pub(super) async fn restore_backup(mut call: Call) -> Answer {
     let registry = call.registry().clone();
     let runtime = tokio::runtime::Handle::current();
     Ok(job::answer(&call, move |reporter| -> Result<RestoredParts, ApiError> {
-        let backup = Backup::open(Arc::new(RealDisk), &asked.from)?;
+        let place = BackupOptions { s3: asked.s3, identities: asked.identities, ..BackupOptions::default() };
+        let backup = Backup::open_at(Arc::new(RealDisk), &asked.from, &place)?;
         let name = backup.find(&asked.snapshot)?;
         let teller = reporter.clone();
         let tell: PartsTell = Arc::new(move |progress| teller.tell(told(progress)));
@@ -117,8 +131,8 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> ApiError {
         let code = match &error {
             Error::Registry(_) | Error::Metadata(_) => return ApiError::failure(error),
-            Error::Stopped => ErrorCode::Unavailable,
-            Error::Locked(_) => ErrorCode::Conflict,
+            Error::Stopped | Error::Remote { .. } => ErrorCode::Unavailable,
+            Error::Locked(_) | Error::LostLock(_) => ErrorCode::Conflict,
             _ => ErrorCode::RequestInvalid,
         };
         ApiError::new(code, error.to_string())

@@ -1,0 +1,258 @@
+//! Backups in a store that speaks S3.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::garage::{BUCKET, Garage, SECRET};
+use crate::image::{Compression, random_files, sha256_of};
+use crate::process::{run, run_to_failure, run_verbosely};
+use crate::server::Server;
+use crate::skopeo::Skopeo;
+use crate::{Client, Host, Layout};
+
+/// A layer of it is larger than a part.
+const LARGE: usize = 20 << 20;
+
+fn place(prefix: &str) -> String {
+    format!("s3://{BUCKET}/{prefix}")
+}
+
+/// The real program, which knows how the store is reached.
+pub(crate) fn orlop(garage: &Garage, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orlop"));
+    for (key, _) in std::env::vars_os() {
+        if key.to_string_lossy().starts_with("ORLOP_") {
+            command.env_remove(key);
+        }
+    }
+    garage.settle(&mut command);
+    command.args(arguments);
+    command
+}
+
+fn create(garage: &Garage, to: &str, data: &Path) -> Value {
+    let said = run(orlop(garage, &["backup", "create", to, "--json", "--data"]).arg(data));
+    serde_json::from_str(&said).expect("it is JSON")
+}
+
+fn start(garage: &Garage, data: &Path) -> Server {
+    let settings = garage.settings();
+    let settings: Vec<_> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    Server::start_at(data, &settings)
+}
+
+fn large(name: &str) -> Layout {
+    let layer = |_| random_files(1, LARGE);
+    let mut layers: Vec<_> = (0..2).map(layer).collect();
+    layers.push(vec![("etc/hello", name.into())]);
+    Layout::with_layers(Compression::Gzip, &layers)
+}
+
+/// A data directory with so many images that are sent in parts.
+fn data_with(folder: &TempDir, images: usize) -> PathBuf {
+    let data = folder.path().join("data");
+    let server = Server::start_at(&data, &[]);
+    let skopeo = Skopeo::on(Host::new());
+    for number in 0..images {
+        skopeo.push(&large(&number.to_string()), &server.image(&format!("team/box:{number}")));
+    }
+    data
+}
+
+#[test]
+fn snapshots_in_a_bucket_share_content_are_checked_pruned_and_restored() {
+    let garage = Garage::start();
+    let folder = TempDir::with_prefix("orlop-s3-").expect("a temporary folder can be made");
+    let at = place("one/registry");
+    let skopeo = Skopeo::on(Host::new());
+    let server = start(&garage, &folder.path().join("data"));
+    let (one, two) = (server.image("team/box:1"), server.image("team/box:2"));
+    skopeo.push(&large("one"), &one);
+    let first = create(&garage, &at, server.data());
+    assert_eq!(first["addedFiles"], 1 + 5, "a manifest, a configuration and four layers: {first}");
+    skopeo.push(&large("two"), &two);
+    let digests = [&one, &two].map(|image| skopeo.digest(image));
+    let second = create(&garage, &at, server.data());
+    assert_eq!(second["addedFiles"], 1 + 4, "both have busybox: {second}");
+    let third = create(&garage, &at, server.data());
+    assert_eq!((&third["addedFiles"], &third["bytes"]), (&Value::from(0), &second["bytes"]));
+    // What is sent is what it is called, and others can read it.
+    let objects = garage.list("one/registry/blobs/sha256/");
+    assert_eq!(objects.len(), 11);
+    let copy = folder.path().join("copy");
+    for object in &objects {
+        garage.get(object, &copy);
+        assert_eq!(sha256_of(&copy), format!("sha256:{}", &object[object.len() - 64..]));
+    }
+    assert_eq!(garage.list("one/registry/locks"), [""; 0]);
+
+    run(&mut orlop(&garage, &["backup", "verify", &at, "--full"]));
+    let listed = run(&mut orlop(&garage, &["backup", "list", &at, "--json"]));
+    let listed: Vec<Value> = serde_json::from_str(&listed).expect("it is JSON");
+    assert_eq!(listed.len(), 3);
+    let differs = run(&mut orlop(&garage, &["backup", "diff", &at, "1", "2"]));
+    assert!(differs.contains("+ team/box:2"), "{differs}");
+
+    // Each damage is found by the name of the object.
+    let large = objects.iter().find(|object| {
+        garage.get(object, &copy);
+        fs::metadata(&copy).expect("it was written").len() > 8 << 20
+    });
+    let large = large.expect("one is large");
+    garage.get(large, &copy);
+    let mut bytes = fs::read(&copy).expect("it was written");
+    bytes[LARGE / 2] ^= 1;
+    let other = folder.path().join("other");
+    fs::write(&other, bytes).expect("a file can be written");
+    garage.put(large, &other);
+    run(&mut orlop(&garage, &["backup", "verify", &at]));
+    let said = run_to_failure(&mut orlop(&garage, &["backup", "verify", &at, "--full"]));
+    assert!(said.contains(large.as_str()), "{said}");
+    garage.delete(large);
+    let said = run_to_failure(&mut orlop(&garage, &["backup", "verify", &at]));
+    assert!(said.contains(large.as_str()) && said.contains("isn't there"), "{said}");
+    let data = folder.path().join("restored");
+    let mut restore = orlop(&garage, &["backup", "restore", &at, "2", "--data"]);
+    let said = run_to_failure(restore.arg(&data));
+    assert!(said.contains(large.as_str()), "{said}");
+    garage.put(large, &copy);
+
+    run(&mut restore);
+    let restored = start(&garage, &data);
+    let images = ["team/box:1", "team/box:2"].map(|image| restored.image(image));
+    assert_eq!([&images[0], &images[1]].map(|image| skopeo.digest(image)), digests);
+    assert_eq!(skopeo.pull_and_read(&images[0], "/etc/hello"), "one");
+    assert_eq!(skopeo.pull_and_read(&images[1], "/etc/hello"), "two");
+
+    // The newest has one image. It stays, with its content.
+    let small = folder.path().join("small");
+    run(orlop(&garage, &["backup", "restore", &at, "1", "--data"]).arg(&small));
+    assert_eq!(create(&garage, &at, &small)["addedFiles"], 0);
+    run(&mut orlop(&garage, &["backup", "prune", &at, "--keep-last", "1"]));
+    run(&mut orlop(&garage, &["backup", "verify", &at, "--full"]));
+    assert_eq!(garage.list("one/registry/blobs/").len(), 6);
+    let files = garage.list("one/registry/snapshots/");
+    assert!(files.len() == 6 && files.iter().all(|file| file.contains("/000004-")), "{files:?}");
+    assert_eq!(garage.list("").len(), 6 + 6 + 1, "only the format is beside them");
+}
+
+#[test]
+fn what_interrupts_a_snapshot_leaves_no_part_of_one() {
+    let mut garage = Garage::start();
+    let folder = TempDir::with_prefix("orlop-s3-").expect("a temporary folder can be made");
+    let data = data_with(&folder, 3);
+    let at = place("");
+    // As soon as an object is sent in parts, the process is killed.
+    let mut killed = begin(&garage, &at, &data);
+    wait_for_parts(&data);
+    killed.kill().expect("it can be killed");
+    killed.wait().expect("it ends");
+    assert!(garage.uploads() > 0);
+    assert_eq!(garage.list("locks/content/").len(), 1);
+    assert_eq!(run(&mut orlop(&garage, &["backup", "list", &at, "--json"])), "[]");
+    let before = garage.list("blobs/").len() as u64;
+    let taken = create(&garage, &at, &data);
+    assert_eq!(taken["addedFiles"], 3 * 6 - 2 - before, "{taken}");
+    assert_eq!((garage.uploads(), garage.list("locks/").len()), (0, 0));
+    run(&mut orlop(&garage, &["backup", "verify", &at, "--full"]));
+
+    // As soon as one is, the store is killed, and comes back.
+    let at = place("other");
+    let slow = begin(&garage, &at, &data);
+    wait_for_parts(&data);
+    garage.kill();
+    garage.start_again();
+    let ended = slow.wait_with_output().expect("it ends");
+    assert!(ended.status.success(), "{ended:?}");
+    run(&mut orlop(&garage, &["backup", "verify", &at, "--full"]));
+    assert_eq!(garage.uploads(), 0);
+
+    // A store that doesn't come back is told of.
+    garage.kill();
+    let said = run_to_failure(orlop(&garage, &["backup", "create", &at, "--data"]).arg(&data));
+    assert!(said.contains("s3://backups/other") && said.contains("Run the command again"), "{said}");
+}
+
+fn begin(garage: &Garage, at: &str, data: &Path) -> std::process::Child {
+    let mut command = orlop(garage, &["backup", "create", at, "--data"]);
+    command.arg(data).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().expect("it starts")
+}
+
+/// Waits until an object is being sent in parts, which is noted in the data directory.
+fn wait_for_parts(data: &Path) {
+    let end = Instant::now() + Duration::from_secs(60);
+    let is_noted = || {
+        let folders = fs::read_dir(data.join("backup")).into_iter().flatten().flatten();
+        let mut files =
+            folders.flat_map(|folder| fs::read_dir(folder.path()).into_iter().flatten().flatten());
+        files.any(|file| file.file_name().to_string_lossy().starts_with("upload-"))
+    };
+    while !is_noted() {
+        assert!(Instant::now() < end, "nothing is sent in parts");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn of_two_snapshots_at_once_each_is_whole_or_refused() {
+    let garage = Garage::start();
+    let folder = TempDir::with_prefix("orlop-s3-").expect("a temporary folder can be made");
+    let at = place("both");
+    let data = data_with(&folder, 1);
+    let server = start(&garage, &data);
+    let running = [(); 2].map(|()| begin(&garage, &at, server.data()));
+    let ended = running.map(|running| running.wait_with_output().expect("it ends"));
+    let done = ended.iter().filter(|ended| ended.status.success()).count();
+    assert!(done > 0, "{ended:?}");
+    for refused in ended.iter().filter(|ended| !ended.status.success()) {
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("another process works in"), "{refused:?}");
+    }
+    let listed = run(&mut orlop(&garage, &["backup", "list", &at, "--json"]));
+    let listed: Vec<Value> = serde_json::from_str(&listed).expect("it is JSON");
+    assert_eq!(listed.len(), done);
+    run(&mut orlop(&garage, &["backup", "verify", &at, "--full"]));
+    // A hold keeps others from removing, and ends.
+    let held = run(orlop(&garage, &["backup", "lock", &at, "--", "echo", "held"]).current_dir(folder.path()));
+    assert_eq!(held, "held");
+    assert_eq!(garage.list("both/locks"), [""; 0]);
+}
+
+#[test]
+fn wrong_keys_are_told_of_and_never_told() {
+    let garage = Garage::start();
+    let folder = TempDir::with_prefix("orlop-s3-").expect("a temporary folder can be made");
+    let data = data_with(&folder, 0);
+    let at = place("x");
+    let wrong = SECRET.replace('b', "c");
+    let mut command = orlop(&garage, &["backup", "create", &at, "--data"]);
+    let said =
+        run_to_failure(command.arg(&data).env("AWS_SECRET_ACCESS_KEY", &wrong).env("RUST_LOG", "trace"));
+    assert!(said.contains("AWS_SECRET_ACCESS_KEY where it runs"), "{said}");
+    assert!(!said.contains(&wrong), "{said}");
+    let mut command = orlop(&garage, &["backup", "list", &at]);
+    let said = run_to_failure(command.env_remove("AWS_SECRET_ACCESS_KEY"));
+    assert!(said.contains("there are no keys"), "{said}");
+    let said = run_to_failure(&mut orlop(&garage, &["backup", "list", "s3://nothing-there/x"]));
+    assert!(said.contains("s3://nothing-there/x"), "{said}");
+
+    // By flags and a file; a server says in no log what is in that.
+    let keys = folder.path().join("keys");
+    let [endpoint, region, id, secret, _] = garage.settings().try_into().expect("there are five");
+    let text = format!("[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n", id.1, secret.1);
+    fs::write(&keys, text).expect("a file can be written");
+    let server = Server::start_at(&data, &[("ORLOP_LOG_LEVEL", "debug")]);
+    let keys = keys.display().to_string();
+    let flags = ["--s3-endpoint", &endpoint.1, "--s3-region", &region.1, "--s3-credentials", &keys];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orlop"));
+    command.args(["backup", "create", &at, "--data"]).arg(&data).args(flags).env("NO_PROXY", "127.0.0.1");
+    let said = run_verbosely(&mut command);
+    assert!(said.contains("000001-") && !said.contains(SECRET), "{said}");
+    assert!(!server.log().contains(SECRET), "{}", server.log());
+    assert!(garage.list("x/snapshots/").len() == 6);
+}
