@@ -66,6 +66,7 @@ const FENCED_CRATES: &[(&str, &[&str])] = &[
     ("zstd", &["snapshots"]),
     ("object_store", &["snapshots"]),
     ("age", &["snapshots"]),
+    ("tar", &["transfer"]),
     ("toml", &["config"]),
     ("strsim", &["config"]),
     ("clap", &["cli", "main"]),

@@ -1,6 +1,15 @@
-//! Imports from trees of a distribution registry that are written by hand: whole ones, and ones damaged in each way.
+//! Imports from trees of a distribution registry and from archives that are written by hand, whole ones and ones damaged in each
+//! way, and from other registries.
 #![expect(clippy::unwrap_used, reason = "in a test, whatever is not as it should be is a failure")]
 
+#[path = "import/archive.rs"]
+mod archive;
+#[path = "import/archives.rs"]
+mod archives;
+#[path = "import/exports.rs"]
+mod exports;
+#[path = "import/registries.rs"]
+mod registries;
 #[path = "schema1/signer.rs"]
 mod signer;
 mod support;
@@ -10,7 +19,7 @@ mod tree;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 use signer::Signer;
@@ -25,8 +34,10 @@ struct Imported {
     code: i32,
     /// What was skipped: paths below `docker/registry/v2` and reasons, in the order of the paths.
     skipped: Vec<(String, String)>,
-    /// What came.
+    /// What came; null where it was refused.
     result: Value,
+    /// What it complained of.
+    errors: String,
 }
 
 impl Imported {
@@ -42,22 +53,36 @@ impl Imported {
     }
 }
 
-fn command(data: &Path, tree: &Path, arguments: &[&str]) -> Command {
+/// The program, without what the environment would tell it.
+fn orlop(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orlop"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ORLOP_")) {
         command.env_remove(name);
     }
-    command.args(["import", "distribution"]).arg(tree).arg("--data").arg(data).args(arguments);
-    command.stdin(Stdio::null());
+    command.args(arguments).stdin(Stdio::null());
     command
 }
 
+fn command(data: &Path, tree: &Path, arguments: &[&str]) -> Command {
+    let mut command = orlop(&["import", "distribution"]);
+    command.arg(tree).arg("--data").arg(data).args(arguments);
+    command
+}
+
+/// Runs an import, and reads what it says.
 #[track_caller]
-fn import_from(data: &Path, tree: &Path, arguments: &[&str]) -> Imported {
-    let output = command(data, tree, arguments).arg("--json").output().unwrap();
-    let (said, errors) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+fn said(command: &mut Command) -> Imported {
+    imported(&command.arg("--json").output().unwrap())
+}
+
+#[track_caller]
+fn imported(output: &Output) -> Imported {
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let mut lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let result = lines.pop().unwrap_or_else(|| panic!("it said nothing: {errors}"));
+    let result = match lines.last() {
+        Some(last) if last.get("dryRun").is_some() => lines.pop().unwrap(),
+        _ => Value::Null,
+    };
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let below = |path: String| {
         let at = path.rfind("docker/registry/v2/").map_or(0, |at| at + "docker/registry/v2/".len());
@@ -66,7 +91,12 @@ fn import_from(data: &Path, tree: &Path, arguments: &[&str]) -> Imported {
     let mut skipped: Vec<_> =
         lines.iter().map(|line| (below(text(&line["path"])), text(&line["reason"]))).collect();
     skipped.sort();
-    Imported { code: output.status.code().unwrap(), skipped, result }
+    Imported { code: output.status.code().unwrap(), skipped, result, errors: errors.into_owned() }
+}
+
+#[track_caller]
+fn import_from(data: &Path, tree: &Path, arguments: &[&str]) -> Imported {
+    said(&mut command(data, tree, arguments))
 }
 
 #[track_caller]
@@ -649,7 +679,7 @@ fn names_that_belong_to_an_upstream_here_or_are_not_served_are_told_of() {
 
 /// Whatever was under way, the store is consistent, and the next import goes on behind what is there.
 #[test]
-fn an_import_that_is_killed_goes_on() {
+fn an_import_that_is_killed_anywhere_goes_on() {
     let tree = Tree::new();
     let images: Vec<Content> =
         (0..40).map(|seed| tree.tagged(&format!("app{}", seed % 5), &format!("v{seed}"), seed)).collect();
@@ -660,7 +690,9 @@ fn an_import_that_is_killed_goes_on() {
         let prefixes = fs::read_dir(data.join("blobs/sha256")).into_iter().flatten();
         prefixes.map(|prefix| fs::read_dir(prefix.unwrap().path()).unwrap().count()).sum::<usize>()
     };
-    for wanted in [1, 20, 45, 70] {
+    // Anywhere: after so many blobs more each time.
+    for byte in noise(2027, 12) {
+        let wanted = blobs() + usize::from(byte % 16);
         let mut killed = command(&data, tree.root(), &[]).stdout(Stdio::null()).spawn().unwrap();
         while blobs() < wanted && killed.try_wait().unwrap().is_none() {
             std::thread::yield_now();

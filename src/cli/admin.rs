@@ -1,6 +1,6 @@
 //! How a command asks the admin API: of the server that runs, else in this very process.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,10 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use bytes::{Bytes, BytesMut};
 use clap::Args;
+use futures_util::StreamExt;
 use http::header::CONTENT_TYPE;
-use http::{Method, Request, Response};
-use http_body::Body;
-use http_body_util::BodyExt;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
 use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
@@ -37,6 +39,9 @@ use super::progress::ProgressBars;
 const START_PATIENCE: Duration = Duration::from_secs(2);
 /// The pause between two looks for it.
 const START_PAUSE: Duration = Duration::from_millis(50);
+
+/// Standard input is read in pieces of this size.
+const INPUT_PIECE: usize = 256 << 10;
 
 const STRANGE: &str = "the answer can't be understood; is the server of another version?";
 
@@ -65,23 +70,43 @@ pub(super) struct AdminRequest {
     method: Method,
     /// Behind the prefix, with the query.
     path: String,
-    body: Bytes,
+    body: Sent,
 }
+
+/// What a request has as its body.
+#[derive(Debug)]
+enum Sent {
+    Bytes(Bytes),
+    /// What comes by standard input.
+    Input,
+}
+
+/// A body of either side, as it comes.
+type Piecewise = UnsyncBoxBody<Bytes, io::Error>;
 
 impl AdminRequest {
     pub(super) fn get(path: impl Into<String>) -> Self {
-        Self { method: Method::GET, path: path.into(), body: Bytes::new() }
+        Self { method: Method::GET, path: path.into(), body: Sent::Bytes(Bytes::new()) }
+    }
+
+    /// With standard input as the body.
+    pub(super) fn post_input(path: impl Into<String>) -> Self {
+        Self { method: Method::POST, path: path.into(), body: Sent::Input }
     }
 
     /// With a body of JSON.
     pub(super) fn post(path: impl Into<String>, body: &impl Serialize) -> anyhow::Result<Self> {
-        let body = serde_json::to_vec(body).context("cannot write the request")?.into();
-        Ok(Self { method: Method::POST, path: path.into(), body })
+        let body = serde_json::to_vec(body).context("cannot write the request")?;
+        Ok(Self { method: Method::POST, path: path.into(), body: Sent::Bytes(body.into()) })
     }
 
-    fn into_http(self) -> anyhow::Result<Request<Bytes>> {
+    fn into_http(self) -> anyhow::Result<Request<Piecewise>> {
         let request = Request::builder().method(self.method).uri(format!("{PREFIX}{}", self.path));
-        request.body(self.body).context("cannot write the request")
+        let body = match self.body {
+            Sent::Bytes(bytes) => Full::new(bytes).map_err(io::Error::other).boxed_unsync(),
+            Sent::Input => input(),
+        };
+        request.body(body).context("cannot write the request")
     }
 }
 
@@ -148,6 +173,28 @@ impl AdminArguments {
         result
     }
 
+    /// Sends two requests, of which the second one depends on what the first one was answered; the bytes of the second answer go to
+    /// `take` as they come, with the first one.
+    pub(super) fn fetch_bytes<T: DeserializeOwned>(
+        &self,
+        first: AdminRequest,
+        second: impl FnOnce(&T) -> anyhow::Result<Option<AdminRequest>>,
+        mut take: impl FnMut(&T, Bytes) -> anyhow::Result<()>,
+    ) -> anyhow::Result<T> {
+        let mut session = self.session(&first.path)?;
+        let work = || {
+            let raw = session.call(first, &mut |_| Ok(()))?;
+            let answer: T = serde_json::from_str(raw.get()).context(STRANGE)?;
+            if let Some(second) = second(&answer)? {
+                session.receive(second, |bytes| take(&answer, bytes))?;
+            }
+            Ok(answer)
+        };
+        let result = work();
+        session.end();
+        result
+    }
+
     /// Whether answers are printed as JSON.
     pub(super) fn is_json(&self) -> bool {
         self.json
@@ -186,6 +233,22 @@ enum Answering {
     Here(Box<Here>),
 }
 
+impl Answering {
+    async fn answer(&mut self, request: AdminRequest) -> anyhow::Result<Response<Piecewise>> {
+        let request = request.into_http()?;
+        Ok(match self {
+            Answering::Server(server) => {
+                let answer = server.call(request).await.context("the server went away before it answered")?;
+                answer.map(|body| body.map_err(io::Error::other).boxed_unsync())
+            }
+            Answering::Here(here) => {
+                let answer = here.admin.call(request).await;
+                answer.map(|body| body.map_err(io::Error::other).boxed_unsync())
+            }
+        })
+    }
+}
+
 /// A data directory that no server works on.
 struct Here {
     registry: Registry,
@@ -218,14 +281,28 @@ impl Session {
         on_part: &mut impl FnMut(&RawValue) -> anyhow::Result<()>,
     ) -> anyhow::Result<Box<RawValue>> {
         let Session { runtime, answering } = self;
+        runtime.block_on(async { read(answering.answer(request).await?, on_part).await })
+    }
+
+    /// Sends a request, and hands the bytes of its answer to `take` as they come.
+    fn receive(
+        &mut self,
+        request: AdminRequest,
+        mut take: impl FnMut(Bytes) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let Session { runtime, answering } = self;
         runtime.block_on(async {
-            match answering {
-                Answering::Server(server) => {
-                    let answer = server.call(request.into_http()?).await;
-                    read(answer.context("the server went away before it answered")?, on_part).await
-                }
-                Answering::Here(here) => read(here.admin.call(request.into_http()?).await, on_part).await,
+            let (parts, mut body) = answering.answer(request).await?.into_parts();
+            if !parts.status.is_success() {
+                return Err(refused(parts.status, body).await);
             }
+            while let Some(frame) = body.frame().await {
+                let frame = frame.context("it broke off; the log of whoever runs the registry says why")?;
+                if let Ok(bytes) = frame.into_data() {
+                    take(bytes)?;
+                }
+            }
+            Ok(())
         })
     }
 
@@ -242,6 +319,32 @@ impl Session {
         // A job that has told its result may still be on its way out.
         runtime.shutdown_background();
     }
+}
+
+/// Standard input, read on a thread of its own: it may stand still for as long as it likes.
+fn input() -> Piecewise {
+    let (sender, mut pieces) = tokio::sync::mpsc::channel::<io::Result<Bytes>>(4);
+    std::thread::spawn(move || {
+        let mut input = io::stdin().lock();
+        loop {
+            let mut piece = vec![0; INPUT_PIECE];
+            let read = match input.read(&mut piece) {
+                Ok(0) => return,
+                Ok(read) => {
+                    piece.truncate(read);
+                    Ok(Bytes::from(piece))
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            let is_over = read.is_err();
+            if sender.blocking_send(read).is_err() || is_over {
+                return;
+            }
+        }
+    });
+    let pieces = futures_util::stream::poll_fn(move |cx| pieces.poll_recv(cx));
+    StreamBody::new(pieces.map(|piece| piece.map(Frame::data))).boxed_unsync()
 }
 
 /// Who answers.
@@ -334,22 +437,28 @@ fn unreachable_server(data: &Path) -> anyhow::Error {
     )
 }
 
+const WENT_AWAY: &str = "the server went away before it had answered; ask again";
+
+/// Reads an answer that is no success.
+async fn refused(status: StatusCode, body: Piecewise) -> anyhow::Error {
+    let read = async {
+        let bytes = body.collect().await.context(WENT_AWAY)?.to_bytes();
+        serde_json::from_slice::<Errors>(&bytes).with_context(|| format!("the server answered {status}"))
+    };
+    match read.await {
+        Ok(errors) => refusal(errors),
+        Err(error) => error,
+    }
+}
+
 /// Reads an answer to its end, and shows how far a long operation has come.
-async fn read<B>(
-    answer: Response<B>,
+async fn read(
+    answer: Response<Piecewise>,
     on_part: &mut impl FnMut(&RawValue) -> anyhow::Result<()>,
-) -> anyhow::Result<Box<RawValue>>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::error::Error + Send + Sync + 'static,
-{
-    const WENT_AWAY: &str = "the server went away before it had answered; ask again";
+) -> anyhow::Result<Box<RawValue>> {
     let (parts, mut body) = answer.into_parts();
     if !parts.status.is_success() {
-        let bytes = body.collect().await.context(WENT_AWAY)?.to_bytes();
-        let errors: Errors = serde_json::from_slice(&bytes)
-            .with_context(|| format!("the server answered {}", parts.status))?;
-        return Err(refusal(errors));
+        return Err(refused(parts.status, body).await);
     }
     if parts.headers.get(CONTENT_TYPE).is_none_or(|kind| kind != JSON_LINES) {
         let bytes = body.collect().await.context(WENT_AWAY)?.to_bytes();

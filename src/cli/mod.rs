@@ -15,7 +15,9 @@ mod collection;
 mod compact;
 mod config;
 mod deletions;
+mod docker_config;
 mod exit;
+mod export;
 mod import;
 mod inspect;
 mod list;
@@ -51,6 +53,7 @@ use self::collection::GcArguments;
 use self::compact::CompactArguments;
 use self::config::{ConfigArguments, ConfigCommand};
 use self::deletions::{DeletedArguments, PurgeArguments, UndeleteArguments};
+use self::export::ExportCommand;
 use self::import::ImportCommand;
 use self::inspect::InspectArguments;
 use self::list::{LsArguments, TagsArguments};
@@ -158,9 +161,12 @@ enum Command {
     /// image heals them.
     #[command(after_help = verify::EXAMPLES)]
     Verify(VerifyArguments),
-    /// Take over what another registry has.
+    /// Take over images: from another registry, its directory, or an archive.
     #[command(subcommand, arg_required_else_help = true)]
     Import(ImportCommand),
+    /// Write images into an archive that other programs read.
+    #[command(subcommand, arg_required_else_help = true)]
+    Export(ExportCommand),
     /// Remove what nothing names any more, now.
     ///
     /// A server does this by itself, some seconds after something is due. What was deleted stays until its window to be
@@ -261,6 +267,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Policy(command) => command.run(&mut output),
         Command::Verify(arguments) => verify::run(&arguments, &mut output),
         Command::Import(command) => command.run(&mut output),
+        Command::Export(command) => command.run(&mut output),
         Command::Gc(arguments) => collection::run(&arguments, &mut output),
         Command::Deleted(arguments) => arguments.run(&mut output),
         Command::Undelete(arguments) => arguments.run(&mut output),

@@ -102,16 +102,10 @@ impl SourceTree {
     pub fn file(&self, below: &str) -> Result<Option<SourceFile>, FileError> {
         let path = self.path_of(below);
         let opened = self.descend(below, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY);
-        let Some(file) = opened.context("open", &path)? else { return Ok(None) };
-        let file = File::from(file);
-        let metadata = file.metadata().context("stat", &path)?;
-        if !metadata.is_file() {
-            return Err(FileError::new("open", &path, io::Error::other("it is no file")));
+        match opened.context("open", &path)? {
+            Some(file) => SourceFile::of(File::from(file), path).map(Some),
+            None => Ok(None),
         }
-        let modified = metadata.modified().context("stat", &path)?;
-        let since_epoch = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let modified_at = Timestamp::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX));
-        Ok(Some(SourceFile { file, path, len: metadata.len(), modified_at }))
     }
 
     /// The length of a file; `None` if there is no file of that name.
@@ -186,6 +180,26 @@ fn found<T>(opened: rustix::io::Result<T>) -> io::Result<Option<T>> {
 }
 
 impl SourceFile {
+    /// Opens a file by itself, to which symbolic links may lead; `None` if there is none.
+    pub fn open(path: &Path) -> Result<Option<SourceFile>, FileError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        match found(openat(CWD, path, flags, Mode::empty())).context("open", path)? {
+            Some(file) => SourceFile::of(File::from(file), path.to_owned()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn of(file: File, path: PathBuf) -> Result<SourceFile, FileError> {
+        let metadata = file.metadata().context("stat", &path)?;
+        if !metadata.is_file() {
+            return Err(FileError::new("open", &path, io::Error::other("it is no file")));
+        }
+        let modified = metadata.modified().context("stat", &path)?;
+        let since_epoch = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let modified_at = Timestamp::from_millis(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX));
+        Ok(SourceFile { file, path, len: metadata.len(), modified_at })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -171,7 +171,7 @@ impl From<Error> for ApiError {
                 let code = match what {
                     Missing::Manifest => ErrorCode::ManifestUnknown,
                     Missing::Blob => ErrorCode::BlobUnknown,
-                    Missing::Repository | Missing::Referrers => ErrorCode::NameUnknown,
+                    Missing::Repository | Missing::Referrers | Missing::Catalog => ErrorCode::NameUnknown,
                 };
                 ApiError::new(code, message)
             }

@@ -119,7 +119,7 @@ impl Platform {
     }
 
     /// Whether an image for `other` is one for this; every variant is, where none is named.
-    fn is_met_by(&self, other: &Platform) -> bool {
+    pub fn is_met_by(&self, other: &Platform) -> bool {
         self.os == other.os
             && self.architecture == other.architecture
             && (self.variant.is_none() || self.variant == other.variant)

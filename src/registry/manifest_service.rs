@@ -142,6 +142,21 @@ impl ManifestService {
     /// The manifest under a tag or any of its digests, with its bytes as they were pushed, which is a pull. A signed schema
     /// 1 manifest comes with all the signatures that anybody has pushed, the same bytes until somebody adds one.
     pub fn get(&self, reference: &Reference) -> Result<Option<(ManifestDescriptor, Bytes)>, Error> {
+        let Some((id, manifest, payload)) = self.find(reference)? else { return Ok(None) };
+        self.note(id, reference, &manifest, Use::Pull);
+        self.scope.tell_of_pull(|| self.pulled(reference, &manifest, &payload));
+        Ok(Some((manifest, payload)))
+    }
+
+    /// The same for whoever only looks: it is no pull.
+    pub fn read(&self, reference: &Reference) -> Result<Option<(ManifestDescriptor, Bytes)>, Error> {
+        Ok(self.find(reference)?.map(|(_, manifest, payload)| (manifest, payload)))
+    }
+
+    fn find(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<(RepositoryId, ManifestDescriptor, Bytes)>, Error> {
         let found = self.scope.look_up(|tx, id| {
             let Some((descriptor, merged)) = resolve(tx, id, reference)? else { return Ok(None) };
             if let Some(merged) = merged {
@@ -151,10 +166,7 @@ impl ManifestService {
             let payload = payload.ok_or_else(|| missing_payload(&descriptor.canonical))?;
             Ok(Some((id, descriptor, payload)))
         })?;
-        let Some((id, manifest, payload)) = found.flatten() else { return Ok(None) };
-        self.note(id, reference, &manifest, Use::Pull);
-        self.scope.tell_of_pull(|| self.pulled(reference, &manifest, &payload));
-        Ok(Some((manifest, payload)))
+        Ok(found.flatten())
     }
 
     /// What the event of a pull is about.

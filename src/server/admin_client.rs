@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderValue, Request, Response};
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -21,7 +21,7 @@ use super::ADMIN_SOCKET;
 /// A connection to the server that works on a data directory.
 #[derive(Debug)]
 pub struct AdminClient {
-    sender: http1::SendRequest<Full<Bytes>>,
+    sender: http1::SendRequest<UnsyncBoxBody<Bytes, io::Error>>,
 }
 
 impl AdminClient {
@@ -44,8 +44,10 @@ impl AdminClient {
     }
 
     /// Sends one request.
-    pub async fn call(&mut self, request: Request<Bytes>) -> io::Result<Response<Incoming>> {
-        let mut request = request.map(Full::new);
+    pub async fn call(
+        &mut self,
+        mut request: Request<UnsyncBoxBody<Bytes, io::Error>>,
+    ) -> io::Result<Response<Incoming>> {
         request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
         // The answer before may still be on its way out.
         self.sender.ready().await.map_err(io::Error::other)?;

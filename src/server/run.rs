@@ -36,6 +36,10 @@ use super::{AdminSocket, Drained, Hangups, PasswordError, cache_settings, serve}
 /// can still be administrated.
 const ADMIN_CONNECTIONS: usize = 16;
 
+/// How long whoever administrates may send or take nothing: an archive comes and goes by pipes, at the other end of which a
+/// program may think for long before it begins.
+const ADMIN_IDLE: Duration = Duration::from_secs(60 * 60);
+
 /// The longest time for a request's head where all that it gets is another address.
 const REDIRECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -438,7 +442,12 @@ impl Server {
             // They may be closed already.
             let _ = tell_others.send(());
         };
-        let admin_limits = Limits { connections: ADMIN_CONNECTIONS, ..self.limits.clone() };
+        let admin_limits = Limits {
+            connections: ADMIN_CONNECTIONS,
+            idle_timeout: ADMIN_IDLE,
+            first_byte_timeout: ADMIN_IDLE,
+            ..self.limits.clone()
+        };
         let admin_metrics = Metrics::new(&StorageMetrics::default());
         let admin = async {
             if let Some(socket) = self.admin_socket {

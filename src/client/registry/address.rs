@@ -72,6 +72,17 @@ impl Address {
         self.root.with_path(&format!("{}/{name}/{rest}", self.path), query)
     }
 
+    /// The URL of the list of all repositories.
+    pub(super) fn catalog_url(&self, query: Option<&str>) -> Url {
+        let own = self.path.len() - self.prefix.len();
+        self.root.with_path(&format!("{}/_catalog", &self.path[..own]), query)
+    }
+
+    /// What a name in that list is below this address; none where it is elsewhere.
+    pub(super) fn name_below<'n>(&self, name: &'n str) -> Option<&'n str> {
+        name.strip_prefix(self.prefix.as_str())
+    }
+
     /// The scope of a token that lets a repository be pulled.
     pub(super) fn pull_scope(&self, name: &RepositoryName) -> String {
         format!("repository:{}{name}:pull", self.prefix)
@@ -148,6 +159,10 @@ mod tests {
             let address: Address = text.parse().unwrap();
             assert_eq!(address.url(&name, "x", None).to_string(), url, "{text}");
             assert_eq!(address.pull_scope(&name), scope, "{text}");
+            let listed = scope.trim_start_matches("repository:").trim_end_matches(":pull");
+            assert_eq!(address.name_below(listed), Some("a/b"), "{text}");
+            let catalog = address.catalog_url(None).to_string();
+            assert!(catalog.ends_with("/v2/_catalog") && !catalog.contains("hub"), "{catalog}");
         }
     }
 

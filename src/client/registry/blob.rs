@@ -107,7 +107,7 @@ fn question<'a>(
     headers: HeaderMap,
 ) -> Question<'a> {
     let rest = format!("blobs/{digest}");
-    Question { method, name, rest, query: None, headers, missing: Missing::Blob }
+    Question { method, name: Some(name), rest, query: None, headers, missing: Missing::Blob }
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {

@@ -17,6 +17,8 @@ pub enum Missing {
     Blob,
     /// An API of referrers; they may be listed under a tag.
     Referrers,
+    /// A list of its repositories.
+    Catalog,
 }
 
 impl fmt::Display for Missing {
@@ -26,6 +28,7 @@ impl fmt::Display for Missing {
             Missing::Repository => "repository",
             Missing::Blob => "blob",
             Missing::Referrers => "API of referrers",
+            Missing::Catalog => "list of repositories",
         })
     }
 }

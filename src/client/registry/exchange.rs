@@ -23,11 +23,15 @@ const MAX_TOKEN_ANSWER: usize = 1 << 20;
 /// The most requests of one attempt that may end in 401: without authorization, with a token that was kept, with a fresh one.
 const MAX_CHALLENGES: usize = 3;
 
+/// The scope of a token that lets all repositories be listed.
+const CATALOG_SCOPE: &str = "registry:catalog:*";
+
 /// What is asked of an upstream.
 #[derive(Debug)]
 pub(super) struct Question<'a> {
     pub(super) method: Method,
-    pub(super) name: &'a RepositoryName,
+    /// The repository; none where it is about the list of them.
+    pub(super) name: Option<&'a RepositoryName>,
     /// What follows the repository's name in the path.
     pub(super) rest: String,
     pub(super) query: Option<String>,
@@ -80,7 +84,11 @@ impl Inner {
     }
 
     async fn attempt(&self, question: &Question<'_>) -> Result<Reply, Error> {
-        let url = self.address.url(question.name, &question.rest, question.query.as_deref());
+        let query = question.query.as_deref();
+        let url = match question.name {
+            Some(name) => self.address.url(name, &question.rest, query),
+            None => self.address.catalog_url(query),
+        };
         let known = self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut brought = match &known {
             Some(challenge) => self.meet(question, challenge, &Authorization::None).await?,
@@ -121,7 +129,11 @@ impl Inner {
                 return Ok(credentials.map(|credentials| Authorization::Basic(credentials.basic())));
             }
         };
-        let key = TokenKey { realm, service, scope: self.address.pull_scope(question.name) };
+        let scope = match question.name {
+            Some(name) => self.address.pull_scope(name),
+            None => CATALOG_SCOPE.to_owned(),
+        };
+        let key = TokenKey { realm, service, scope };
         let refused = match brought {
             Authorization::Token { key: own, is_kept: false, .. } if *own == key => return Ok(None),
             Authorization::Token { key: own, token, is_kept: true } if *own == key => Some(token),

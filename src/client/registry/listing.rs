@@ -44,6 +44,21 @@ pub struct TagList {
     pub is_complete: bool,
 }
 
+/// A page of the repositories of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Catalog {
+    /// Their names as the upstream writes them, which may be none that a repository may have here.
+    pub names: Vec<String>,
+    /// Where the list goes on.
+    pub next: Option<NextPage>,
+}
+
+/// The body of a page of repositories.
+#[derive(Debug, Deserialize)]
+struct CatalogPage {
+    repositories: Option<Vec<String>>,
+}
+
 /// The body of a page of tags.
 #[derive(Debug, Deserialize)]
 struct TagPage {
@@ -68,7 +83,7 @@ impl Upstream {
         let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(INDEX))]);
         let rest = format!("referrers/{subject}");
         let missing = Missing::Referrers;
-        let question = Question { method: Method::GET, name, rest, query, headers, missing };
+        let question = Question { method: Method::GET, name: Some(name), rest, query, headers, missing };
         let Reply { host, mut answer } = self.0.ask(&question).await?;
         let media_type = answer.header(CONTENT_TYPE.as_str()).unwrap_or_default();
         if media_type.split(';').next().unwrap_or_default().trim() != INDEX {
@@ -96,7 +111,7 @@ impl Upstream {
         loop {
             let question = Question {
                 method: Method::GET,
-                name,
+                name: Some(name),
                 rest: "tags/list".to_owned(),
                 query: Some(query.clone()),
                 headers: HeaderMap::new(),
@@ -124,6 +139,29 @@ impl Upstream {
             }
             query = next;
         }
+    }
+
+    /// Lists a page of the repositories; the first one, or the one that another page has named as next.
+    pub async fn catalog(&self, page: Option<&NextPage>) -> Result<Catalog, Error> {
+        let query = Some(page.map_or_else(|| format!("n={PAGE}"), |page| page.0.clone()));
+        let question = Question {
+            method: Method::GET,
+            name: None,
+            rest: String::new(),
+            query,
+            headers: HeaderMap::new(),
+            missing: Missing::Catalog,
+        };
+        let Reply { host, mut answer } = self.0.ask(&question).await?;
+        let next = next_page(answer.headers()).filter(|next| Some(next) != page);
+        let body = self.page(&host, &mut answer).await?;
+        let listed: CatalogPage = serde_json::from_slice(&body)
+            .map_err(|_| Error::invalid(&host, "its list of repositories is no list of repositories"))?;
+        let names = listed.repositories.unwrap_or_default();
+        let next = next.filter(|_| !names.is_empty());
+        let names =
+            names.iter().filter_map(|name| self.0.address.name_below(name)).map(str::to_owned).collect();
+        Ok(Catalog { names, next })
     }
 
     async fn page(&self, host: &str, answer: &mut Answer) -> Result<Bytes, Error> {

@@ -108,7 +108,7 @@ fn question<'a>(
     {
         headers.insert(ACCEPT, value);
     }
-    Question { method, name, rest, query: None, headers, missing: Missing::Manifest }
+    Question { method, name: Some(name), rest, query: None, headers, missing: Missing::Manifest }
 }
 
 /// The media type in the headers, where it says something: what is any JSON, bytes or page at all does not.

@@ -34,7 +34,7 @@ pub use address::{Address, AddressError};
 pub use blob::{Blob, BlobHead};
 pub use credentials::{Credentials, CredentialsError};
 pub use error::{Error, Missing, Outage};
-pub use listing::{NextPage, Referrers, TagList};
+pub use listing::{Catalog, NextPage, Referrers, TagList};
 pub use manifest::{Manifest, ManifestHead};
 pub use rate_limit::RateLimit;
 pub use retries::Retries;

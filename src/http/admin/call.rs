@@ -100,6 +100,11 @@ impl Call {
         note_local(&self.parts.extensions, self.actor());
     }
 
+    /// The request's body as it comes.
+    pub(super) fn take_body(&mut self) -> Option<Incoming> {
+        self.body.take()
+    }
+
     /// The request's body; none at all is as good as `{}`.
     pub(super) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
         let mut bytes = BytesMut::new();

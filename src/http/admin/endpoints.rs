@@ -9,9 +9,10 @@ use http::Method;
 use http::header::ALLOW;
 
 use super::call::{Answer, Call};
+use super::imports::Archive;
 use super::{
-    PREFIX, access, access_tokens, backup, cache, collection, compact, deletions, images, imports, inspect,
-    listings, policies, repositories, signing_key, status, users, verify,
+    PREFIX, access, access_tokens, backup, cache, collection, compact, deletions, exports, images, imports,
+    inspect, listings, policies, repositories, signing_key, status, users, verify,
 };
 use crate::http::errors::{ApiError, ErrorCode};
 
@@ -67,6 +68,11 @@ const ENDPOINTS: &[Endpoint] = &[
     endpoint("admin_run_policies", "POST", "policies/run", |call| policies::run_policies(call).boxed()),
     endpoint("admin_pull_images",       "POST", "cache/pull",          |call| images::pull_images(call).boxed()),
     endpoint("admin_import_distribution", "POST", "import/distribution", |call| imports::import_distribution(call).boxed()),
+    endpoint("admin_import_oci",        "POST", "import/oci",          |call| imports::import_archive(call, Archive::Oci).boxed()),
+    endpoint("admin_import_docker",     "POST", "import/docker",       |call| imports::import_archive(call, Archive::Docker).boxed()),
+    endpoint("admin_import_registry",   "POST", "import/registry",     |call| imports::import_registry(call).boxed()),
+    endpoint("admin_plan_export",       "POST", "export/plan",         |call| exports::plan_export(call).boxed()),
+    endpoint("admin_export_archive",    "POST", "export/archive",      |call| exports::export_archive(call).boxed()),
     endpoint("admin_gc",                "POST", "gc",                  |call| collection::gc(call).boxed()),
     endpoint("admin_list_deletions",    "GET",  "deletions",           |call| ready(deletions::list_deletions(&call)).boxed()),
     endpoint("admin_undelete",          "POST", "undelete",            |call| deletions::undelete(call).boxed()),

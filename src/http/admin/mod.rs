@@ -13,6 +13,7 @@ mod collection;
 mod compact;
 mod deletions;
 mod endpoints;
+mod exports;
 mod images;
 mod imports;
 mod inspect;
@@ -48,8 +49,11 @@ pub use collection::{Gc, GcAnswer, Kept, KeptBy};
 pub use compact::{Compact, CompactAnswer};
 pub use deletions::{Delete, DeleteAnswer, Deleted, Deletions, Purge, Purged, Target};
 pub use endpoints::{Row, rows};
+pub use exports::{ExportImages, ExportPlan};
 pub use images::{PullImages, Pulled, PulledImages};
-pub use imports::{ImportAnswer, ImportDistribution, ImportSkipped};
+pub use imports::{
+    ImportAnswer, ImportArchive, ImportDistribution, ImportRegistry, ImportSelection, ImportSkipped,
+};
 pub use inspect::{Companion, Inspected, Part, Signed};
 pub use job::{Line, Progress, Unit};
 pub use listings::{RepositoriesPage, RepositoryEntry, TagListed, TagsPage};
@@ -185,10 +189,13 @@ impl Admin {
     }
 
     /// Answers a request of this very process.
-    pub async fn call(&self, mut request: http::Request<Bytes>) -> http::Response<Body> {
+    pub async fn call<B>(&self, mut request: http::Request<B>) -> http::Response<Body>
+    where
+        B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
+    {
         let notes = Arc::new(Notes::default());
         request.extensions_mut().insert(Arc::clone(&notes));
-        let response = dispatch(State(self.clone()), request.map(Body::from)).await;
+        let response = dispatch(State(self.clone()), request.map(Body::new)).await;
         notes.tell(&Ended {
             status: Some(response.status().as_u16()),
             is_job: is_job(response.headers()),

@@ -19,6 +19,11 @@ impl Password {
     pub fn new(text: impl Into<String>) -> Password {
         Password(text.into())
     }
+
+    /// The text, for what it is for.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Password {

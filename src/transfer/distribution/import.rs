@@ -2,21 +2,20 @@
 
 use std::cell::{Cell, RefCell};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 
-use super::report::{Report, Skipped, Told};
 use super::repository::RepositoryImport;
 use super::tree::Tree;
-use super::turns::Turns;
 use super::walk::Repositories;
-use crate::fsio::FileError;
 use crate::oci::RepositoryName;
 use crate::registry::{self, Actor, NamePattern, Registry};
+use crate::transfer::refusal::{is_about_content, reason};
+use crate::transfer::turns::Turns;
+use crate::transfer::{Error, Report, Skipped, Tell, Told};
 
 /// How many repositories are under way at once, and how many manifests in each of them.
 const REPOSITORIES: usize = 4;
@@ -41,26 +40,6 @@ pub struct Options {
     pub dry_run: bool,
     /// On whose behalf.
     pub actor: Actor,
-}
-
-/// Hears of each step, and says whether the import goes on.
-pub type Tell<'t> = dyn Fn(Told) -> BoxFuture<'static, ControlFlow<()>> + 't;
-
-/// Why an import ended. What came before is here, and the next one goes on behind it.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// There is nothing to import.
-    #[error(
-        "{} is no store of a distribution registry: there is neither docker/registry/v2 nor repositories in it",
-        .0.display()
-    )]
-    NoStore(PathBuf),
-    /// The directory can't be read.
-    #[error(transparent)]
-    Unreadable(FileError),
-    /// The registry failed.
-    #[error(transparent)]
-    Registry(#[from] registry::Error),
 }
 
 /// An import under way.
@@ -90,7 +69,7 @@ pub async fn import(
     tell: &Tell<'_>,
 ) -> Result<Report, Error> {
     let tree = Tree::open(directory).map_err(Error::Unreadable)?;
-    let tree = tree.ok_or_else(|| Error::NoStore(directory.to_owned()))?;
+    let tree = tree.ok_or_else(|| no_store(directory))?;
     let mut report = Report::default();
     let Some(total) = survey(&tree, options, tell).await else {
         report.ended_early = true;
@@ -198,55 +177,9 @@ impl Import<'_> {
     }
 }
 
-/// Whether a failure is about what was to come, so that something else may come all the same.
-fn is_about_content(error: &registry::Error) -> bool {
-    use registry::Error;
-    match error {
-        Error::NameUnserved { .. }
-        | Error::NameRefused { .. }
-        | Error::NameCached(_)
-        | Error::NameTaken(_)
-        | Error::RepositoryRenamed { .. }
-        | Error::RepositoryUnknown
-        | Error::NotCached(_)
-        | Error::BlobUnknown(_)
-        | Error::DigestMismatch { .. }
-        | Error::TarSum(_)
-        | Error::SizeMismatch { .. }
-        | Error::ManifestUnknown
-        | Error::ManifestInvalid(_)
-        | Error::SignedManifest(_)
-        | Error::ManifestReferencesUnknown(_)
-        | Error::ManifestTooLarge { .. }
-        | Error::TagImmutable { .. }
-        | Error::QuotaExceeded { .. } => true,
-        Error::UploadUnknown
-        | Error::UploadBusy
-        | Error::UploadsExhausted
-        | Error::OffsetUnknown { .. }
-        | Error::DeleteDisabled(_)
-        | Error::StillReferenced { .. }
-        | Error::Compact(_)
-        | Error::VerifyRunning
-        | Error::VerifyStopped
-        | Error::DeletionUnknown
-        | Error::HistoryUnknown
-        | Error::RevisionGone(_)
-        | Error::AccountUnknown { .. }
-        | Error::AccountsExhausted { .. }
-        | Error::DiskFull
-        | Error::Unavailable
-        | Error::Disk(_)
-        | Error::Metadata(_)
-        | Error::Io(_) => false,
-    }
-}
-
-/// What is told of a refusal.
-fn reason(error: &registry::Error) -> String {
-    use registry::Error;
-    match error {
-        Error::DigestMismatch { computed, .. } => format!("its bytes have another digest: {computed}"),
-        error => error.to_string(),
-    }
+fn no_store(directory: &Path) -> Error {
+    Error::Unusable(format!(
+        "{} is no store of a distribution registry: there is neither docker/registry/v2 nor repositories in it",
+        directory.display()
+    ))
 }

@@ -1,9 +1,9 @@
 //! The layers of a repository as a whole: how large they are, and those that no manifest names.
 
-use super::import::Error;
 use super::repository::RepositoryImport;
 use super::tree::{Tree, place};
 use crate::oci::RepositoryName;
+use crate::transfer::Error;
 
 /// The bytes of all layers of a repository.
 pub(super) fn bytes(tree: &Tree, name: &RepositoryName) -> u64 {

@@ -5,12 +5,12 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 
-use super::import::Error;
-use super::report::Skipped;
 use super::repository::{RepositoryImport, Took};
 use super::tree::{place, unreadable};
 use crate::oci::{Child, ChildRole, Digest, Manifest, ManifestKind, MediaType, Reference, detect_media_type};
 use crate::registry::ManifestPut;
+use crate::transfer::Error;
+use crate::transfer::Skipped;
 
 /// How deep indexes may name indexes.
 const DEPTH: usize = 32;

@@ -21,13 +21,10 @@ mod blob;
 mod import;
 mod layers;
 mod manifest;
-mod report;
 mod repository;
 mod signatures;
 mod tag;
 mod tree;
-mod turns;
 mod walk;
 
-pub use import::{Error, Options, Tell, import};
-pub use report::{Report, Skipped, Told};
+pub use import::{Options, import};

@@ -6,12 +6,13 @@ use std::collections::HashSet;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
-use super::import::{Error, Import, MANIFESTS};
-use super::report::Skipped;
+use super::import::{Import, MANIFESTS};
 use super::tree;
-use super::turns::Turns;
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::Repository;
+use crate::transfer::Error;
+use crate::transfer::Skipped;
+use crate::transfer::turns::Turns;
 
 /// A repository under way.
 pub(super) struct RepositoryImport<'i> {

@@ -1,11 +1,11 @@
 //! The signatures of schema 1 manifests, as distribution 2.0 to 2.2 kept them: each a blob of its own, beside the revision.
 
-use super::import::Error;
-use super::report::Skipped;
 use super::repository::RepositoryImport;
 use super::tree::{place, unreadable};
 use crate::oci::Digest;
 use crate::oci::schema1::Signature;
+use crate::transfer::Error;
+use crate::transfer::Skipped;
 
 /// The longest signature that is read.
 const SIGNATURE_BYTES: usize = 1 << 20;

@@ -1,10 +1,10 @@
 //! A tag, with what it has pointed to.
 
-use super::import::Error;
 use super::repository::{RepositoryImport, Took};
 use super::tree::place;
 use crate::oci::Tag;
 use crate::registry::{TagImported, TagPast};
+use crate::transfer::Error;
 
 /// The most entries of a tag's history that are taken, the newest.
 const HISTORY: usize = 100;

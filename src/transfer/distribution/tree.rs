@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::report::Skipped;
 use crate::clock::Timestamp;
 use crate::fsio::{EntryKind, FileError, SourceEntries, SourceEntry, SourceFile, SourceTree};
 use crate::oci::{Digest, DigestAlgorithm, RepositoryName};
+use crate::transfer::Skipped;
+pub(super) use crate::transfer::report::unreadable;
 
 /// Where a registry keeps its tree below the directory that its configuration names.
 const ROOT: &str = "docker/registry/v2";
@@ -113,15 +114,6 @@ impl Tree {
 fn data(digest: &Digest) -> String {
     let hex = digest.hex();
     format!("blobs/{}/{}/{hex}/data", digest.algorithm(), &hex[..2])
-}
-
-/// That a file can't be read.
-pub(super) fn unreadable(error: FileError) -> Skipped {
-    let reason = match error.operation {
-        "open" | "read" | "list" | "stat" if error.source.get_ref().is_some() => error.source.to_string(),
-        operation => format!("can't {operation} it: {}", error.source),
-    };
-    Skipped::new(error.path, reason)
 }
 
 /// The names of the directories in a directory. Files beside them are passed over.

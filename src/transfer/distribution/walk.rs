@@ -1,9 +1,9 @@
 //! The repositories of a tree, whose names nest.
 
-use super::report::Skipped;
 use super::tree::{Directories, Tree};
 use crate::oci::RepositoryName;
 use crate::registry::NamePattern;
+use crate::transfer::Skipped;
 
 /// Every repository whose name one of some patterns matches, and what can't be one; all of them where there is no pattern.
 pub(super) struct Repositories<'t> {
