@@ -3,6 +3,8 @@
 
 #[path = "backups/command.rs"]
 mod command;
+#[path = "backups/older.rs"]
+mod older;
 #[path = "backups/parts.rs"]
 mod parts;
 #[path = "backups/rounds.rs"]

@@ -13,6 +13,7 @@ use super::s3::S3;
 use super::store::{BackupHold, Intake, Store};
 use super::{BackupOptions, Error, Location, Snapshot, SnapshotName, sums};
 use crate::fsio::{Disk, FileError};
+use crate::metadata::SCHEMA;
 use crate::oci::{Digest, DigestAlgorithm};
 
 /// The content of the file `format`: of a backup whose files are kept as they are, and of one that is encrypted.
@@ -309,6 +310,15 @@ impl Backup {
         let damaged = |reason: String| Error::Damaged { path: self.path(&file), reason };
         let bytes = self.read(&file, SNAPSHOT_BYTES)?.ok_or_else(|| damaged("it isn't there".to_owned()))?;
         serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// The same of one that is to be read further, which no later version may have taken.
+    pub(super) fn known_snapshot(&self, name: &SnapshotName) -> Result<Snapshot, Error> {
+        let snapshot = self.snapshot(name)?;
+        if snapshot.schema > SCHEMA {
+            return Err(Error::NewerSchema(self.path(&file_name(name, "metadata.zst"))));
+        }
+        Ok(snapshot)
     }
 
     /// The copy of the metadata in a snapshot.

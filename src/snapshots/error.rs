@@ -28,6 +28,9 @@ pub enum Error {
     /// A later version of Orlop has made it.
     #[error("the backup directory {} was made by a later version of Orlop; use that one", .0.display())]
     NewerFormat(PathBuf),
+    /// A later version of Orlop has taken the snapshot.
+    #[error("the snapshot of {} was taken by a later version of Orlop; use that one", .0.display())]
+    NewerSchema(PathBuf),
     /// There is no such snapshot.
     #[error("there is no snapshot {name} in {}; orlop backup list shows those that there are", dir.display())]
     Unknown {

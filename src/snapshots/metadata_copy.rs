@@ -16,6 +16,7 @@ use zstd::stream::{read, write};
 
 use super::Error;
 use crate::fsio::{Disk, FileError, FileWriter};
+use crate::metadata::SCHEMA;
 
 const MAGIC: &[u8; 8] = b"ORLOPMD1";
 const LEVEL: i32 = 3;
@@ -101,6 +102,10 @@ impl CopyReader {
         let head: [u8; 12] = reader.bytes()?;
         if !head.starts_with(MAGIC) {
             return Err(reader.damaged("it is no copy of metadata, or one of a later version".to_owned()));
+        }
+        let [.., a, b, c, d] = head;
+        if u32::from_be_bytes([a, b, c, d]) > SCHEMA {
+            return Err(Error::NewerSchema(reader.path));
         }
         Ok(reader)
     }

@@ -103,6 +103,10 @@ impl Keep {
 pub fn prune(backup: &Backup, remove: &[SnapshotName], tell: Tell<'_>) -> Result<Pruned, Error> {
     let _lock = backup.lock_patiently(&mut || say_waiting(tell))?;
     let _names = backup.lock_names_patiently(&mut || say_waiting(tell))?;
+    for name in backup.names()?.iter().filter(|name| !remove.contains(name)) {
+        // What a later version has taken needs content that nobody here knows of.
+        backup.known_snapshot(name)?;
+    }
     backup.store().withdraw(remove)?;
     let pruned = Pruned { snapshots: remove.len() as u64, ..Pruned::default() };
     sweep_all(backup, &backup.names()?, pruned, false, tell)
@@ -126,7 +130,7 @@ fn sweep_all(
 ) -> Result<Pruned, Error> {
     let mut most = 0;
     for name in names {
-        let snapshot = backup.snapshot(name)?;
+        let snapshot = backup.known_snapshot(name)?;
         most += snapshot.blobs + snapshot.manifests;
     }
     let passes = u8::try_from((most / DIGESTS + 1).min(255)).unwrap_or(u8::MAX);

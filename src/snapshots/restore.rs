@@ -55,7 +55,7 @@ pub fn restore(
     options: RestoreOptions,
     tell: Tell<'_>,
 ) -> Result<Restored, Error> {
-    let snapshot = backup.snapshot(name)?;
+    let snapshot = backup.known_snapshot(name)?;
     if let Some((file, reason)) = sums::check(backup, name)?.into_iter().next() {
         return Err(Error::Damaged { path: backup.path(&file_name(name, &file)), reason });
     }

@@ -151,7 +151,7 @@ pub async fn restore_parts(
     tell: PartsTell,
     hear: PartsHear<'_>,
 ) -> Result<RestoredParts, Error> {
-    let snapshot = backup.snapshot(name)?;
+    let snapshot = backup.known_snapshot(name)?;
     if let Some((file, reason)) = sums::check(backup, name)?.into_iter().next() {
         return Err(Error::Damaged { path: backup.path(&file_name(name, &file)), reason });
     }
