@@ -552,7 +552,8 @@ fn a_schedule_that_makes_no_sense_is_refused_with_what_to_write() {
         ("to = \"/b\"\nevery = \"0s\"", "write 1s or more"),
         ("to = \"/b\"\nat = \"3:00\"", "such as \"03:00\""),
         ("to = \"/b\"\nat = \"03:00\"\nevery = \"6h\"", "a number of days beside `at`"),
-        ("to = \"/b\"\n[[backup]]\nto = \"/b\"", "write each directory once"),
+        ("to = \"/b\"\n[[backup]]\nto = \"/b\"", "write each place once"),
+        ("to = \"s3://Bucket\"", "is not the name of a bucket"),
         ("to = \"/b\"\nkeep_last = \"many\"", "write a whole number"),
     ] {
         let directory = directory();

@@ -1,12 +1,13 @@
 //! The list of targets of backups.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::lists::{ListTable, TableError};
-use super::value::{duration, number, switch};
+use super::value::{duration, number, switch, words};
 use super::{Config, Key};
-use crate::snapshots::{BackupTarget, Keep, TimeOfDay, TimeOfDayError};
+use crate::snapshots::{
+    BackupOptions, BackupTarget, Keep, Location, LocationError, TimeOfDay, TimeOfDayError,
+};
 
 /// The shortest time between two snapshots.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -22,9 +23,10 @@ impl ListTable for BackupTable {
         Key::reloaded_text(
             "backup.to",
             "",
-            |table, value| directory(value).map(|()| table.0.to = value.into()),
-            "The backup directory, by its whole path; unique. It has to be there and is never made, so that a disk that isn't \
-             mounted gets no backup beside the data: name a directory on that disk, /mnt/disk/orlop, not where it is mounted.",
+            |table, value| place(value).map(|place| table.0.to = place),
+            "The backup directory, by its whole path, or s3://bucket/prefix; unique. A directory has to be there and is never made, so \
+             that a disk that isn't mounted gets no backup beside the data: name a directory on that disk, /mnt/disk/orlop, not where it \
+             is mounted.",
         ),
         Key::reloaded_text(
             "backup.every",
@@ -76,11 +78,55 @@ impl ListTable for BackupTable {
             |table, value| switch(value).map(|on| table.0.include_cache = on),
             "Whether what is cached of other registries is in the snapshots too.",
         ),
+        Key::reloaded_words(
+            "backup.encrypt_to",
+            "",
+            |table, value| {
+                table.0.options.encrypt_to = words(value).map(str::to_owned).collect();
+                Ok(())
+            },
+            "The age recipients that the backup is encrypted to, age1…; none: it isn't encrypted.",
+        ),
+        Key::reloaded_text(
+            "backup.s3_endpoint",
+            "",
+            |table, value| {
+                table.0.options.s3.endpoint = given(value);
+                Ok(())
+            },
+            "The URL of the store, where `to` is s3://…; empty: that of the environment, AWS_ENDPOINT_URL, else AWS.",
+        ),
+        Key::reloaded_text(
+            "backup.s3_region",
+            "",
+            |table, value| {
+                table.0.options.s3.region = given(value);
+                Ok(())
+            },
+            "Its region; empty: that of the environment, AWS_REGION, else us-east-1.",
+        ),
+        Key::reloaded_text(
+            "backup.s3_credentials",
+            "",
+            |table, value| {
+                table.0.options.s3.credentials = given(value).map(Into::into);
+                Ok(())
+            },
+            "A file with the keys, as AWS's own tools write it, by its whole path; empty: those of the environment, AWS_ACCESS_KEY_ID \
+             and AWS_SECRET_ACCESS_KEY.",
+        ),
+        Key::reloaded_bare(
+            "backup.s3_virtual_host",
+            "false",
+            |table, value| switch(value).map(|on| table.0.options.s3.virtual_host = on),
+            "Whether the bucket is named in the host of the URL and not in its path.",
+        ),
     ];
 
     fn blank() -> BackupTable {
         BackupTable(BackupTarget {
-            to: "".into(),
+            to: Location::Directory("".into()),
+            options: BackupOptions::default(),
             every: Duration::ZERO,
             at: None,
             keep: Keep::default(),
@@ -92,11 +138,11 @@ impl ListTable for BackupTable {
         let BackupTable(target) = self;
         let wrong =
             |key, value: String, advice: &str| TableError::Value { key, value, advice: advice.to_owned() };
-        if target.to.as_os_str().is_empty() {
+        if target.to == Location::Directory("".into()) {
             return Err(TableError::Missing("to"));
         }
         if config.backups.iter().any(|other| other.to == target.to) {
-            let advice = "write each directory once; there is a [[backup]] to this one already";
+            let advice = "write each place once; there is a [[backup]] to this one already";
             return Err(wrong("to", target.name(), advice));
         }
         let is_days = target.every >= DAY && target.every.as_millis() % DAY.as_millis() == 0;
@@ -120,11 +166,16 @@ impl ListTable for BackupTable {
     }
 }
 
-fn directory(text: &str) -> Result<(), String> {
-    if Path::new(text).is_absolute() {
-        return Ok(());
+fn place(text: &str) -> Result<Location, String> {
+    let place: Location = text.parse().map_err(|error: LocationError| error.to_string())?;
+    if place.is_absolute() {
+        return Ok(place);
     }
-    Err("write the whole path of a directory, from / on".to_owned())
+    Err("write the whole path of a directory, from / on, or s3://bucket/prefix".to_owned())
+}
+
+fn given(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 fn every(text: &str) -> Result<Duration, String> {

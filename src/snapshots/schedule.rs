@@ -9,14 +9,13 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::{Backup, BackupTarget, CreateOptions, Error, Snapshot, create, prune};
+use super::{Backup, BackupTarget, CreateOptions, Error, Location, Snapshot, create, prune};
 use crate::clock::{Timestamp, monotonic};
 use crate::fsio::Disk;
 use crate::registry::Registry;
@@ -388,12 +387,14 @@ impl Shared {
 
     /// The backup of a target, with its last snapshot. Blocks.
     fn open(&self, target: &Target) -> Result<(Backup, Option<Snapshot>), Error> {
-        let dir: &Path = &target.wanted.to;
+        let BackupTarget { to, options, .. } = &target.wanted;
         // A disk that isn't mounted must not become a backup beside the data.
-        if !std::fs::metadata(dir).is_ok_and(|metadata| metadata.is_dir()) {
-            return Err(Error::Absent(dir.to_owned()));
+        if let Location::Directory(dir) = to
+            && !std::fs::metadata(dir).is_ok_and(|metadata| metadata.is_dir())
+        {
+            return Err(Error::Absent(dir.clone()));
         }
-        let backup = Backup::create(Arc::clone(&self.disk), dir)?;
+        let backup = Backup::create_at(Arc::clone(&self.disk), to, options)?;
         let last = backup.names()?.last().map(|name| backup.snapshot(name)).transpose()?;
         Ok((backup, last))
     }

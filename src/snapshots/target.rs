@@ -1,10 +1,9 @@
 //! When a snapshot is due.
 
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::Keep;
+use super::{BackupOptions, Keep, Location};
 use crate::clock::Timestamp;
 
 /// The milliseconds of a day.
@@ -51,8 +50,10 @@ impl TimeOfDay {
 /// Where snapshots are taken to by the clock, how often, and which stay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupTarget {
-    /// The backup directory, which has to be there.
-    pub to: PathBuf,
+    /// Where to. A directory has to be there.
+    pub to: Location,
+    /// How a store is reached, and to whom the backup is encrypted.
+    pub options: BackupOptions,
     /// From one to the next.
     pub every: Duration,
     /// At this time of the day; then `every` is a number of days.
@@ -66,7 +67,7 @@ pub struct BackupTarget {
 impl BackupTarget {
     /// How it is called in logs and metrics.
     pub fn name(&self) -> String {
-        self.to.display().to_string()
+        self.to.to_string()
     }
 
     /// When the next one is due: as of the last one, however long ago that was, so that what was missed is made up; where there is
@@ -94,7 +95,9 @@ mod tests {
 
     fn target(every: Duration, at: Option<&str>) -> BackupTarget {
         let at = at.map(|at| at.parse().unwrap());
-        BackupTarget { to: "/b".into(), every, at, keep: Keep::default(), include_cache: false }
+        let to = Location::Directory("/b".into());
+        let options = BackupOptions::default();
+        BackupTarget { to, options, every, at, keep: Keep::default(), include_cache: false }
     }
 
     /// So many hours after a midnight.

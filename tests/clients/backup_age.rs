@@ -18,7 +18,7 @@ use crate::{Client, Host, Layout};
 const NAME: &str = "secretproject/box";
 
 /// An identity that age made: its file, and its recipient.
-fn identity(folder: &TempDir, name: &str) -> (String, String) {
+pub(crate) fn identity(folder: &TempDir, name: &str) -> (String, String) {
     let path = folder.path().join(name).display().to_string();
     run(Command::new(find("age-keygen")).args(["--output", &path]));
     let recipient = run(Command::new(find("age-keygen")).args(["-y", &path]));

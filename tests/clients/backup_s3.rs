@@ -256,3 +256,52 @@ fn wrong_keys_are_told_of_and_never_told() {
     assert!(!server.log().contains(SECRET), "{}", server.log());
     assert!(garage.list("x/snapshots/").len() == 6);
 }
+
+#[test]
+fn what_the_store_has_lost_is_named_and_the_rest_is_checked() {
+    let garage = Garage::start();
+    let folder = TempDir::with_prefix("orlop-s3-").expect("a temporary folder can be made");
+    let data = data_with(&folder, 1);
+    let at = place("x");
+    create(&garage, &at, &data);
+    let file = garage.largest_file();
+    let mut bytes = fs::read(&file).expect("it can be read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).expect("it can be written");
+    let said = run_to_failure(&mut orlop(&garage, &["backup", "verify", &at, "--full", "--json"]));
+    let verified: Value = serde_json::from_str(said.lines().next().unwrap_or_default()).expect("it is JSON");
+    assert_eq!((&verified["count"], &verified["hashedFiles"]), (&Value::from(1), &Value::from(6)), "{said}");
+    let named = verified["problems"][0]["path"].as_str().expect("it has a path");
+    assert!(named.starts_with("s3://backups/x/blobs/sha256/"), "{said}");
+}
+
+#[test]
+fn a_server_takes_encrypted_snapshots_to_a_bucket_by_the_clock() {
+    let garage = Garage::start();
+    let folder = TempDir::with_prefix("orlop-s3-").expect("a temporary folder can be made");
+    let keys = folder.path().join("keys");
+    let [endpoint, region, id, secret, _] = garage.settings().try_into().expect("there are five");
+    let text = format!("aws_access_key_id = {}\naws_secret_access_key = {}\n", id.1, secret.1);
+    fs::write(&keys, text).expect("a file can be written");
+    let (identity, recipient) = crate::backup_age::identity(&folder, "identity");
+    let at = place("clock");
+    let configuration = format!(
+        "[[backup]]\nto = {at:?}\nevery = \"1s\"\nkeep_last = 1\nencrypt_to = [{recipient:?}]\ns3_endpoint = {:?}\ns3_region = {:?}\n\
+         s3_credentials = {:?}\n",
+        endpoint.1,
+        region.1,
+        keys.display().to_string(),
+    );
+    let server = Server::start_configured(&configuration, &[]);
+    let end = Instant::now() + Duration::from_secs(60);
+    while !garage.list("clock/snapshots/").iter().any(|key| key.contains("/000003-")) {
+        assert!(Instant::now() < end, "{}", server.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(!server.log().contains(SECRET), "{}", server.log());
+    drop(server);
+    run(&mut orlop(&garage, &["backup", "verify", &at, "--full", "--identity", &identity]));
+    let said = run_to_failure(&mut orlop(&garage, &["backup", "verify", &at, "--full"]));
+    assert!(said.contains("--identity"), "{said}");
+}

@@ -68,6 +68,23 @@ impl Garage {
         self.daemon.take().expect("it runs").kill();
     }
 
+    /// The largest file that it keeps.
+    pub(crate) fn largest_file(&self) -> PathBuf {
+        let mut folders = vec![self.folder.path().join("data")];
+        let mut largest = (0, PathBuf::new());
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("it can be listed").flatten() {
+                let data = entry.metadata().expect("it is there");
+                if data.is_dir() {
+                    folders.push(entry.path());
+                } else if data.len() > largest.0 {
+                    largest = (data.len(), entry.path());
+                }
+            }
+        }
+        largest.1
+    }
+
     /// What says how it is reached, and by which key.
     pub(crate) fn settings(&self) -> Vec<(&'static str, String)> {
         vec![
