@@ -15,7 +15,7 @@ mod support;
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -659,4 +659,39 @@ fn of_two_creates_at_once_one_may_be_refused_and_every_snapshot_is_whole() {
     assert!(taken >= 3);
     assert_eq!(backups.names().len(), taken);
     backups.verify();
+}
+
+#[test]
+fn hard_links_are_made_only_when_asked_and_warned_of_and_never_restored() {
+    let Scene { mut server, backups, folder } = scene();
+    let image = server.push_image("app", "v1", 1);
+    let data = server.data();
+    let document: Value = serde_json::from_slice(&image.bytes).unwrap();
+    let digest = document["layers"][0]["digest"].as_str().unwrap();
+    let hex = &digest[7..];
+    let links = |path: &Path| fs::metadata(path).unwrap().nlink();
+    let own = data.join(format!("blobs/sha256/{}/{hex}", &hex[..2]));
+    let copies = Backups(folder.path().join("copies"));
+    copies.create(&data);
+    assert_eq!(links(&own), 1);
+    copies.run("verify", &["--full"]).ok().omits(&["warning"]);
+
+    backups.run("create", &["--link", "--data", data.to_str().unwrap()]).ok();
+    let linked = backups.0.join("blobs/sha256").join(hex);
+    assert_eq!((links(&own), links(&linked)), (2, 2));
+    for arguments in [&[][..], &["--full"]] {
+        let said = backups.run("verify", arguments).ok();
+        said.prints(&["warning: 2 files share their bytes with another name", "problems         0"]);
+    }
+    assert_eq!(backups.run("verify", &["--json"]).ok().json()["linked"], 2);
+    let restored = folder.path().join("restored");
+    backups.restore("1", &restored).ok();
+    assert_eq!(links(&restored.join(format!("blobs/sha256/{}/{hex}", &hex[..2]))), 1);
+    // What the registry removes stays in the backup.
+    server.stop();
+    fs::remove_dir_all(&data).unwrap();
+    backups.verify();
+    backups.restore("1", &data).ok();
+    server.run_again();
+    server.get("/v2/app/manifests/v1").send().expect(200).expect_body(&image.bytes);
 }

@@ -43,7 +43,8 @@ async fn take(registry: &Registry, backup: &Backup, with_cached: bool) -> Snapsh
 async fn try_take(registry: &Registry, backup: &Backup, with_cached: bool) -> Result<Snapshot, Error> {
     let hold = registry.hold_collection().await;
     let (registry, backup) = (registry.clone(), backup.clone());
-    let taking = move || create(&registry, hold, &backup, CreateOptions { with_cached }, &mut quiet);
+    let taking =
+        move || create(&registry, hold, &backup, CreateOptions { with_cached, link: false }, &mut quiet);
     tokio::task::spawn_blocking(taking).await.unwrap()
 }
 

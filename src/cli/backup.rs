@@ -100,6 +100,9 @@ pub(super) struct CreateArguments {
     /// Also what is cached of other registries
     #[arg(long)]
     include_cache: bool,
+    /// Take blobs by hard links where that can be done: the registry and the backup share the files then, and the sector that fails
+    #[arg(long)]
+    link: bool,
     #[command(flatten)]
     admin: AdminArguments,
 }
@@ -233,10 +236,11 @@ impl BackupCommand {
 }
 
 fn run_create(arguments: CreateArguments, output: &mut Output) -> anyhow::Result<ExitCode> {
-    let CreateArguments { to, encrypt_to, include_cache, admin } = arguments;
+    let CreateArguments { to, encrypt_to, include_cache, link, admin } = arguments;
     // The server may work in another directory.
     let (to, s3) = to.absolute()?;
-    let request = AdminRequest::post("backup/create", &CreateBackup { to, include_cache, s3, encrypt_to })?;
+    let asked = CreateBackup { to, include_cache, link, s3, encrypt_to };
+    let request = AdminRequest::post("backup/create", &asked)?;
     let snapshot: Snapshot = admin.ask(request, output, print_snapshot)?;
     Ok(exit::done(snapshot.lost.is_empty()))
 }

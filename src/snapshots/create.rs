@@ -32,6 +32,8 @@ const FOLDER: &str = "backup";
 pub struct CreateOptions {
     /// With what is cached of upstreams.
     pub with_cached: bool,
+    /// Blobs by hard links where that can be done: they cost nothing, and share the sector that fails.
+    pub link: bool,
 }
 
 /// Takes a snapshot of all that the registry holds as of one instant, while it goes on.
@@ -55,6 +57,7 @@ pub fn create(
     registry.export(options.with_cached, &mut writing)?;
     let written = writing.finish()?;
     let mut copying = Copying {
+        link: options.link,
         disk,
         dir: &workshop,
         intake: backup.intake(&workshop)?,
@@ -285,6 +288,7 @@ struct Copying<'a> {
     /// Where these files are.
     dir: &'a Path,
     intake: Box<dyn Intake + 'a>,
+    link: bool,
     /// Manifests whose bytes were wrong.
     lost: Vec<Digest>,
     tell: Tell<'a>,
@@ -332,7 +336,10 @@ impl Copying<'_> {
         self.each(|copying, content| match content {
             Content::Canonical(digest, len) if !copying.intake.has(&digest, len)? => {
                 done += len;
-                copying.intake.file(&registry.blob_path(&digest), &digest, len)?;
+                let from = registry.blob_path(&digest);
+                if !(copying.link && copying.intake.link(&from, &digest, len)?) {
+                    copying.intake.file(&from, &digest, len)?;
+                }
                 say(copying.tell, Step::Copying, done, Some(missing.max(done)))
             }
             Content::Canonical(..) | Content::Alias(..) => Ok(()),

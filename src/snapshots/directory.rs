@@ -247,6 +247,17 @@ impl Intake for DirectoryIntake<'_> {
         Ok(())
     }
 
+    fn link(&mut self, from: &Path, digest: &Digest, len: u64) -> Result<bool, Error> {
+        let (disk, to) = (self.directory.disk.as_ref(), self.directory.incoming(digest));
+        disk.remove(&to)?;
+        let is_linked =
+            !self.form.is_sealed() && disk.len(from)? == Some(len) && disk.hard_link(from, &to)?;
+        if is_linked {
+            self.arrived(*digest, len)?;
+        }
+        Ok(is_linked)
+    }
+
     fn bytes(&mut self, digest: &Digest, bytes: Vec<u8>) -> Result<(), Error> {
         let (disk, to) = (self.directory.disk.as_ref(), self.directory.incoming(digest));
         if self.form.is_sealed() {

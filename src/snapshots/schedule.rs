@@ -322,7 +322,7 @@ impl Shared {
         let (stopping, ended) = (over.stopping.clone(), over.ended.clone());
         let snapshot = blocking(move || {
             let over = Over { stopping, ended };
-            let options = CreateOptions { with_cached: of.wanted.include_cache };
+            let options = CreateOptions { with_cached: of.wanted.include_cache, link: false };
             create(&shared.registry, hold, &backup, options, &mut |_| going(&over))
         })
         .await?;

@@ -89,6 +89,11 @@ pub(super) trait Intake {
     /// Takes a file of the registry.
     fn file(&mut self, from: &Path, digest: &Digest, len: u64) -> Result<(), Error>;
 
+    /// Takes a file of the registry by a further name for it, unread; `false` where that can't be.
+    fn link(&mut self, _from: &Path, _digest: &Digest, _len: u64) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     /// Takes bytes.
     fn bytes(&mut self, digest: &Digest, bytes: Vec<u8>) -> Result<(), Error>;
 

@@ -24,6 +24,9 @@ pub struct CreateBackup {
     /// With what is cached of upstreams.
     #[serde(default)]
     pub include_cache: bool,
+    /// Take blobs by hard links where that can be done, so that the registry and the backup share the files.
+    #[serde(default)]
+    pub link: bool,
     /// How a store that speaks S3 is reached. Its keys are those of this process, or in a file that it can read.
     #[serde(default)]
     pub s3: S3Options,
@@ -34,7 +37,7 @@ pub struct CreateBackup {
 
 /// Takes a snapshot; ends without one where nobody waits for the answer any more.
 pub(super) async fn create_backup(mut call: Call) -> Answer {
-    let CreateBackup { to, include_cache, s3, encrypt_to } = call.json().await?;
+    let CreateBackup { to, include_cache, link, s3, encrypt_to } = call.json().await?;
     if !to.is_absolute() {
         return Err(invalid("write the whole path of the backup directory, from / on"));
     }
@@ -44,7 +47,7 @@ pub(super) async fn create_backup(mut call: Call) -> Answer {
         let place = BackupOptions { s3, encrypt_to, ..BackupOptions::default() };
         let backup = Backup::create_at(Arc::new(RealDisk), &to, &place)?;
         let hold = runtime.block_on(registry.hold_collection());
-        let options = CreateOptions { with_cached: include_cache };
+        let options = CreateOptions { with_cached: include_cache, link };
         let mut tell = |progress| reporter.tell(told(progress));
         Ok(snapshots::create(&registry, hold, &backup, options, &mut tell)?)
     }))
