@@ -10,6 +10,7 @@
 
 mod access;
 mod access_examples;
+mod archives;
 mod backup;
 mod backup_age;
 mod backup_s3;
