@@ -9,13 +9,16 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use orlop::clock::{ManualClock, Timestamp};
 use orlop::fsio::{Disk, RealDisk, SimulatedDisk};
 use orlop::oci::Reference;
 use orlop::registry::{Actor, Depth, Options, Policy, Registry, UpstreamAccess};
 use orlop::snapshots::{
-    Backup, CreateOptions, Error, PartsOptions, Progress, RestoreOptions, Selection, Snapshot, SnapshotName,
-    TagChange, create, diff, prune, restore, restore_parts, verify,
+    Backup, CreateOptions, Error, Keep, PartsOptions, Progress, RestoreOptions, Selection, Snapshot,
+    SnapshotName, TagChange, create, diff, prune, restore, restore_parts, verify,
 };
 use store::{INDEX, image, index, push, push_blob, push_image, sha256, tag};
 use tempfile::TempDir;
@@ -442,5 +445,73 @@ async fn a_forced_restore_that_lost_power_anywhere_has_both_and_is_gone_on_with(
         let former = Registry::open(options(&after, "/data/former/1")).unwrap();
         assert_eq!(content(&former), now, "{operation}");
         assert_eq!(former.verify(Depth::Full).unwrap().problems, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn numbers_grow_and_pruning_keeps_the_last_ones_taken_though_the_clock_goes_backwards() {
+    let dir = TempDir::new().unwrap();
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_800_000_000_000)));
+    let mut options = Options::new(dir.path().join("data"));
+    options.clock = clock.clone();
+    let registry = Registry::open(options).unwrap();
+    let backup = backup_in(&dir);
+    for day in [20, 10, 15, 5] {
+        clock.set(Timestamp::from_millis(1_800_000_000_000 + day * 24 * 60 * 60 * 1_000));
+        take(&registry, &backup, false).await;
+    }
+    let names = backup.names().unwrap();
+    assert_eq!(names.iter().map(SnapshotName::number).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    assert_eq!(backup.find("latest").unwrap(), names[3]);
+    let snapshots: Vec<_> = names.iter().map(|name| backup.snapshot(name).unwrap()).collect();
+    let last = Keep { last: 2, ..Keep::default() }.plan(&snapshots);
+    assert_eq!(last.remove, [names[1].clone(), names[0].clone()]);
+    // Each of these days has one, whichever way they came.
+    assert_eq!(Keep { daily: 10, ..Keep::default() }.plan(&snapshots).remove, []);
+    prune(&backup, &last.remove, &mut quiet).unwrap();
+    assert_eq!(verify(&backup, &backup.names().unwrap(), true, &mut quiet).unwrap().count, 0);
+    assert_eq!(take(&registry, &backup, false).await.name.number(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn snapshots_beside_deletions_and_a_collection_without_pause_are_whole() {
+    let dir = TempDir::new().unwrap();
+    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_800_000_000_000)));
+    let mut options = Options::new(dir.path().join("data"));
+    options.clock = clock.clone();
+    options.policy.collection.undo = Duration::ZERO;
+    let registry = Registry::open(options).unwrap();
+    let backup = backup_in(&dir);
+    let over = Arc::new(AtomicBool::new(false));
+    let churning = {
+        let (registry, over, clock) = (registry.clone(), over.clone(), clock.clone());
+        tokio::spawn(async move {
+            let app = registry.namespace().repository(&"app".parse().unwrap());
+            let (mut number, mut removed) = (0_u64, 0);
+            while !over.load(Ordering::Relaxed) {
+                let layer = format!("layer {number}");
+                let digest = push_image(&app, &[&layer, "shared"], &["latest"]).await;
+                if number % 2 == 0 {
+                    app.manifests().delete(&digest).await.unwrap();
+                }
+                // All leases end at once, so that there is always something to collect.
+                clock.advance(Duration::from_secs(2 * 60 * 60));
+                removed += registry.collect(|_| {}).await.unwrap().blobs;
+                number += 1;
+            }
+            removed
+        })
+    };
+    for _ in 0..6 {
+        let snapshot = take(&registry, &backup, false).await;
+        assert_eq!(snapshot.lost, [""; 0]);
+    }
+    over.store(true, Ordering::Relaxed);
+    assert!(churning.await.unwrap() > 0, "nothing was collected");
+    let names = backup.names().unwrap();
+    assert_eq!(verify(&backup, &names, true, &mut quiet).unwrap().problems, []);
+    for name in &names {
+        let restored = restore_to(&backup, name.as_str(), &dir.path().join(name.as_str())).unwrap();
+        assert_eq!(restored.verify(Depth::Full).unwrap().problems, [""; 0]);
     }
 }

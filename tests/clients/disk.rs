@@ -60,6 +60,14 @@ impl Disk {
         Path::new("/proc").join(self.holder.pid().to_string()).join("root").join(folder)
     }
 
+    /// Lets nobody write to it any more.
+    pub(crate) fn protect(&self) {
+        let pid = self.holder.pid().to_string();
+        let mut command = Command::new(find("nsenter"));
+        command.args(["--target", &pid, "--mount", "mount", "-o", "remount,ro"]);
+        run(command.arg(self.folder.path()));
+    }
+
     /// Takes so many MiB, to be given back later.
     pub(crate) fn take(&self, mebibytes: usize) {
         std::fs::write(self.path().join("taken"), vec![1; mebibytes << 20]).expect("there is room");

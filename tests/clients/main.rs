@@ -13,6 +13,7 @@ mod access_examples;
 mod archives;
 mod backup;
 mod backup_age;
+mod backup_disks;
 mod backup_s3;
 mod buildah;
 mod cache_containerd;
