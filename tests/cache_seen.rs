@@ -138,6 +138,11 @@ fn limits_and_failures_of_an_upstream_are_shown() {
     let activity = &status(&server)["upstreams"][0]["activity"];
     assert_eq!((&activity["rateLimit"], &activity["rateLimitRemaining"]), (&json!(100), &json!(0)));
     assert!(activity["leftAlone"]["seconds"].as_u64().unwrap() > 0, "{activity}");
+    // The one look at the registry has the same, and what is wrong stands last.
+    let shown = command(&server, &["status"]);
+    assert!(shown.contains("0 of 100"), "{shown}");
+    let last = shown.trim_end().lines().last().unwrap();
+    assert!(last.starts_with("WARNING: the upstream hub.example is left alone for another"), "{shown}");
 }
 
 #[test]

@@ -405,3 +405,31 @@ fn a_stop_does_not_wait_for_who_says_nothing() {
     server.stop();
     assert!(!server.log().contains("connections were cut"), "{}", server.log());
 }
+
+#[test]
+fn status_tells_until_when_the_certificate_is_valid_and_warns_before_it_ends() {
+    let place = Place::new();
+    let server = place.start(&[]);
+    let status = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_orlop"));
+        let output = command.args(["status", "--json", "--data"]).arg(server.data()).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let calm = status();
+    assert!(calm["server"]["certificateUntil"].as_str().unwrap().starts_with("4096-"), "{calm}");
+    assert_eq!(calm["warnings"], serde_json::json!([]), "{calm}");
+    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    for (reloads, days, warning) in
+        [(1, 5, "the certificate expires on "), (2, -5, "the certificate has expired")]
+    {
+        let day = today.checked_add(jiff::Span::new().days(days)).unwrap();
+        place.authority.server_until(day).write(place.dir.path());
+        server.wait_for_lines(reloads, &["read the certificate and its key again"]);
+        let warned = status();
+        assert!(warned["warnings"][0].as_str().unwrap().starts_with(warning), "{warned}");
+        assert!(
+            warned["server"]["certificateUntil"].as_str().unwrap().starts_with(&day.to_string()),
+            "{warned}"
+        );
+    }
+}

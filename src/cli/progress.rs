@@ -77,7 +77,7 @@ fn template(unit: Unit, has_total: bool) -> &'static str {
         }
         (Unit::Bytes, false) => "{spinner} {msg}: {binary_bytes}, {binary_bytes_per_sec}",
         (Unit::Items, true) => "{msg} {wide_bar} {pos} of {len}, {per_sec}, {eta} left",
-        (Unit::Items, false) => "{spinner} {msg}: {pos}",
+        (Unit::Items, false) => "{spinner} {msg}: {pos}, {per_sec}",
     }
 }
 

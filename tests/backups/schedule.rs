@@ -1,5 +1,6 @@
 //! Snapshots by the clock: when they come, what stays of them, what is said where they don't, and that they come back.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -152,11 +153,11 @@ fn a_failure_is_seen_everywhere_and_ends_when_its_cause_does() {
     let status = backup_when(&server, |backup| backup["last"].is_object() && backup["failure"].is_null());
     assert!(!status["warnings"].to_string().contains("failed at"), "{status}");
 
-    // Somebody copies the directory.
-    let holder = Holder::of(&to);
-    let is_held = |backup: &Value| backup["failure"]["reason"].to_string().contains("another process works");
-    backup_when(&server, is_held);
-    holder.let_go();
+    // Somebody else takes one.
+    let lock = File::open(to.join("lock")).unwrap();
+    lock.lock().unwrap();
+    backup_when(&server, |backup| backup["failure"]["reason"].to_string().contains("another process works"));
+    drop(lock);
     backup_when(&server, |backup| backup["failure"].is_null());
 
     // Something else lies there.
@@ -164,6 +165,34 @@ fn a_failure_is_seen_everywhere_and_ends_when_its_cause_does() {
     std::fs::rename(to.join("format"), disk.path().join("format")).unwrap();
     backup_when(&server, |backup| backup["failure"]["reason"].to_string().contains("no backup directory"));
     std::fs::rename(disk.path().join("format"), to.join("format")).unwrap();
+    server.wait_for_lines(taken + 1, &["took a backup"]);
+}
+
+/// Somebody copies the directory, so that the snapshot waits for its name; the server doesn't wait for that when it stops, nor
+/// when the schedule changes.
+#[test]
+fn a_snapshot_that_waits_holds_up_neither_the_stop_nor_a_change() {
+    let to = TempDir::new().unwrap();
+    let mut server = Server::with_file(&target(to.path(), "every = \"1s\"\n"), &[]);
+    server.wait_for_line(&["took a backup"]);
+    let holder = Holder::of(to.path());
+    let (there, taken) = (snapshots(to.path()), server.log().matches("took a backup").count());
+    let waits = |server: &Server| {
+        let is_late = |backup: &Value| backup["last"]["ageSeconds"].as_u64() >= Some(2);
+        backup_when(server, |backup| backup["runningSince"].is_string() && is_late(backup));
+    };
+    waits(&server);
+    server.stop();
+    assert!(snapshots(to.path()).len() <= there.len() + 1);
+    server.run_again();
+    waits(&server);
+    server.configure(&target(to.path(), "every = \"1s\"\nkeep_last = 100\n"));
+    server.wait_for_line(&["backups are taken by the new schedule"]);
+    server.configure("");
+    server.wait_for_lines(2, &["backups are taken by the new schedule"]);
+    backup_when(&server, Value::is_null);
+    server.configure(&target(to.path(), "every = \"1s\"\n"));
+    holder.let_go();
     server.wait_for_lines(taken + 1, &["took a backup"]);
 }
 

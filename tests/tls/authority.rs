@@ -40,6 +40,14 @@ impl Authority {
         self.sign(&params)
     }
 
+    /// The same, until the beginning of a day.
+    pub(crate) fn server_until(&self, day: jiff::civil::Date) -> Signed {
+        let mut params = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let (month, of_month) = (day.month().try_into().unwrap(), day.day().try_into().unwrap());
+        params.not_after = rcgen::date_time_ymd(day.year().into(), month, of_month);
+        self.sign(&params)
+    }
+
     /// A client's, with a common name and alternative ones.
     pub(crate) fn client(&self, common: Option<&str>, alternative: Vec<SanType>) -> Signed {
         let mut params = CertificateParams::default();
