@@ -553,7 +553,10 @@ fn a_schedule_that_makes_no_sense_is_refused_with_what_to_write() {
         ("to = \"/b\"\nat = \"3:00\"", "such as \"03:00\""),
         ("to = \"/b\"\nat = \"03:00\"\nevery = \"6h\"", "a number of days beside `at`"),
         ("to = \"/b\"\n[[backup]]\nto = \"/b\"", "write each place once"),
-        ("to = \"s3://Bucket\"", "is not the name of a bucket"),
+        ("to = \"s3://B\"", "is not the name of a bucket"),
+        ("to = \"s3://bucket\"\ns3_endpoint = \"store\"", "write a URL"),
+        ("to = \"/b\"\ns3_credentials = \"keys\"", "write the whole path of a file"),
+        ("to = \"/b\"\nencrypt_to = [\"anna\"]", "write age recipients"),
         ("to = \"/b\"\nkeep_last = \"many\"", "write a whole number"),
     ] {
         let directory = directory();

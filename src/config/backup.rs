@@ -1,9 +1,10 @@
 //! The list of targets of backups.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::lists::{ListTable, TableError};
-use super::value::{duration, number, switch, words};
+use super::value::{duration, number, switch, url, words};
 use super::{Config, Key};
 use crate::snapshots::{
     BackupOptions, BackupTarget, Keep, Location, LocationError, TimeOfDay, TimeOfDayError,
@@ -23,10 +24,10 @@ impl ListTable for BackupTable {
         Key::reloaded_text(
             "backup.to",
             "",
-            |table, value| place(value).map(|place| table.0.to = place),
-            "The backup directory, by its whole path, or s3://bucket/prefix; unique. A directory has to be there and is never made, so \
-             that a disk that isn't mounted gets no backup beside the data: name a directory on that disk, /mnt/disk/orlop, not where it \
-             is mounted.",
+            |table, value| location(value).map(|to| table.0.to = to),
+            "The backup: a directory by its whole path, or s3://bucket/prefix; unique. A directory has to be there and is never \
+             made, so that a disk that isn't mounted gets no backup beside the data: name a directory on that disk, \
+             /mnt/disk/orlop, not where it is mounted.",
         ),
         Key::reloaded_text(
             "backup.every",
@@ -78,41 +79,23 @@ impl ListTable for BackupTable {
             |table, value| switch(value).map(|on| table.0.include_cache = on),
             "Whether what is cached of other registries is in the snapshots too.",
         ),
-        Key::reloaded_words(
-            "backup.encrypt_to",
-            "",
-            |table, value| {
-                table.0.options.encrypt_to = words(value).map(str::to_owned).collect();
-                Ok(())
-            },
-            "The age recipients that the backup is encrypted to, age1…; none: it isn't encrypted.",
-        ),
         Key::reloaded_text(
             "backup.s3_endpoint",
             "",
-            |table, value| {
-                table.0.options.s3.endpoint = given(value);
-                Ok(())
-            },
-            "The URL of the store, where `to` is s3://…; empty: that of the environment, AWS_ENDPOINT_URL, else AWS.",
+            |table, value| url(value).map(|url| table.0.options.s3.endpoint = url),
+            "The URL of the store, for s3://. Empty: that of the variable AWS_ENDPOINT_URL, else AWS itself.",
         ),
         Key::reloaded_text(
             "backup.s3_region",
             "",
-            |table, value| {
-                table.0.options.s3.region = given(value);
-                Ok(())
-            },
-            "Its region; empty: that of the environment, AWS_REGION, else us-east-1.",
+            |table, value| region(value).map(|region| table.0.options.s3.region = region),
+            "The region of the store. Empty: that of AWS_REGION, else us-east-1.",
         ),
         Key::reloaded_text(
             "backup.s3_credentials",
             "",
-            |table, value| {
-                table.0.options.s3.credentials = given(value).map(Into::into);
-                Ok(())
-            },
-            "A file with the keys, as AWS's own tools write it, by its whole path; empty: those of the environment, AWS_ACCESS_KEY_ID \
+            |table, value| file(value).map(|file| table.0.options.s3.credentials = file),
+            "A file with the keys of the store, as AWS's own tools write it, by its whole path. Empty: the keys are those of AWS_ACCESS_KEY_ID \
              and AWS_SECRET_ACCESS_KEY.",
         ),
         Key::reloaded_bare(
@@ -121,11 +104,18 @@ impl ListTable for BackupTable {
             |table, value| switch(value).map(|on| table.0.options.s3.virtual_host = on),
             "Whether the bucket is named in the host of the URL and not in its path.",
         ),
+        Key::reloaded_words(
+            "backup.encrypt_to",
+            "",
+            |table, value| recipients(value).map(|recipients| table.0.options.encrypt_to = recipients),
+            "The age recipients that the snapshots are encrypted to, such as [\"age1…\"]; other tools can't read them then. Empty: \
+             they are kept as they are.",
+        ),
     ];
 
     fn blank() -> BackupTable {
         BackupTable(BackupTarget {
-            to: Location::Directory("".into()),
+            to: Location::Directory(PathBuf::new()),
             options: BackupOptions::default(),
             every: Duration::ZERO,
             at: None,
@@ -138,7 +128,7 @@ impl ListTable for BackupTable {
         let BackupTable(target) = self;
         let wrong =
             |key, value: String, advice: &str| TableError::Value { key, value, advice: advice.to_owned() };
-        if target.to == Location::Directory("".into()) {
+        if target.to == Location::Directory(PathBuf::new()) {
             return Err(TableError::Missing("to"));
         }
         if config.backups.iter().any(|other| other.to == target.to) {
@@ -166,16 +156,40 @@ impl ListTable for BackupTable {
     }
 }
 
-fn place(text: &str) -> Result<Location, String> {
-    let place: Location = text.parse().map_err(|error: LocationError| error.to_string())?;
-    if place.is_absolute() {
-        return Ok(place);
+fn location(text: &str) -> Result<Location, String> {
+    let location: Location =
+        text.parse().map_err(|error: LocationError| format!("write a place ({error})"))?;
+    if location.is_absolute() {
+        return Ok(location);
     }
     Err("write the whole path of a directory, from / on, or s3://bucket/prefix".to_owned())
 }
 
-fn given(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_owned())
+/// A file by its whole path, or none.
+fn file(text: &str) -> Result<Option<PathBuf>, String> {
+    match Path::new(text) {
+        path if text.is_empty() || path.is_absolute() => Ok((!text.is_empty()).then(|| path.to_owned())),
+        _ => Err("write the whole path of a file, from / on".to_owned()),
+    }
+}
+
+fn region(text: &str) -> Result<Option<String>, String> {
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
+        return Ok((!text.is_empty()).then(|| text.to_owned()));
+    }
+    Err("write the name of a region, such as \"eu-central-1\"".to_owned())
+}
+
+fn recipients(text: &str) -> Result<Vec<String>, String> {
+    let recipient = |word: &str| {
+        let is_one = word.starts_with("age1") && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if is_one {
+            Ok(word.to_owned())
+        } else {
+            Err("write age recipients, such as [\"age1…\"]".to_owned())
+        }
+    };
+    words(text).map(recipient).collect()
 }
 
 fn every(text: &str) -> Result<Duration, String> {

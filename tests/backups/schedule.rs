@@ -42,7 +42,7 @@ fn target(to: &Path, rest: &str) -> String {
 fn snapshots(to: &Path) -> Vec<String> {
     let names = std::fs::read_dir(to.join("snapshots")).unwrap();
     let mut names: Vec<String> = names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect();
-    names.retain(|name| !name.starts_with('.'));
+    names.retain(|name| name.starts_with(|first: char| first.is_ascii_digit()));
     names.sort();
     names
 }
