@@ -17,8 +17,8 @@ use orlop::fsio::{Disk, RealDisk, SimulatedDisk};
 use orlop::oci::Reference;
 use orlop::registry::{Actor, Depth, Options, Policy, Registry, UpstreamAccess};
 use orlop::snapshots::{
-    Backup, CreateOptions, Error, Keep, PartsOptions, Progress, RestoreOptions, Selection, Snapshot,
-    SnapshotName, TagChange, create, diff, prune, restore, restore_parts, verify,
+    Backup, BackupOptions, CreateOptions, Error, Keep, Location, PartsOptions, Progress, RestoreOptions,
+    Selection, Snapshot, SnapshotName, TagChange, create, diff, prune, restore, restore_parts, verify,
 };
 use store::{INDEX, image, index, push, push_blob, push_image, sha256, tag};
 use tempfile::TempDir;
@@ -238,6 +238,20 @@ async fn what_is_lost_is_told_and_the_rest_is_taken() {
 
 #[tokio::test]
 async fn a_snapshot_that_lost_power_anywhere_is_whole_or_none() {
+    whole_or_none(&BackupOptions::default(), 3).await;
+}
+
+#[tokio::test]
+async fn an_encrypted_snapshot_that_lost_power_anywhere_is_whole_or_none() {
+    let dir = TempDir::new().unwrap();
+    let (file, identity) = (dir.path().join("identity"), age::x25519::Identity::generate());
+    fs::write(&file, age::secrecy::ExposeSecret::expose_secret(&identity.to_string())).unwrap();
+    let encrypt_to = vec![identity.to_public().to_string()];
+    whole_or_none(&BackupOptions { encrypt_to, identities: vec![file], ..BackupOptions::default() }, 1).await;
+}
+
+async fn whole_or_none(place: &BackupOptions, seeds: u64) {
+    let at = Location::Directory("/backup".into());
     let disk = Arc::new(SimulatedDisk::new());
     let mut options = Options::new("/data");
     (options.disk, options.policy) = (disk.clone(), policy());
@@ -245,7 +259,7 @@ async fn a_snapshot_that_lost_power_anywhere_is_whole_or_none() {
     let app = registry.namespace().repository(&"app".parse().unwrap());
     push_image(&app, &["one"], &["v1"]).await;
     let expected = content(&registry);
-    let backup = Backup::create(disk.clone(), "/backup".as_ref()).unwrap();
+    let backup = Backup::create_at(disk.clone(), &at, place).unwrap();
     take(&registry, &backup, false).await;
     push_blob(&app, "two").await;
     let before = disk.operations();
@@ -254,9 +268,9 @@ async fn a_snapshot_that_lost_power_anywhere_is_whole_or_none() {
     let mut replay = disk.replay();
     for operation in before..=disk.operations() {
         replay.advance_to(operation);
-        for seed in 0..3 {
+        for seed in 0..seeds {
             let after: Arc<dyn Disk> = Arc::new(replay.reboot(seed));
-            let backup = Backup::open(after.clone(), "/backup".as_ref()).unwrap();
+            let backup = Backup::open_at(after.clone(), &at, place).unwrap();
             let names = backup.names().unwrap();
             assert!(!names.is_empty(), "{operation}");
             let verified = verify(&backup, &names, true, &mut quiet).unwrap();

@@ -25,8 +25,9 @@ const FORMAT_PREFIX: &str = "orlop backup ";
 /// The longest `snapshot.json`.
 const SNAPSHOT_BYTES: u64 = 64 << 20;
 
-/// The pause between two looks whether a lock is free.
+/// The pause between two looks whether a lock is free, at first and at most.
 const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A place with snapshots.
 #[derive(Debug, Clone)]
@@ -337,11 +338,13 @@ fn patiently(
     lock: impl Fn() -> Result<Option<BackupHold>, Error>,
     tell: &mut dyn FnMut() -> Result<(), Error>,
 ) -> Result<BackupHold, Error> {
+    let mut pause = PAUSE;
     loop {
         if let Some(hold) = lock()? {
             return Ok(hold);
         }
         tell()?;
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

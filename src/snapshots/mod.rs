@@ -19,6 +19,18 @@
 //!
 //! A snapshot exists when its directory has its name: everything is durable before. One that was interrupted is no snapshot, and
 //! what it has copied is there for the next one.
+//!
+//! That is a backup in a directory. In a bucket (`s3`) the same files are objects, without the links, and a snapshot is there when its
+//! `SHA256SUMS` is. Where a backup is encrypted (`form`), `format` is "orlop backup 1 age" and the names of content, `absent.jsonl`,
+//! `index.json` and `metadata.zst` end with `.age`; `oci-layout` and links aren't there, and `contents.txt` lists the content in plain, so
+//! that whoever checks and prunes needs no identity:
+//!
+//! ```text
+//! sha256:<hex> <length> manifest|blob
+//! sha512:<hex> sha256:<hex> manifest|blob      another name
+//! ```
+//!
+//! What goes to a bucket, or is encrypted, is made in the folder `backup` of the data directory first.
 
 mod backup;
 mod create;

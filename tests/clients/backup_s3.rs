@@ -107,9 +107,9 @@ fn snapshots_in_a_bucket_share_content_are_checked_pruned_and_restored() {
     garage.get(large, &copy);
     let mut bytes = fs::read(&copy).expect("it was written");
     bytes[LARGE / 2] ^= 1;
-    let other = folder.path().join("other");
-    fs::write(&other, bytes).expect("a file can be written");
-    garage.put(large, &other);
+    let changed = folder.path().join("changed");
+    fs::write(&changed, bytes).expect("a file can be written");
+    garage.put(large, &changed);
     run(&mut orlop(&garage, &["backup", "verify", &at]));
     let said = run_to_failure(&mut orlop(&garage, &["backup", "verify", &at, "--full"]));
     assert!(said.contains(large.as_str()), "{said}");
@@ -128,6 +128,13 @@ fn snapshots_in_a_bucket_share_content_are_checked_pruned_and_restored() {
     assert_eq!([&images[0], &images[1]].map(|image| skopeo.digest(image)), digests);
     assert_eq!(skopeo.pull_and_read(&images[0], "/etc/hello"), "one");
     assert_eq!(skopeo.pull_and_read(&images[1], "/etc/hello"), "two");
+
+    // One image of an earlier snapshot comes to a server that runs.
+    let other = start(&garage, &folder.path().join("other"));
+    let mut part = orlop(&garage, &["backup", "restore", &at, "2", "--tag", "team/box:2", "--data"]);
+    run(part.arg(other.data()));
+    assert_eq!(skopeo.digest(&other.image("team/box:2")), digests[1]);
+    assert_eq!(skopeo.pull_and_read(&other.image("team/box:2"), "/etc/hello"), "two");
 
     // The newest has one image. It stays, with its content.
     let small = folder.path().join("small");
