@@ -20,7 +20,16 @@ impl Program {
     /// The registry, with its data below `data`.
     pub(crate) fn orlop(data: &Path) -> Program {
         let mut child = Command::new(env!("CARGO_BIN_EXE_orlop"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn", "--data"])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--log-level",
+                "warn",
+                "--set",
+                "log.audit=off",
+                "--data",
+            ])
             .arg(data)
             .stdout(Stdio::piped())
             .spawn()

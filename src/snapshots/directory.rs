@@ -9,7 +9,7 @@ use super::form::Form;
 use super::store::{Amount, BackupHold, Intake, Store};
 use super::{Error, SnapshotName, sums};
 use crate::fsio::{Access, Disk, DiskFile, Entry, FileError, FileReader, FileWriter, replace_small};
-use crate::oci::{Digest, Hasher};
+use crate::oci::{Digest, DigestAlgorithm, Hasher};
 
 /// Where a snapshot is made.
 const PARTIAL: &str = ".partial";
@@ -188,6 +188,8 @@ struct DirectoryIntake<'a> {
     /// What has come and isn't known to be durable.
     batch: HashMap<Digest, u64>,
     batch_bytes: u64,
+    /// The algorithms whose folders are there.
+    folders: Vec<DigestAlgorithm>,
     added: Amount,
     lost: Vec<Digest>,
 }
@@ -195,8 +197,15 @@ struct DirectoryIntake<'a> {
 impl<'a> DirectoryIntake<'a> {
     /// Goes on with what another one has left, where it isn't encrypted: else nobody can tell whether it is right.
     fn begin(directory: &'a Directory, form: &'a Form) -> Result<DirectoryIntake<'a>, Error> {
-        let (batch, added, lost) = (HashMap::new(), Amount::default(), Vec::new());
-        let mut intake = DirectoryIntake { directory, form, batch, batch_bytes: 0, added, lost };
+        let mut intake = DirectoryIntake {
+            directory,
+            form,
+            batch: HashMap::new(),
+            batch_bytes: 0,
+            folders: Vec::new(),
+            added: Amount::default(),
+            lost: Vec::new(),
+        };
         let (disk, incoming) = (directory.disk.as_ref(), directory.incoming_dir());
         for entry in disk.list(&incoming)? {
             let path = incoming.join(&entry.name);
@@ -216,6 +225,15 @@ impl<'a> DirectoryIntake<'a> {
 
     fn content(&self, digest: &Digest) -> PathBuf {
         self.directory.path(&self.form.content_name(digest))
+    }
+
+    /// Makes the folder for content of this algorithm, once: that it is there is synced each time.
+    fn make_folder(&mut self, digest: &Digest) -> Result<(), Error> {
+        if !self.folders.contains(&digest.algorithm()) {
+            self.directory.disk.create_dir(&self.directory.algorithm(digest))?;
+            self.folders.push(digest.algorithm());
+        }
+        Ok(())
     }
 
     fn arrived(&mut self, digest: Digest, len: u64) -> Result<(), Error> {
@@ -277,7 +295,7 @@ impl Intake for DirectoryIntake<'_> {
         let (directory, disk) = (self.directory, self.directory.disk.as_ref());
         disk.sync_all(&directory.dir)?;
         for (digest, len) in std::mem::take(&mut self.batch) {
-            disk.create_dir(&directory.algorithm(&digest))?;
+            self.make_folder(&digest)?;
             disk.rename(&directory.incoming(&digest), &self.content(&digest))?;
             self.added.add(len);
         }
@@ -286,13 +304,13 @@ impl Intake for DirectoryIntake<'_> {
     }
 
     fn alias(&mut self, alias: &Digest, canonical: &Digest) -> Result<(), Error> {
-        let (directory, disk) = (self.directory, self.directory.disk.as_ref());
+        let disk = self.directory.disk.as_ref();
         // They are for others, who can't read what is encrypted.
         if self.form.is_sealed() {
             return Ok(());
         }
         let path = self.content(alias);
-        disk.create_dir(&directory.algorithm(alias))?;
+        self.make_folder(alias)?;
         if disk.len(&path)?.is_none() && disk.len(&self.content(canonical))?.is_some() {
             disk.symlink(&format!("../{}/{}", canonical.algorithm(), canonical.hex()), &path)?;
         }

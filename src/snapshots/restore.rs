@@ -149,6 +149,8 @@ fn copy_contents(
     tell: Tell<'_>,
 ) -> Result<(), Error> {
     let (mut missing, mut done) = (Missing::default(), 0);
+    // Digests come in their order, so that each folder is made, and synced, once.
+    let mut folder = PathBuf::new();
     each_content(backup, name, |content, is_manifest| {
         let Content::Canonical(digest, len) = content else { return Ok(()) };
         let source = backup.content_path(&digest);
@@ -162,6 +164,12 @@ fn copy_contents(
         let to = store.blob_path(&digest);
         // What an interrupted one has left may have lost its bytes with the power.
         let is_there = goes_on && has(disk, &to, &digest, len)?;
+        if let Some(parent) = to.parent()
+            && parent != folder
+        {
+            disk.create_dir(parent)?;
+            parent.clone_into(&mut folder);
+        }
         if !is_there && !copy(backup, disk, &to, &digest)? {
             missing.add(source);
         }
@@ -180,9 +188,6 @@ fn has(disk: &dyn Disk, path: &Path, digest: &Digest, len: u64) -> Result<bool, 
 }
 
 fn copy(backup: &Backup, disk: &dyn Disk, to: &Path, digest: &Digest) -> Result<bool, Error> {
-    if let Some(prefix) = to.parent() {
-        disk.create_dir(prefix)?;
-    }
     let partial = with_suffix(to);
     disk.remove(&partial)?;
     let is_right = match backup.copy_content(digest, disk, &partial) {
