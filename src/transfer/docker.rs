@@ -193,24 +193,24 @@ impl Source for Archive {
     type Place = ();
     type Pieces = PartPieces;
 
-    async fn manifest(&self, _: &(), digest: &Digest, _: usize) -> Result<Option<SourceManifest>, Failure> {
+    async fn manifest(&self, (): &(), digest: &Digest, _: usize) -> Result<Option<SourceManifest>, Failure> {
         let media_type = Some(MediaType::DOCKER_MANIFEST);
         Ok(self.manifests.get(digest).map(|bytes| SourceManifest { bytes: bytes.clone(), media_type }))
     }
 
-    async fn blob(&self, _: &(), digest: &Digest) -> Result<Option<PartPieces>, Failure> {
+    async fn blob(&self, (): &(), digest: &Digest) -> Result<Option<PartPieces>, Failure> {
         Ok(self.parts.get(digest).map(|part| part.clone().pieces()))
     }
 
-    async fn blob_len(&self, _: &(), named: &Descriptor) -> Result<Option<u64>, Failure> {
+    async fn blob_len(&self, (): &(), named: &Descriptor) -> Result<Option<u64>, Failure> {
         Ok(self.parts.get(&named.digest).map(Part::len))
     }
 
-    async fn referrers(&self, _: &(), _: &Digest) -> Result<Vec<Digest>, Failure> {
+    async fn referrers(&self, (): &(), _: &Digest) -> Result<Vec<Digest>, Failure> {
         Ok(Vec::new())
     }
 
-    fn path(&self, _: &(), digest: &Digest) -> String {
+    fn path(&self, (): &(), digest: &Digest) -> String {
         self.parts.get(digest).map_or_else(|| self.name.clone(), |part| part.path().to_owned())
     }
 }

@@ -65,8 +65,9 @@ impl Files {
             Kind::Tree(tree) => tree.path().display().to_string(),
             Kind::Tar(tar) => tar.file.path().display().to_string(),
         };
-        let faults: String = self.faults().iter().map(|fault| format!("; {}", fault.reason)).collect();
-        Error::Unusable(format!("{whole}: {reason}{faults}"))
+        let faults = self.faults().iter().map(|fault| fault.reason.as_str());
+        let reasons: Vec<&str> = std::iter::once(reason).chain(faults).collect();
+        Error::Unusable(format!("{whole}: {}", reasons.join("; ")))
     }
 
     /// How messages name a file in it.

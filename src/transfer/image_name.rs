@@ -27,8 +27,12 @@ impl ImageName {
         if !is_by_digest && !name.contains(['/', ':']) {
             return name.parse().ok().map(ImageName::Tag);
         }
+        let is_host = |first: &str| {
+            let is_one = first.contains(['.', ':']) || first == "localhost";
+            is_one && first.starts_with(|character: char| character.is_ascii_alphanumeric())
+        };
         let (host, path) = match name.split_once('/') {
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
+            Some((first, rest)) if is_host(first) => (first, rest),
             _ => ("", name),
         };
         let path = match host {

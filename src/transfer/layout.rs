@@ -295,7 +295,7 @@ impl Source for Layout<'_> {
 
     async fn manifest(
         &self,
-        _: &(),
+        (): &(),
         digest: &Digest,
         limit: usize,
     ) -> Result<Option<SourceManifest>, Failure> {
@@ -303,20 +303,20 @@ impl Source for Layout<'_> {
         Ok(bytes.map(|bytes| SourceManifest { bytes: Bytes::from(bytes), media_type: None }))
     }
 
-    async fn blob(&self, _: &(), digest: &Digest) -> Result<Option<PartPieces>, Failure> {
+    async fn blob(&self, (): &(), digest: &Digest) -> Result<Option<PartPieces>, Failure> {
         Ok(self.files.part(&file_of(digest))?.map(super::files::Part::pieces))
     }
 
-    async fn blob_len(&self, _: &(), named: &Descriptor) -> Result<Option<u64>, Failure> {
+    async fn blob_len(&self, (): &(), named: &Descriptor) -> Result<Option<u64>, Failure> {
         Ok(self.files.part(&file_of(&named.digest))?.map(|part| part.len()))
     }
 
-    async fn referrers(&self, _: &(), _: &Digest) -> Result<Vec<Digest>, Failure> {
+    async fn referrers(&self, (): &(), _: &Digest) -> Result<Vec<Digest>, Failure> {
         // They are in the list of images, without names.
         Ok(Vec::new())
     }
 
-    fn path(&self, _: &(), digest: &Digest) -> String {
+    fn path(&self, (): &(), digest: &Digest) -> String {
         self.files.path(&file_of(digest))
     }
 }

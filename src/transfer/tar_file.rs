@@ -142,8 +142,9 @@ impl TarFile {
                         "it has more than {MOST_FILES} files; what is behind them is left out"
                     )));
                 }
-                let link =
-                    || said.link.clone().or_else(|| header.link_name_bytes().map(|name| name.into_owned()));
+                let link = || {
+                    said.link.clone().or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned))
+                };
                 let entry = if kind.is_file() {
                     Some(Entry::File { begin, len })
                 } else if kind.is_hard_link() {
@@ -308,7 +309,9 @@ mod tests {
     }
 
     fn reasons(tar: &TarFile) -> String {
-        tar.faults.iter().map(|fault| format!("{}: {}\n", fault.path, fault.reason)).collect()
+        let lines: Vec<String> =
+            tar.faults.iter().map(|fault| format!("{}: {}", fault.path, fault.reason)).collect();
+        lines.join("\n")
     }
 
     #[test]

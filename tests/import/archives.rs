@@ -238,10 +238,10 @@ fn each_damage_of_a_layout_is_told_of_by_its_path_and_the_rest_comes() {
     for (what, damage, reason) in damages {
         let mut archive = Archive::default();
         let (sound, broken) = (archive.named("sound:v1", 1), archive.named("broken:v1", 2));
-        let mut damaged = archive.clone();
-        damage(&mut damaged, &broken);
+        let mut broken_one = archive.clone();
+        damage(&mut broken_one, &broken);
         let server = Server::start();
-        let imported = import_input(&server, "oci", &damaged.tar(), &[]);
+        let imported = import_input(&server, "oci", &broken_one.tar(), &[]);
         assert_eq!(imported.code, 3, "{what}: {imported:?}");
         assert!(imported.skipped.iter().any(|(_, told)| told.contains(reason)), "{what}: {imported:?}");
         pull_of(&server, &archive, "sound", "v1", &sound);
@@ -389,10 +389,10 @@ fn a_damaged_image_of_docker_is_told_of_and_the_others_come() {
         },
     ];
     for damage in damages {
-        let mut damaged = archive.clone();
-        damage(&mut damaged);
+        let mut broken_one = archive.clone();
+        damage(&mut broken_one);
         let server = Server::start();
-        let imported = import_input(&server, "docker", &damaged.tar(), &[]);
+        let imported = import_input(&server, "docker", &broken_one.tar(), &[]);
         assert!(imported.code == 3 && !imported.skipped.is_empty(), "{imported:?}");
         server.head("/v2/sound/manifests/1").send().expect(200);
         server.head("/v2/broken/manifests/1").send().expect(404);
@@ -407,9 +407,8 @@ fn an_import_of_an_archive_that_is_killed_anywhere_goes_on() {
         (0..40).map(|seed| archive.named(&format!("app{}:v{seed}", seed % 5), seed)).collect();
     let (dir, mut server) = (archive.unpacked(), Server::start());
     server.stop();
-    let mut random = noise(2026, 12).into_iter();
     let mut kills = 0;
-    while let Some(byte) = random.next() {
+    for byte in noise(2026, 12) {
         let mut command = orlop(&["import", "oci"]);
         command.arg(dir.path()).arg("--data").arg(server.data()).stdout(Stdio::null());
         let mut killed = command.spawn().unwrap();

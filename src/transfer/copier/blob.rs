@@ -74,10 +74,7 @@ impl<S: Source> RepositoryCopy<'_, S> {
             return self.lost(&digest, self.other_size(named, len)).await;
         }
         copier.pretended.borrow_mut().insert(digest);
-        let mut report = copier.report.borrow_mut();
-        report.blobs += 1;
-        report.bytes += len;
-        drop(report);
+        copier.would_come(len);
         copier.advance(if has_size { len } else { 0 }).await;
         Ok(Took::Here)
     }
@@ -131,6 +128,12 @@ impl<S: Source> RepositoryCopy<'_, S> {
 }
 
 impl<S> Copier<'_, S> {
+    fn would_come(&self, len: u64) {
+        let mut report = self.report.borrow_mut();
+        report.blobs += 1;
+        report.bytes += len;
+    }
+
     fn came(&self, len: u64) {
         let mut report = self.report.borrow_mut();
         report.blobs += 1;

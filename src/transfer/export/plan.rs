@@ -211,12 +211,11 @@ impl Planning<'_> {
                 self.collect(repository, &named, depth + 1)?;
                 continue;
             }
-            match repository.blobs().stat(named)? {
-                Some(blob) => self.note(file_of(&named), repository.name(), named, blob.size, false)?,
-                None => {
-                    let repository = repository.name().clone();
-                    self.plan.absent.push(Absent { repository, manifest: *digest, digest: named });
-                }
+            if let Some(blob) = repository.blobs().stat(named)? {
+                self.note(file_of(&named), repository.name(), named, blob.size, false)?;
+            } else {
+                let repository = repository.name().clone();
+                self.plan.absent.push(Absent { repository, manifest: *digest, digest: named });
             }
         }
         if self.options.referrers && self.options.format == Format::Oci {

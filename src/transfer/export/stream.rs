@@ -13,7 +13,7 @@ use crate::transfer::Error;
 
 /// The unit of an archive, and what it ends with.
 const BLOCK: u64 = 512;
-const END: u64 = 2 * BLOCK;
+const END: [u8; 1024] = [0; 1024];
 
 /// Blobs are read in pieces of this size.
 const PIECE: usize = 256 << 10;
@@ -47,7 +47,7 @@ impl ArchiveStream {
     /// The archive of a plan, which the hold has been there for since before.
     pub fn new(registry: &Registry, plan: Plan, hold: CollectionHold) -> Result<ArchiveStream, Error> {
         let mut items = VecDeque::new();
-        let mut len = END;
+        let mut len = END.len() as u64;
         let mut push = |item: Item, content: u64| {
             let head = match &item {
                 Item::Bytes(bytes) | Item::File(bytes, _) => bytes.len() as u64,
@@ -93,7 +93,7 @@ impl ArchiveStream {
             let mut archive = archive?;
             match archive.next().await {
                 Ok(Some(piece)) => Some((Ok(piece), Some(archive))),
-                Ok(None) => Some((Ok(Bytes::from(vec![0; END as usize])), None)),
+                Ok(None) => Some((Ok(Bytes::from_static(&END)), None)),
                 Err(error) => {
                     tracing::error!(%error, "an export broke off");
                     Some((Err(error), None))
@@ -181,8 +181,7 @@ fn damaged(file: &File) -> io::Error {
 
 /// How many zeros follow so many bytes.
 fn padding(len: u64) -> usize {
-    // Less than a block.
-    (len.next_multiple_of(BLOCK) - len) as usize
+    usize::try_from(len.next_multiple_of(BLOCK) - len).expect("it is less than a block")
 }
 
 /// A header without a time or an owner; a long name has one of its own.

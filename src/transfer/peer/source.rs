@@ -102,15 +102,14 @@ impl Peer<'_> {
         let reference = Reference::Tag(tag.clone());
         let headed = self.ask(|| self.upstream.head_manifest(name, &reference, &ACCEPTED)).await;
         match headed {
-            Ok(head) => match head.digest {
-                Some(digest) => Ok(Some(digest)),
-                None => {
-                    let got =
-                        self.ask(|| self.upstream.get_manifest(name, &reference, &ACCEPTED, limit)).await?;
-                    let computed = || Digest::of(DigestAlgorithm::CANONICAL, &got.bytes);
-                    Ok(Some(got.digest.unwrap_or_else(computed)))
+            Ok(head) => {
+                if let Some(digest) = head.digest {
+                    return Ok(Some(digest));
                 }
-            },
+                let got = self.ask(|| self.upstream.get_manifest(name, &reference, &ACCEPTED, limit)).await?;
+                let computed = || Digest::of(DigestAlgorithm::CANONICAL, &got.bytes);
+                Ok(Some(got.digest.unwrap_or_else(computed)))
+            }
             Err(Refusal::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
         }

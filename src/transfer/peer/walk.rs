@@ -77,8 +77,11 @@ impl Walk<'_> {
         let is_all_named = !patterns.is_empty() && named.len() == patterns.len();
         let mut listed: Vec<Listed> =
             named.iter().map(|name| Listed { name: name.clone(), is_named: true }).collect();
+        if is_all_named {
+            return Ok(Some(listed));
+        }
         let mut page = None;
-        while !is_all_named {
+        loop {
             let asked = self.peer.ask(|| self.peer.upstream.catalog(page.as_ref())).await;
             let catalog = asked.map_err(|error| no_catalog(&error))?;
             for text in catalog.names {
@@ -102,10 +105,9 @@ impl Walk<'_> {
             }
             match catalog.next {
                 Some(next) => page = Some(next),
-                None => break,
+                None => return Ok(Some(listed)),
             }
         }
-        Ok(Some(listed))
     }
 
     /// Counts the tags that are to come; `false` where nobody wants to know any more. What is wrong is told of later.
