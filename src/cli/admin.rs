@@ -238,7 +238,10 @@ impl Answering {
         let request = request.into_http()?;
         Ok(match self {
             Answering::Server(server) => {
-                let answer = server.call(request).await.context("the server went away before it answered")?;
+                let answer = server
+                    .call(request)
+                    .await
+                    .context("the server went away before it answered; its log says why")?;
                 answer.map(|body| body.map_err(io::Error::other).boxed_unsync())
             }
             Answering::Here(here) => {
