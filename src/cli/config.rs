@@ -154,7 +154,7 @@ impl ConfigCommand {
     pub(super) fn run(self, output: &mut Output) -> anyhow::Result<ExitCode> {
         match self {
             Self::Check(CheckArguments { json: true, config }) => {
-                output.json(&Checked::of(&config.load()?)?)?
+                output.json(&Checked::of(&config.load()?)?)?;
             }
             Self::Check(CheckArguments { json: false, config }) => check(&config, output)?,
             Self::Example => output.text(&example())?,

@@ -1,5 +1,6 @@
 //! What commands end with, in one place: `docs/commands.md` and `orlop help exit-codes` print the same table.
 
+use std::fmt::Write;
 use std::process::ExitCode;
 
 /// The command line itself is wrong, and nothing was done.
@@ -30,7 +31,7 @@ pub(super) fn done(is_in_order: bool) -> ExitCode {
 pub(super) fn page() -> String {
     let mut text = "Every command ends with one of these exit codes:\n\n".to_owned();
     for (code, meaning) in CODES {
-        text.push_str(&format!("  {code:10}{meaning}\n"));
+        writeln!(text, "  {code:10}{meaning}").expect("writing to a String does not fail");
     }
     text.push_str(
         "\nbackup lock ends with the exit code of the command that it runs. A reader of the output that has seen enough, such as \

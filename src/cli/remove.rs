@@ -42,7 +42,7 @@ pub(super) fn run(arguments: &RmArguments, output: &mut Output) -> anyhow::Resul
     let RmArguments { name, yes, force, dry_run, admin } = arguments;
     let Target { repository, tag, digest } = name;
     let is_repository = tag.is_none() && digest.is_none();
-    if is_repository && !yes && !dry_run && !confirmed(&repository.to_string())? {
+    if is_repository && !yes && !dry_run && !confirmed(repository.as_str())? {
         bail!("nothing was deleted");
     }
     let body = Delete {

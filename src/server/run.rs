@@ -247,6 +247,13 @@ async fn redirect(
     Ok(Some((from, Redirect { tls: tls.clone(), port: to.port(), external_url })))
 }
 
+/// What commands are told of the server that answers them.
+fn running(places: &[Place], tls: Option<&Tls>) -> Running {
+    let addresses: Vec<String> = places.iter().map(Place::to_string).collect();
+    let certificate = tls.cloned().map(|tls| Arc::new(tls) as Arc<dyn Certificate>);
+    Running { address: addresses.join(", "), since: SystemClock.now(), certificate }
+}
+
 /// A registry with bound sockets.
 #[derive(Debug)]
 pub struct Server {
@@ -320,15 +327,12 @@ impl Server {
         let retention = config.retention.clone();
         let backups = BackupSchedule::new(registry.clone(), Arc::new(RealDisk), metrics.backups().clone());
         backups.set_targets(&config.backups);
-        let addresses: Vec<String> = places.iter().map(Place::to_string).collect();
-        let certificate = tls.clone().map(|tls| Arc::new(tls) as Arc<dyn Certificate>);
-        let running = Running { address: addresses.join(", "), since: SystemClock.now(), certificate };
         let admin = Admin::new(
             registry.clone(),
             access.clone(),
             cache.clone(),
             retention.policies.clone(),
-            Some(running),
+            Some(running(&places, tls.as_ref())),
         )
         .with_token_keys(tokens.keys().clone())
         .with_backups(backups.clone());

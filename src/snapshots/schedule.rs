@@ -182,10 +182,10 @@ impl BackupSchedule {
 
     /// Takes snapshots until it is stopped, and returns when none is being taken any more.
     pub async fn run(self) {
-        let (mut changes, mut stopping) = (self.0.targets.subscribe(), self.0.stopping.subscribe());
+        let (mut updates, mut stopping) = (self.0.targets.subscribe(), self.0.stopping.subscribe());
         let mut tasks: Vec<(Arc<Target>, JoinHandle<()>)> = Vec::new();
         loop {
-            let wanted = changes.borrow_and_update().clone();
+            let wanted = updates.borrow_and_update().clone();
             let is_wanted = |target: &Arc<Target>| wanted.iter().any(|wanted| Arc::ptr_eq(wanted, target));
             let (stay, mut go): (Vec<_>, Vec<_>) =
                 tasks.into_iter().partition(|(target, task)| is_wanted(target) && !task.is_finished());
@@ -204,7 +204,7 @@ impl BackupSchedule {
             tokio::select! {
                 // An error means the end too.
                 _ = stopping.wait_for(|stopping| *stopping) => break,
-                changed = changes.changed() => if changed.is_err() { break },
+                changed = updates.changed() => if changed.is_err() { break },
             }
         }
         for (_, task) in tasks {
@@ -453,7 +453,7 @@ fn pause_after(failures: u64, every: Duration) -> Duration {
     let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE).min(every);
     // The keys of a hasher are random.
     let random = u32::try_from(RandomState::new().hash_one(0_u8) >> 32).unwrap_or(u32::MAX);
-    pause - (pause / 4).mul_f64(f64::from(random) / f64::from(u32::MAX))
+    pause.saturating_sub((pause / 4).mul_f64(f64::from(random) / f64::from(u32::MAX)))
 }
 
 /// Does what blocks, and turns a panic into an error.

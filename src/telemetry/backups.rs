@@ -89,6 +89,14 @@ const GAUGES: &[Shown] = &[
     }),
 ];
 
+/// A counter's name, what it says, and its value.
+type Counted = (&'static str, &'static str, fn(&BackupFigures) -> u64);
+
+const COUNTERS: &[Counted] = &[
+    ("backup_successes", "Snapshots that were taken by the clock", |figures| figures.successes),
+    ("backup_failures", "Attempts to take one that have failed", |figures| figures.failures),
+];
+
 impl Collector for BackupMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let (targets, now) = (self.targets().clone(), SystemClock.now());
@@ -100,11 +108,7 @@ impl Collector for BackupMetrics {
                 }
             }
         }
-        let counters: [(&str, &str, fn(&BackupFigures) -> u64); 2] = [
-            ("backup_successes", "Snapshots that were taken by the clock", |figures| figures.successes),
-            ("backup_failures", "Attempts to take one that have failed", |figures| figures.failures),
-        ];
-        for (name, help, value) in counters {
+        for (name, help, value) in COUNTERS {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (target, figures) in &targets {
                 let counter = ConstCounter::new(value(figures));

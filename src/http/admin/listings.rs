@@ -69,7 +69,7 @@ pub(super) async fn list_repositories(call: Call) -> Answer {
     let pattern = query.first("match").map(|text| text.parse::<NamePattern>()).transpose();
     let pattern = pattern.map_err(|error| invalid(error.to_string()))?;
     let namespace = call.registry().namespace();
-    let list = move || {
+    let look = move || {
         let page = namespace.sizes(last.as_deref(), limit)?;
         let next = page.items.last().filter(|_| page.more).map(|(name, _)| name.to_string());
         let mut repositories = Vec::new();
@@ -89,7 +89,7 @@ pub(super) async fn list_repositories(call: Call) -> Answer {
         }
         Ok::<_, Error>(RepositoriesPage { repositories, next })
     };
-    json(&tokio::task::spawn_blocking(list).await.map_err(|_| Error::Unavailable)??)
+    json(&tokio::task::spawn_blocking(look).await.map_err(|_| Error::Unavailable)??)
 }
 
 /// Lists the tags of a repository.
@@ -102,7 +102,7 @@ pub(super) async fn list_tags(call: Call) -> Answer {
     let pattern = pattern.map_err(|error| invalid(error.to_string()))?;
     let name = query.first("repository").ok_or_else(|| invalid("name a repository"))?;
     let repository = repository(&call, &parse_name(&name)?);
-    let list = move || {
+    let look = move || {
         if !repository.exists()? {
             return Err(Error::RepositoryUnknown);
         }
@@ -118,5 +118,5 @@ pub(super) async fn list_tags(call: Call) -> Answer {
         });
         Ok(TagsPage { tags: tags.collect(), next })
     };
-    json(&tokio::task::spawn_blocking(list).await.map_err(|_| Error::Unavailable)??)
+    json(&tokio::task::spawn_blocking(look).await.map_err(|_| Error::Unavailable)??)
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::Call;
 use crate::clock::Timestamp;
-use crate::snapshots::BackupStatus;
+use crate::snapshots::{BackupSchedule, BackupStatus};
 
 /// A target of backups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +61,7 @@ pub struct FailedBackup {
 /// How each target does. Blocks where no server runs.
 pub(super) fn backups(call: &Call) -> Vec<BackupState> {
     let now = call.registry().now();
-    let status = call.backups().map(|backups| backups.status()).unwrap_or_default();
+    let status = call.backups().map(BackupSchedule::status).unwrap_or_default();
     status.into_iter().map(|status| state(status, now)).collect()
 }
 
