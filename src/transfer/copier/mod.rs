@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 pub(super) use self::repository::{RepositoryCopy, named};
-use super::refusal::{is_about_content, reason};
+use super::refusal::reason;
 use super::turns::Turns;
 use super::{Error, Report, Skipped, Tell, Told};
 use crate::oci::{Descriptor, Digest, MediaType, RepositoryName, Tag};
@@ -223,7 +223,7 @@ impl<'c, S: Source> Copier<'c, S> {
 
     /// The same of what the registry refuses; where it is the registry that fails, the import ends.
     pub(super) async fn refused(&self, path: &str, error: registry::Error) -> Result<(), Error> {
-        if !is_about_content(&error) {
+        if !error.is_about_content() {
             return Err(error.into());
         }
         self.skip(Skipped::new(path, reason(&error))).await;

@@ -13,7 +13,7 @@ use super::tree::Tree;
 use super::walk::Repositories;
 use crate::oci::RepositoryName;
 use crate::registry::{self, Actor, NamePattern, Registry};
-use crate::transfer::refusal::{is_about_content, reason};
+use crate::transfer::refusal::reason;
 use crate::transfer::turns::Turns;
 use crate::transfer::{Error, Report, Skipped, Tell, Told};
 
@@ -152,7 +152,7 @@ impl Import<'_> {
 
     /// The same of what the registry refuses; where it is the registry that fails, the import ends.
     pub(super) async fn refused(&self, below: &str, error: registry::Error) -> Result<(), Error> {
-        if !is_about_content(&error) {
+        if !error.is_about_content() {
             return Err(error.into());
         }
         self.skip(self.tree.skip(below, reason(&error))).await;
