@@ -148,6 +148,7 @@ fn the_page_about_the_commands_is_made_of_their_definitions() {
         let words: Vec<&str> =
             command.split(' ').filter(|word| word.chars().all(char::is_lowercase)).collect();
         let is_one = |length: usize| reference.contains(&format!("[`orlop {}`]", words[..length].join(" ")));
-        assert!((1..=words.len()).any(is_one), "there is no orlop {command}");
+        // `orlop COMMAND …` is about all of them.
+        assert!(words.is_empty() || (1..=words.len()).any(is_one), "there is no orlop {command}");
     }
 }
