@@ -81,7 +81,7 @@ pub(super) enum BackupCommand {
     ///
     /// With --repository or --tag, what these patterns match is brought to the registry of the data directory, while it serves
     /// or while it doesn't: images with all that they name and that refers to them, each tag last. A tag that points elsewhere
-    /// there is told of and stays, unless --force is given, and the exit code is 1 then. What is there already isn't copied.
+    /// there is told of and stays, unless --force is given, and the exit code is 3 then. What is there already isn't copied.
     ///
     /// Without them the whole snapshot becomes a data directory.
     /// Every byte is compared with its digest on the way; where one is missing or wrong, nothing is restored. The data directory
@@ -457,7 +457,7 @@ fn run_restore_parts(
         None => Ok(()),
     };
     let restored: RestoredParts = admin.ask_in_parts(request, output, item, print_parts)?;
-    Ok(if restored.is_whole() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(exit::done(restored.is_whole()))
 }
 
 fn print_item(item: &RestoredItem, output: &mut Output) -> io::Result<()> {

@@ -17,7 +17,7 @@ pub(super) const CODES: &[(&str, &str)] = &[
     (
         "3",
         "It did what was asked, and found something that isn't in order: verify and backup verify found damage, backup create \
-         found that the registry has lost something, import left something out, or access explain answers that they may not.",
+         found that the registry has lost something, import or a restore of some images left something out, or access explain answers that they may not.",
     ),
     ("130, 143", "serve was ended at once by a second Ctrl-C, or a second SIGTERM."),
 ];

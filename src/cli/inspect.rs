@@ -113,7 +113,7 @@ fn facts(image: &Inspected) -> Vec<(&str, String)> {
     ];
     facts.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
     let pulled = match &image.pulled_at {
-        Some(at) => format!("{} times, last at {at}", image.pulls),
+        Some(at) => format!("{} ×, last at {at}", image.pulls),
         None => "-".to_owned(),
     };
     facts.extend([("size", bytes(total)), ("pushed", image.pushed_at.clone()), ("pulled", pulled)]);

@@ -44,14 +44,18 @@ pub(super) fn run(arguments: &DuArguments, output: &mut Output) -> anyhow::Resul
         AdminRequest::get(format!("sizes?{}", parameters.join("&")))
     };
     let mut table = Table::new(HEADINGS, &[1, 2, 3, 4, 5, 6]);
+    let mut tags = 0;
     admin.ask_pages(request, |page: SizesPage| {
         if admin.is_json() {
             output.json(&page)?;
             return Ok(page.next);
         }
         page.parts.iter().try_for_each(|part| table.add(row(&part.name, &part.size), output))?;
+        tags += page.parts.iter().map(|part| part.size.tags).sum::<u64>();
         if page.next.is_none() {
-            table.add(row("total", &page.total), output)?;
+            // The store counts none: a tag is its repository's.
+            let total = Size { tags: page.total.tags.max(tags), ..page.total };
+            table.add(row("total", &total), output)?;
             table.print(output)?;
         }
         Ok(page.next)

@@ -177,7 +177,7 @@ fn a_tag_that_points_elsewhere_stays_unless_it_is_forced_and_its_history_has_bot
     let now = server.push_image("app", "v1", 2);
     let told = format!("! app:v1 points to {} here, and to {} in the snapshot", now.digest(), then.digest());
     for arguments in [&["--tag", "app:*"][..], &["--repository", "app", "--dry-run"]] {
-        let said = restore(&scene, arguments).code(1);
+        let said = restore(&scene, arguments).code(3);
         let said = said.prints(&[&told]).prints(&[&format!("= app:same {}", same.digest())]);
         said.prints(&["conflicts        1"]);
         pulls(server, "app", "v1", &now);
@@ -260,7 +260,7 @@ fn an_image_whose_bytes_are_damaged_or_gone_has_no_tag_and_the_others_come() {
     fs::remove_file(&harmed[1]).unwrap();
     flip(&harmed[2]);
     fs::remove_file(&harmed[3]).unwrap();
-    let said = restore(&scene, &["--tag", "app:*", "--json"]).code(1);
+    let said = restore(&scene, &["--tag", "app:*", "--json"]).code(3);
     let lines: BTreeMap<String, Value> = said
         .out
         .lines()
@@ -291,7 +291,7 @@ fn what_the_configuration_forbids_is_told_of_each_by_its_tag() {
     source.push_image("small/app", "v2", 5);
     source.push_image("small/app", "v3", 6);
     backups.create(&source.data());
-    let said = restore(&scene, &["--repository", "**", "--force"]).code(1);
+    let said = restore(&scene, &["--repository", "**", "--force"]).code(3);
     let said = said.prints(&["! fixed/app:v1: the tag v1 is immutable here"]);
     let said = said.prints(&["! small/app:v", "may hold 700 bytes"]);
     said.prints(&["+ fixed/app:new "]);

@@ -140,6 +140,9 @@ fn sizes_are_shown_by_repository_and_by_tag() {
         let store = json(directory, &["du"]);
         assert_eq!(store["parts"][0]["name"], "team/app");
         assert_eq!(store["parts"][0]["bytes"], store["total"]["bytes"]);
+        let printed = said(directory, &["du"]);
+        let total = printed.lines().find(|line| line.starts_with("total")).unwrap();
+        assert!(total.ends_with(" 1"), "the one tag: {printed}");
         let tag = json(directory, &["du", "team/app:v1"]);
         assert_eq!((&tag["parts"][0]["name"], &tag["parts"][0]["blobs"]), (&"v1".into(), &2.into()));
         let printed = said(directory, &["du", "team/app"]);
@@ -192,6 +195,8 @@ fn an_image_is_shown_with_its_parts_and_its_tags_history() {
             .map(|entry| entry["digest"].as_str().unwrap())
             .collect();
         assert_eq!(history, [second, first]);
+        let again = json(directory, &["inspect", "team/app:v1"]);
+        assert_eq!(again["pulls"], image["pulls"], "to look is no pull");
         let shown = said(directory, &["inspect", "team/app:v1"]);
         for part in [second, first, "LAYER", "CONFIG", "THE TAG'S HISTORY", &digest_of(b"two")] {
             assert!(shown.contains(part), "{part}: {shown}");

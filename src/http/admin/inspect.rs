@@ -135,7 +135,7 @@ fn configs(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
 
 /// Looks at a manifest and at what is around it. Blocks.
 fn look(repository: &Repository, reference: &Reference) -> Result<(Inspected, Option<Manifest>), ApiError> {
-    let (described, bytes) = repository.manifests().get(reference)?.ok_or(Error::ManifestUnknown)?;
+    let (described, bytes) = repository.manifests().read(reference)?.ok_or(Error::ManifestUnknown)?;
     // What nobody can read any more can be looked at all the same.
     let manifest = Manifest::parse(&described.media_type, &bytes).ok();
     let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
