@@ -416,10 +416,10 @@ fn a_server_that_is_killed_while_it_takes_a_snapshot_leaves_whole_ones() {
     for round in 1..6_u64 {
         let mut creating = backups.command("create", &["--data", data.to_str().unwrap()]);
         let creating = creating.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let wanted = random.below(40) as usize;
+        let wanted = usize::try_from(random.below(40)).unwrap();
         let incoming = || fs::read_dir(backups.0.join("incoming")).map_or(0, Iterator::count);
         while incoming() < wanted
-            && backups.0.join("snapshots").read_dir().map_or(0, Iterator::count) < round as usize
+            && backups.0.join("snapshots").read_dir().map_or(0, Iterator::count) < usize::try_from(round).unwrap()
         {
             std::thread::yield_now();
         }
@@ -515,7 +515,7 @@ fn a_restore_that_is_killed_at_any_moment_goes_on_and_serves_nothing_before_it_i
     for round in 0..8 {
         let data = folder.path().join(format!("round{round}"));
         let mut is_whole = false;
-        for _ in 0..1 + round % 3 {
+        for _ in 0..=round % 3 {
             if is_whole {
                 break;
             }
