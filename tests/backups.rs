@@ -419,7 +419,8 @@ fn a_server_that_is_killed_while_it_takes_a_snapshot_leaves_whole_ones() {
         let wanted = usize::try_from(random.below(40)).unwrap();
         let incoming = || fs::read_dir(backups.0.join("incoming")).map_or(0, Iterator::count);
         while incoming() < wanted
-            && backups.0.join("snapshots").read_dir().map_or(0, Iterator::count) < usize::try_from(round).unwrap()
+            && backups.0.join("snapshots").read_dir().map_or(0, Iterator::count)
+                < usize::try_from(round).unwrap()
         {
             std::thread::yield_now();
         }
