@@ -420,7 +420,8 @@ fn a_check_ends_when_its_command_does_and_goes_on_where_it_was() {
     let pulled = client().get(server.url(&format!("/v2/team/app/blobs/{digest}"))).send().unwrap();
     assert_eq!(pulled.bytes().unwrap().as_ref(), b"pushed beside it");
 
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    // Not SIGINT, which whoever is started in the background of a script ignores.
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     child.wait().unwrap();
     let state = directory.path().join("data/scrub.json");
     while !state.exists() {

@@ -83,7 +83,7 @@ pub fn restore(
         let target = Target { disk: disk.as_ref(), store: &store, goes_on };
         copy_contents(backup, name, target, snapshot.bytes, tell)?;
         disk.sync_all(&data)?;
-        import_metadata(backup, name, disk.as_ref(), &registry, tell)?;
+        import_rows(backup, name, &registry, |_| Ok(true), tell)?;
     }
     open_and_check(registry)?;
     disk.remove(&data.join(RESTORING))?;
@@ -220,16 +220,18 @@ pub(super) fn payload(backup: &Backup, digest: &Digest) -> Result<Option<Vec<u8>
     Ok(bytes.filter(|bytes| Digest::of(digest.algorithm(), bytes) == *digest))
 }
 
-fn import_metadata(
+/// Makes the metadata of a data directory of a snapshot's rows. `wants_payload` says of the row of a manifest whether its bytes
+/// come too.
+pub(super) fn import_rows(
     backup: &Backup,
     name: &SnapshotName,
-    disk: &dyn Disk,
     registry: &Options,
+    wants_payload: impl Fn(&[u8]) -> Result<bool, Error>,
     tell: Tell<'_>,
 ) -> Result<(), Error> {
     let mut reader = backup.metadata(name)?;
     let (mut table, mut waiting, mut rows) = (String::new(), None, 0);
-    metadata::import(disk, &registry.data, registry.database, || {
+    metadata::import(registry.disk.as_ref(), &registry.data, registry.database, || {
         if let Some(payload) = waiting.take() {
             return Ok(Some(payload));
         }
@@ -245,6 +247,7 @@ fn import_metadata(
             }
             Item::Row(key, value) => {
                 if is_manifest(&table)
+                    && wants_payload(&value)?
                     && let Some(Content::Canonical(digest, _)) = content(&table, &key, &value)?
                 {
                     let path = backup.content_path(&digest);

@@ -4,13 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::fsio::{DirectoryLock, Disk, FileError};
-use crate::metadata::{self, Content, Imported, SCHEMA, content, is_manifest, is_signed};
+use crate::metadata::{SCHEMA, is_signed};
 use crate::registry::{self, Registry};
 use crate::snapshots::backup::Backup;
-use crate::snapshots::create::say;
-use crate::snapshots::metadata_copy::Item;
-use crate::snapshots::restore::payload;
-use crate::snapshots::{Error, Snapshot, Step, Tell};
+use crate::snapshots::restore::import_rows;
+use crate::snapshots::{Error, Snapshot, Tell};
 
 /// The folder in a data directory; what a crash has left of one goes with the next.
 const FOLDER: &str = "restoring.parts";
@@ -44,7 +42,9 @@ impl Scratch {
         options.disk = disk;
         options.policy.free_floor_bytes = 0;
         options.policy.upstreams.clone_from(&target.policy().upstreams);
-        fill(backup, snapshot, &options, tell)?;
+        // A migration may read any payload.
+        let is_older = snapshot.schema != SCHEMA;
+        import_rows(backup, &snapshot.name, &options, |row| Ok(is_older || is_signed(row)?), tell)?;
         scratch.registry = Some(Registry::open(options)?);
         Ok(scratch)
     }
@@ -78,45 +78,4 @@ fn remove_all(disk: &dyn Disk, dir: &Path) -> Result<(), FileError> {
         Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(()),
         removed => removed.map(drop),
     }
-}
-
-fn fill(
-    backup: &Backup,
-    snapshot: &Snapshot,
-    options: &registry::Options,
-    tell: Tell<'_>,
-) -> Result<(), Error> {
-    // A migration may read any payload.
-    let is_older = snapshot.schema != SCHEMA;
-    let mut reader = backup.metadata(&snapshot.name)?;
-    let (mut table, mut waiting, mut rows) = (String::new(), None, 0);
-    metadata::import(options.disk.as_ref(), &options.data, options.database, || {
-        if let Some(payload) = waiting.take() {
-            return Ok(Some(payload));
-        }
-        let Some(item) = reader.next()? else { return Ok::<_, Error>(None) };
-        rows += 1;
-        if rows % 10_000 == 0 {
-            say(&mut *tell, Step::Metadata, rows, None)?;
-        }
-        match item {
-            Item::Table(name) => {
-                table.clone_from(&name);
-                Ok(Some(Imported::Table(name)))
-            }
-            Item::Row(key, value) => {
-                if is_manifest(&table)
-                    && (is_older || is_signed(&value)?)
-                    && let Some(Content::Canonical(digest, _)) = content(&table, &key, &value)?
-                {
-                    let path = backup.content_path(&digest);
-                    let bytes = payload(backup, &digest)?;
-                    let bytes = bytes.ok_or(Error::Incomplete { count: 1, first: path })?;
-                    waiting = Some(Imported::Payload(digest, bytes));
-                }
-                Ok(Some(Imported::Row(key, value)))
-            }
-        }
-    })?;
-    Ok(())
 }
