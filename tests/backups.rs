@@ -696,3 +696,21 @@ fn hard_links_are_made_only_when_asked_and_warned_of_and_never_restored() {
     server.run_again();
     server.get("/v2/app/manifests/v1").send().expect(200).expect_body(&image.bytes);
 }
+
+#[test]
+fn damaged_content_that_is_removed_comes_back_with_the_next_snapshot() {
+    let Scene { server, backups, .. } = scene();
+    server.push_image("app", "v1", 1);
+    backups.create(&server.data());
+    let content = Path::new(backups.dir()).join("blobs/sha256");
+    let damaged = fs::read_dir(&content).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&damaged).unwrap();
+    bytes[0] ^= 1;
+    fs::write(&damaged, bytes).unwrap();
+    let named = damaged.display().to_string();
+    backups.run("verify", &["--full"]).code(3).prints(&[&named, "Remove what is damaged below blobs"]);
+    fs::remove_file(&damaged).unwrap();
+    backups.run("verify", &[]).code(3).prints(&[&named]);
+    backups.create(&server.data());
+    backups.run("verify", &["--full"]).ok().omits(&["Remove what is damaged"]);
+}

@@ -530,6 +530,11 @@ fn print_verified(verified: &Verified, output: &mut Output) -> io::Result<()> {
     if unlisted > 0 {
         output.line(format!("problem: … and {unlisted} more"))?;
     }
+    if verified.count > 0 {
+        output.line(
+            "Remove what is damaged below blobs: the next snapshot copies it anew, as long as the registry has it.",
+        )?;
+    }
     let hashed = match verified.hashed_files {
         0 => "nothing; --full does".to_owned(),
         files => format!("{files} files ({})", bytes(verified.hashed_bytes)),
