@@ -104,8 +104,15 @@ impl Store for Directory {
 
     fn initialize(&self, format: &str) -> Result<(), Error> {
         let is_fresh = |name: &str| matches!(name, "lock" | "format.new" | "lost+found");
-        if self.disk.list(&self.dir)?.iter().all(|entry| is_fresh(&entry.name)) {
+        let has_nothing =
+            || Ok::<_, Error>(self.disk.list(&self.dir)?.iter().all(|entry| is_fresh(&entry.name)));
+        if has_nothing()? {
             self.disk.create_dir(&self.dir)?;
+            // Two that begin at once make it one after the other.
+            let _lock = self.disk.lock(&self.dir)?.ok_or_else(|| Error::Locked(self.dir.clone()))?;
+            if !has_nothing()? {
+                return Ok(());
+            }
             replace_small(self.disk.as_ref(), &self.dir.join("format"), format.as_bytes())?;
         }
         Ok(())
