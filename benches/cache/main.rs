@@ -7,19 +7,18 @@
 #![expect(clippy::print_stdout, reason = "the report is what this program is for")]
 
 mod crowd;
-#[path = "../serving/exchange.rs"]
+#[path = "../speed/load/exchange.rs"]
 mod exchange;
 #[path = "../collection/figures.rs"]
 mod figures;
 mod image;
-#[path = "../serving/processor.rs"]
+#[path = "../speed/machine.rs"]
+#[expect(dead_code, reason = "what the other bench says of a machine")]
 mod processor;
 mod program;
 mod pull;
 mod pulls;
 mod relay;
-
-use std::process::Command;
 
 fn main() {
     // Cargo passes `--bench`.
@@ -43,11 +42,4 @@ fn load() -> String {
     let averages = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let last: Vec<_> = averages.split_whitespace().take(3).collect();
     format!("load {}", last.join(", "))
-}
-
-/// What a program prints, without the line's end.
-pub(crate) fn output_of(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }

@@ -9,7 +9,8 @@
 mod case;
 mod clients;
 mod figures;
-#[path = "../serving/processor.rs"]
+#[path = "../speed/machine.rs"]
+#[expect(dead_code, reason = "what the other bench says of a machine")]
 mod processor;
 mod pushes;
 mod scale;

@@ -10,8 +10,11 @@
 
 #![expect(clippy::print_stdout, reason = "the report is what this program is for")]
 
+#[path = "../speed/load/exchange.rs"]
 mod exchange;
 mod hashing;
+#[path = "../speed/machine.rs"]
+#[expect(dead_code, reason = "what the other bench says of a machine")]
 mod processor;
 mod program;
 mod pull;

@@ -12,7 +12,8 @@ mod clients;
 #[expect(dead_code, reason = "what other measurements say")]
 mod figures;
 mod images;
-#[path = "../serving/processor.rs"]
+#[path = "../speed/machine.rs"]
+#[expect(dead_code, reason = "what the other bench says of a machine")]
 mod processor;
 #[path = "../serving/program.rs"]
 #[expect(dead_code, reason = "what other measurements ask of a program")]
@@ -29,8 +30,6 @@ mod unsynced;
 mod wire;
 
 use std::path::PathBuf;
-
-pub(crate) use tools::output_of;
 
 /// How many repositories the large store has, of a hundred manifests each.
 const LARGE: u64 = 10_000;

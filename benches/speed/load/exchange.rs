@@ -1,5 +1,6 @@
-//! The client: a socket, and no more work than a client must do, which is to read what it is sent.
+//! The client of large bodies: a socket, and no more work than a client must do, which is to read what it is sent.
 
+use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -13,10 +14,15 @@ pub(crate) const BYTES: &str = "application/octet-stream";
 const MANIFESTS: &str =
     "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
 
+/// What requests go over: a socket, or TLS on one.
+pub(crate) trait Wire: Read + Write + Debug {}
+
+impl<T: Read + Write + Debug> Wire for T {}
+
 /// A connection that has sent a request and read the head of its answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
     /// Status line and headers.
     head: String,
     length: u64,
@@ -26,8 +32,12 @@ pub(crate) struct Answer {
 
 /// Sends a request without a body.
 pub(crate) fn request(to: SocketAddr, method: &str, target: &str) -> Answer {
-    let stream = connect(to);
-    send_head(&stream, to, method, target, BYTES, 0);
+    request_over(Box::new(connect(to)), method, target, "")
+}
+
+/// Sends a request with more headers, each with its line's end, over a connection that is there.
+pub(crate) fn request_over(mut stream: Box<dyn Wire>, method: &str, target: &str, headers: &str) -> Answer {
+    send_head(&mut stream, method, target, BYTES, 0, headers);
     read_head(stream)
 }
 
@@ -41,8 +51,8 @@ pub(crate) fn send(
     piece: &[u8],
     repeat: usize,
 ) -> Answer {
-    let mut stream = connect(to);
-    send_head(&stream, to, method, target, media_type, first.len() + piece.len() * repeat);
+    let mut stream: Box<dyn Wire> = Box::new(connect(to));
+    send_head(&mut stream, method, target, media_type, first.len() + piece.len() * repeat, "");
     stream.write_all(first).expect("the server reads");
     for _ in 0..repeat {
         for part in piece.chunks(PIECE) {
@@ -81,28 +91,29 @@ impl Answer {
     }
 }
 
-fn connect(to: SocketAddr) -> TcpStream {
+/// Connects.
+pub(crate) fn connect(to: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(to).expect("the server accepts");
     stream.set_nodelay(true).expect("an option can be set");
     stream
 }
 
 fn send_head(
-    mut stream: &TcpStream,
-    to: SocketAddr,
+    stream: &mut impl Write,
     method: &str,
     target: &str,
     media_type: &str,
     length: usize,
+    headers: &str,
 ) {
     let head = format!(
-        "{method} {target} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\
-         Accept: {MANIFESTS}\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\r\n"
+        "{method} {target} HTTP/1.1\r\nHost: registry\r\nConnection: close\r\n\
+         Accept: {MANIFESTS}\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n{headers}\r\n"
     );
     stream.write_all(head.as_bytes()).expect("the server reads");
 }
 
-fn read_head(mut stream: TcpStream) -> Answer {
+fn read_head(mut stream: Box<dyn Wire>) -> Answer {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {

@@ -1,0 +1,56 @@
+//! Orlop beside its peers: one entry that starts all of them on loopback with fresh data, gives each the same work in turn, and
+//! says what came out as a table, as JSON and as a chart.
+//!
+//! `cargo bench --bench speed` measures everything, which takes most of an hour; names of parts choose some: see [`PARTS`]. It
+//! needs Debian's `nginx-light`, `docker-registry` and `openssl`, and 20 GiB of free disk. Options:
+//!
+//! - `--peer NAME=URL`: another registry that is running already gets the same work (`http://` only; more than once);
+//! - `--rounds N`: how often each thing is measured (7); `--quick` is two rounds of less, to see that all of it runs;
+//! - `--stores DIR`: keeps large stores there, which take minutes to make, for the next time;
+//! - `--out DIR`: where `speed.md`, `speed.json` and `speed.svg` go (`target/speed`);
+//! - `--publish`: puts the table and the chart into the README and `docs` as well.
+//!
+//! Rounds of the things compared alternate, and so does which goes first, since machines change their speed from minute to minute;
+//! a figure is the median of its rounds. `docs/performance.md` keeps a report, and says how to read it.
+
+#![allow(dead_code, unused_imports, reason = "parts are still to come")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is what this program is for")]
+
+mod blob;
+mod chart;
+mod comparison;
+mod load;
+mod machine;
+mod measured;
+mod processors;
+mod program;
+mod pull;
+mod reach;
+mod report;
+mod setting;
+mod slow_disk;
+
+use report::Report;
+use setting::Setting;
+
+/// A part of the bench: what the command line calls it, and what measures it.
+type Part = (&'static str, fn(&Setting, &mut Report));
+
+/// Everything that is measured, in the report's order.
+const PARTS: &[Part] = &[("pull", pull::report), ("slow-disk", slow_disk::report)];
+
+fn main() {
+    let setting = Setting::from_arguments();
+    for part in &setting.parts {
+        assert!(PARTS.iter().any(|(name, _)| name == part), "there is no part {part:?}");
+    }
+    let mut report = Report::continued(&setting.out);
+    println!("Machine: {}\n", machine::describe());
+    for (name, measure) in PARTS {
+        if setting.parts.is_empty() || setting.parts.iter().any(|part| part == name) {
+            report.begin(name);
+            measure(&setting, &mut report);
+        }
+    }
+    report.finish(&setting);
+}

@@ -1,0 +1,117 @@
+//! What comes out: Markdown for people, JSON for programs, and charts.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use orlop::clock::{Clock, SystemClock};
+use serde::{Deserialize, Serialize};
+
+use crate::comparison::{Comparison, Summary};
+use crate::reach::{self, Reach, Wanted};
+use crate::setting::Setting;
+use crate::{PARTS, chart, machine};
+
+/// What was measured, by part. Parts that weren't measured this time stay as they were measured last.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Report {
+    parts: BTreeMap<String, Section>,
+    #[serde(skip)]
+    current: String,
+}
+
+/// What one part has measured.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Section {
+    machine: String,
+    /// The day, and how busy the machine was.
+    when: String,
+    comparisons: Vec<Summary>,
+    notes: Vec<String>,
+    reach: Vec<Reach>,
+}
+
+impl Report {
+    /// What an earlier run in the same folder left.
+    pub(crate) fn continued(out: &Path) -> Report {
+        let text = fs::read_to_string(out.join("speed.json"));
+        text.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    /// Begins the part with this name.
+    pub(crate) fn begin(&mut self, part: &str) {
+        part.clone_into(&mut self.current);
+        let now = SystemClock.now().to_string();
+        let day = now.split('T').next().unwrap_or_default();
+        let section = Section {
+            machine: machine::describe(),
+            when: format!("{day}, {}", machine::load()),
+            ..Section::default()
+        };
+        self.parts.insert(part.to_owned(), section);
+    }
+
+    /// Adds a comparison to the part, and returns its figures.
+    pub(crate) fn add(&mut self, comparison: &Comparison) -> Summary {
+        let summary = comparison.summary();
+        self.section().comparisons.push(summary.clone());
+        summary
+    }
+
+    /// Adds a paragraph to the part.
+    pub(crate) fn note(&mut self, text: impl Into<String>) {
+        self.section().notes.push(text.into());
+    }
+
+    /// Adds a row to the table of what was to be reached.
+    pub(crate) fn reach(&mut self, work: &str, against: &str, wanted: Wanted, got: f64, unit: &str) {
+        let [work, against, unit] = [work, against, unit].map(str::to_owned);
+        self.section().reach.push(Reach { work, against, wanted, got, unit });
+    }
+
+    fn section(&mut self) -> &mut Section {
+        self.parts.entry(self.current.clone()).or_default()
+    }
+
+    fn sections(&self) -> impl Iterator<Item = &Section> {
+        PARTS.iter().filter_map(|(name, _)| self.parts.get(*name))
+    }
+
+    /// Prints the report, and writes it.
+    pub(crate) fn finish(&self, setting: &Setting) {
+        let text = self.markdown();
+        println!("{text}");
+        fs::create_dir_all(&setting.out).expect("a folder can be made");
+        let write = |name: &str, text: &str| {
+            fs::write(setting.out.join(name), text).expect("the report can be written");
+        };
+        write("speed.md", &text);
+        write("speed.json", &serde_json::to_string_pretty(self).expect("it is JSON"));
+        let reach: Vec<&Reach> = self.sections().flat_map(|section| &section.reach).collect();
+        write("speed.svg", &chart::reached(&reach));
+        let summaries: Vec<&Summary> = self.sections().flat_map(|section| &section.comparisons).collect();
+        write("curves.svg", &chart::curves(&summaries));
+        eprintln!("written to {}", setting.out.display());
+    }
+
+    /// The whole report.
+    fn markdown(&self) -> String {
+        let mut text = reach::table(self.sections().flat_map(|section| &section.reach));
+        for section in self.sections() {
+            for comparison in &section.comparisons {
+                text += &format!(
+                    "\n\n### {}\n\n{}\n",
+                    comparison.title,
+                    comparison.amount.head(&comparison.axis)
+                );
+                let rows = comparison.points.iter().flat_map(|point| point.rows(comparison.amount));
+                text += &rows.collect::<Vec<_>>().join("\n");
+            }
+            for note in &section.notes {
+                text += &format!("\n\n{note}");
+            }
+            text += &format!("\n\n{}; {}", section.machine, section.when);
+        }
+        text + "\n"
+    }
+}
