@@ -677,6 +677,29 @@ fn names_that_belong_to_an_upstream_here_or_are_not_served_are_told_of() {
     pull(&server, &tree, "team/app", "v1", &image);
 }
 
+/// Begins imports into a stopped server's data, and kills each when so many files more are there; what is there is consistent each time.
+#[track_caller]
+fn kill_imports(server: &Server, command: impl Fn(&Path) -> Command) {
+    let mut kills = 0;
+    for byte in noise(2026, 12) {
+        let mut killed = command(&server.data()).stdout(Stdio::null()).spawn().unwrap();
+        let wanted = files_below(&server.data()) + usize::from(byte % 16);
+        while files_below(&server.data()) < wanted && killed.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        kills += usize::from(killed.try_wait().unwrap().is_none());
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        assert_eq!(server.problems(), [""; 0], "after {kills} kills");
+    }
+    assert!(kills > 3, "{kills} imports were killed in their midst");
+}
+
+fn files_below(data: &Path) -> usize {
+    let list = |path: &Path| fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path());
+    list(&data.join("blobs/sha256")).map(|prefix| list(&prefix).count()).sum()
+}
+
 /// Whatever was under way, the store is consistent, and the next import goes on behind what is there.
 #[test]
 fn an_import_that_is_killed_anywhere_goes_on() {
@@ -686,21 +709,8 @@ fn an_import_that_is_killed_anywhere_goes_on() {
     let mut server = Server::start();
     server.stop();
     let data = server.data();
-    let blobs = || {
-        let prefixes = fs::read_dir(data.join("blobs/sha256")).into_iter().flatten();
-        prefixes.map(|prefix| fs::read_dir(prefix.unwrap().path()).unwrap().count()).sum::<usize>()
-    };
-    // Anywhere: after so many blobs more each time.
-    for byte in noise(2027, 12) {
-        let wanted = blobs() + usize::from(byte % 16);
-        let mut killed = command(&data, tree.root(), &[]).stdout(Stdio::null()).spawn().unwrap();
-        while blobs() < wanted && killed.try_wait().unwrap().is_none() {
-            std::thread::yield_now();
-        }
-        killed.kill().unwrap();
-        killed.wait().unwrap();
-        assert_eq!(server.problems(), [""; 0]);
-    }
+    kill_imports(&server, |data| command(data, tree.root(), &[]));
+    let blobs = || files_below(&data);
     let before = blobs() as u64;
     let imported = import_from(&data, tree.root(), &[]).clean();
     assert_eq!(imported.count("manifests") + imported.count("knownManifests"), 40);

@@ -84,6 +84,17 @@ impl MediaType {
     /// The longest media type, in characters.
     pub const MAX_LEN: usize = 255;
 
+    /// What a registry is asked for when its manifests are to come as they are, whatever they are: a tag of many platforms as its index.
+    pub const MANIFESTS: [MediaType; 7] = [
+        MediaType::OCI_IMAGE_INDEX,
+        MediaType::DOCKER_MANIFEST_LIST,
+        MediaType::OCI_IMAGE_MANIFEST,
+        MediaType::DOCKER_MANIFEST,
+        MediaType::OCI_ARTIFACT_MANIFEST,
+        MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED,
+        MediaType::DOCKER_MANIFEST_SCHEMA1,
+    ];
+
     /// Returns the type as text.
     pub fn as_str(&self) -> &str {
         match &self.0 {

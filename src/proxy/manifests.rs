@@ -10,17 +10,6 @@ use crate::registry::{self, Actor, ManifestPut};
 use super::told::Told;
 use super::{CachedRepository, Error, Outcome, Source};
 
-/// What an upstream may send. It is kept as it is, whatever it is, so a tag of many platforms has to come as its index.
-const ACCEPTED: [MediaType; 7] = [
-    MediaType::OCI_IMAGE_INDEX,
-    MediaType::DOCKER_MANIFEST_LIST,
-    MediaType::OCI_IMAGE_MANIFEST,
-    MediaType::DOCKER_MANIFEST,
-    MediaType::OCI_ARTIFACT_MANIFEST,
-    MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED,
-    MediaType::DOCKER_MANIFEST_SCHEMA1,
-];
-
 /// What is known of a manifest that somebody asked for by HEAD.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Headed {
@@ -306,12 +295,13 @@ impl CachedRepository {
 
     async fn ask_for_head(&self, reference: &Reference) -> Result<ManifestHead, Error> {
         let client = &self.upstream.client;
-        self.ask(&reference.to_string(), client.head_manifest(&self.path, reference, &ACCEPTED)).await
+        self.ask(&reference.to_string(), client.head_manifest(&self.path, reference, &MediaType::MANIFESTS))
+            .await
     }
 
     async fn ask_for(&self, reference: &Reference) -> Result<Manifest, Error> {
         let limit = self.cache.registry().policy().max_manifest_bytes;
-        let question = self.upstream.client.get_manifest(&self.path, reference, &ACCEPTED, limit);
+        let question = self.upstream.client.get_manifest(&self.path, reference, &MediaType::MANIFESTS, limit);
         self.ask(&reference.to_string(), question).await
     }
 

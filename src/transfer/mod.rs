@@ -7,6 +7,7 @@
 //!
 //! What can't be taken is told of by its path or name, and the rest comes. What is here already isn't read again.
 
+mod children;
 mod copier;
 pub mod distribution;
 pub mod docker;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::garage::{BUCKET, Garage, SECRET};
@@ -281,6 +281,23 @@ fn what_the_store_has_lost_is_named_and_the_rest_is_checked() {
     assert_eq!((&verified["count"], &verified["hashedFiles"]), (&Value::from(1), &Value::from(6)), "{said}");
     let named = verified["problems"][0]["path"].as_str().expect("it has a path");
     assert!(named.starts_with("s3://backups/x/blobs/sha256/"), "{said}");
+
+    // A run that was interrupted behind the third file, and had found this one, is gone on with.
+    let objects = garage.list("x/blobs/sha256/");
+    let name = |object: &str| object.rsplit('/').next().expect("it has a name").to_owned();
+    let begun = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later").as_millis();
+    let note = json!({
+        "begunAt": u64::try_from(begun).expect("it fits"), "after": name(&objects[2]), "files": 3, "bytes": 1_000,
+        "damaged": [name(named)],
+    });
+    let file = folder.path().join("note");
+    fs::write(&file, note.to_string()).expect("it can be written");
+    garage.put("x/verify.json", &file);
+    let said = run_to_failure(&mut orlop(&garage, &["backup", "verify", &at, "--full", "--json"]));
+    let verified: Value = serde_json::from_str(said.lines().next().unwrap_or_default()).expect("it is JSON");
+    assert_eq!((&verified["resumed"], &verified["hashedFiles"]), (&true.into(), &6.into()), "{said}");
+    assert!(verified["problems"].as_array().expect("a list").iter().any(|it| it["path"] == named), "{said}");
+    assert_eq!(garage.list("x/verify.json"), [""; 0], "the next one begins afresh");
 }
 
 #[test]

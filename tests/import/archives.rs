@@ -407,30 +407,14 @@ fn an_import_of_an_archive_that_is_killed_anywhere_goes_on() {
         (0..40).map(|seed| archive.named(&format!("app{}:v{seed}", seed % 5), seed)).collect();
     let (dir, mut server) = (archive.unpacked(), Server::start());
     server.stop();
-    let mut kills = 0;
-    for byte in noise(2026, 12) {
+    kill_imports(&server, |data| {
         let mut command = orlop(&["import", "oci"]);
-        command.arg(dir.path()).arg("--data").arg(server.data()).stdout(Stdio::null());
-        let mut killed = command.spawn().unwrap();
-        // So many files more, and then the end.
-        let wanted = files_below(&server.data()) + usize::from(byte % 16);
-        while files_below(&server.data()) < wanted && killed.try_wait().unwrap().is_none() {
-            std::thread::yield_now();
-        }
-        kills += usize::from(killed.try_wait().unwrap().is_none());
-        killed.kill().unwrap();
-        killed.wait().unwrap();
-        assert_eq!(server.problems(), [""; 0], "after {kills} kills");
-    }
-    assert!(kills > 3, "{kills} imports were killed in their midst");
+        command.arg(dir.path()).arg("--data").arg(data);
+        command
+    });
     server.run_again();
     import_by(&server, "oci", dir.path(), &[]).clean();
     for (seed, image) in images.iter().enumerate() {
         pull_of(&server, &archive, &format!("app{}", seed % 5), &format!("v{seed}"), image);
     }
-}
-
-fn files_below(data: &Path) -> usize {
-    let list = |path: &Path| fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path());
-    list(&data.join("blobs/sha256")).map(|prefix| list(&prefix).count()).sum()
 }

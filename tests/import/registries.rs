@@ -128,6 +128,25 @@ fn a_registry_with_tokens_is_imported_by_who_may_pull() {
     assert!(!server.log().contains("sesame"), "no password is logged");
 }
 
+/// Whatever was under way, the store is consistent, and the next import goes on behind what is there.
+#[test]
+fn an_import_of_a_registry_that_is_killed_anywhere_goes_on() {
+    let (source, mut server) = (Server::start(), Server::start());
+    for seed in 0..40 {
+        source.push_image(&format!("app{}", seed % 5), &format!("v{seed}"), seed);
+    }
+    server.stop();
+    kill_imports(&server, |data| {
+        let mut command = orlop(&["import", "registry", &address(&source), "--data"]);
+        command.arg(data);
+        command
+    });
+    server.run_again();
+    let last = import_at(&server, &address(&source), &[]).clean();
+    assert!(last.count("knownManifests") > 0, "what came before the kills stayed: {last:?}");
+    assert_eq!(digests(&server), digests(&source));
+}
+
 /// An upstream with one image under a tag.
 fn upstream() -> (FaultyUpstream, Content) {
     let upstream = FaultyUpstream::start();

@@ -1,8 +1,9 @@
 //! One blob: linked where the store has it, else copied, and hashed on the way.
 
-use super::{Copier, Failure, Pieces, RepositoryCopy, Source, Took};
+use super::{Copier, Failure, Pieces, RepositoryCopy, Source};
 use crate::oci::Descriptor;
 use crate::registry;
+use crate::transfer::children::Took;
 use crate::transfer::{Error, Skipped};
 
 impl<S: Source> RepositoryCopy<'_, S> {

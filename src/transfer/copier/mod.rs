@@ -108,17 +108,6 @@ impl From<Skipped> for Failure {
     }
 }
 
-/// What became of something that something else needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Took {
-    /// It is here.
-    Here,
-    /// The source doesn't have it either.
-    Absent,
-    /// It can't be taken, which has been told.
-    Skipped,
-}
-
 /// The work on one source.
 pub(super) struct Copier<'c, S> {
     registry: &'c Registry,

@@ -4,25 +4,22 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 
-use super::{Copier, Failure, IMPORTED, Source, SourceManifest, Took};
+use super::{Copier, Failure, IMPORTED, Source, SourceManifest};
 use crate::oci::schema1::SignedManifest;
 use crate::oci::{
     Child, ChildRole, Descriptor, Digest, Manifest, ManifestKind, MediaType, Reference, Tag,
     detect_media_type,
 };
 use crate::registry::{ManifestPut, Repository, TagImported, TagPast};
+use crate::transfer::children::{Children, Took};
 use crate::transfer::turns::Turns;
 use crate::transfer::{Error, Skipped};
 
 /// How deep indexes may name indexes.
 const DEPTH: usize = 32;
-
-/// How many parts of a manifest are asked for at once.
-const PARTS: usize = 8;
 
 /// A repository that images come to. Memory holds the digests of its manifests that came, were here or can't be taken.
 pub(in crate::transfer) struct RepositoryCopy<'c, S: Source> {
@@ -173,7 +170,7 @@ impl<'c, S: Source> RepositoryCopy<'c, S> {
             let reason = format!("it is named by an index in an index, {DEPTH} of them in all");
             return Ok(self.fail(&digest, Skipped::new(path, reason)).await);
         }
-        let (missing, is_sparse) = self.children(&parsed, depth).await?;
+        let Children { missing, is_sparse } = self.children(&parsed, depth).await?;
         if copier.is_over() {
             return Ok(Took::Skipped);
         }
@@ -245,51 +242,26 @@ impl<'c, S: Source> RepositoryCopy<'c, S> {
         Ok(Found { put, parsed })
     }
 
-    /// Takes what a manifest names. Returns what it needs and can't have, and whether it can do without some of its
-    /// manifests.
-    async fn children(&self, manifest: &Manifest, depth: usize) -> Result<(Option<Digest>, bool), Error> {
+    /// Takes what a manifest names.
+    async fn children(&self, manifest: &Manifest, depth: usize) -> Result<Children, Error> {
         let has_sizes = manifest.kind != ManifestKind::Schema1;
-        let (mut missing, mut is_sparse) = (None, false);
-        let mut running = FuturesUnordered::new();
-        let mut note = |(child, took): (&Child, Took)| {
-            if took == Took::Here {
-                return;
-            }
-            if child.role == ChildRole::Manifest {
-                is_sparse = true;
-            } else if took == Took::Skipped || child.is_distributable() {
-                missing = missing.or(Some(child.descriptor.digest));
-            }
-        };
-        for child in &manifest.children {
-            if self.copier.is_over() {
-                break;
-            }
-            running.push(async move {
-                let named = &child.descriptor;
-                let took = match child.role {
+        let take = |child: &'_ Child| {
+            let (named, role) = (child.descriptor.clone(), child.role);
+            async move {
+                match role {
                     // BuildKit's cache indexes name blobs where others name manifests.
                     ChildRole::Manifest if ManifestKind::of(&named.media_type) == ManifestKind::Opaque => {
-                        match self.blob(named, true).await? {
-                            Took::Absent => self.manifest(named, depth + 1, false).await?,
-                            took => took,
+                        match self.blob(&named, true).await? {
+                            Took::Absent => self.manifest(&named, depth + 1, false).await,
+                            took => Ok(took),
                         }
                     }
-                    ChildRole::Manifest => self.manifest(named, depth + 1, false).await?,
-                    ChildRole::Config | ChildRole::Layer => self.blob(named, has_sizes).await?,
-                };
-                Ok::<_, Error>((child, took))
-            });
-            while running.len() >= PARTS {
-                if let Some(ended) = running.next().await {
-                    note(ended?);
+                    ChildRole::Manifest => self.manifest(&named, depth + 1, false).await,
+                    ChildRole::Config | ChildRole::Layer => self.blob(&named, has_sizes).await,
                 }
             }
-        }
-        while let Some(ended) = running.next().await {
-            note(ended?);
-        }
-        Ok((missing, is_sparse))
+        };
+        Children::of(manifest, || self.copier.is_over(), take).await
     }
 
     /// Points a tag to a manifest that is here.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::repository::{RepositoryImport, Took};
+use super::repository::RepositoryImport;
 use super::tree::{place, unreadable};
 use crate::fsio::{Adoption, SourceFile};
 use crate::oci::{Descriptor, Digest, Hasher};
 use crate::registry;
 use crate::transfer::Error;
 use crate::transfer::Skipped;
+use crate::transfer::children::Took;
 
 /// Bytes are read in pieces of this size.
 const PIECE: usize = 256 << 10;

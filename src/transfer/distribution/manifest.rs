@@ -1,22 +1,17 @@
 //! A manifest with all that it names.
 
 use futures_util::FutureExt;
-use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
-use futures_util::stream::FuturesUnordered;
 
-use super::repository::{RepositoryImport, Took};
+use super::repository::RepositoryImport;
 use super::tree::{place, unreadable};
 use crate::oci::{Child, ChildRole, Digest, Manifest, ManifestKind, MediaType, Reference, detect_media_type};
 use crate::registry::ManifestPut;
-use crate::transfer::Error;
-use crate::transfer::Skipped;
+use crate::transfer::children::{Children, Took};
+use crate::transfer::{Error, Skipped};
 
 /// How deep indexes may name indexes.
 const DEPTH: usize = 32;
-
-/// How many blobs of a manifest are asked for at once.
-const BLOBS: usize = 8;
 
 /// A manifest as the tree has it.
 struct Found {
@@ -70,7 +65,7 @@ impl RepositoryImport<'_> {
             let reason = format!("it is named by an index in an index, {DEPTH} of them in all");
             return Ok(self.fail(&digest, self.import.tree.skip(&below, reason)).await);
         }
-        let (missing, is_sparse) = self.children(&parsed, depth).await?;
+        let Children { missing, is_sparse } = self.children(&parsed, depth).await?;
         if self.import.is_over() {
             return Ok(Took::Skipped);
         }
@@ -119,48 +114,23 @@ impl RepositoryImport<'_> {
         Ok(Found { put, parsed })
     }
 
-    /// Takes what a manifest names. Returns what it needs and can't have, and whether it can do without some of its
-    /// manifests.
-    async fn children(&self, manifest: &Manifest, depth: usize) -> Result<(Option<Digest>, bool), Error> {
+    /// Takes what a manifest names.
+    async fn children(&self, manifest: &Manifest, depth: usize) -> Result<Children, Error> {
         let has_sizes = manifest.kind != ManifestKind::Schema1;
-        let (mut missing, mut is_sparse) = (None, false);
-        let mut running = FuturesUnordered::new();
-        let mut note = |(child, took): (&Child, Took)| {
-            if took == Took::Here {
-                return;
-            }
-            if child.role == ChildRole::Manifest {
-                is_sparse = true;
-            } else if took == Took::Skipped || child.is_distributable() {
-                missing = missing.or(Some(child.descriptor.digest));
-            }
-        };
-        for child in &manifest.children {
-            if self.import.is_over() {
-                break;
-            }
-            running.push(async move {
-                let named = child.descriptor.digest;
-                let took = match child.role {
-                    ChildRole::Manifest => match self.manifest(named, depth + 1, false).await? {
+        let take = |child: &'_ Child| {
+            let (named, role) = (child.descriptor.clone(), child.role);
+            async move {
+                match role {
+                    ChildRole::Manifest => match self.manifest(named.digest, depth + 1, false).await? {
                         // BuildKit's cache indexes name blobs where others name manifests.
-                        Took::Absent => self.blob(&child.descriptor, true).await?,
-                        took => took,
+                        Took::Absent => self.blob(&named, true).await,
+                        took => Ok(took),
                     },
-                    ChildRole::Config | ChildRole::Layer => self.blob(&child.descriptor, has_sizes).await?,
-                };
-                Ok::<_, Error>((child, took))
-            });
-            while running.len() >= BLOBS {
-                if let Some(ended) = running.next().await {
-                    note(ended?);
+                    ChildRole::Config | ChildRole::Layer => self.blob(&named, has_sizes).await,
                 }
             }
-        }
-        while let Some(ended) = running.next().await {
-            note(ended?);
-        }
-        Ok((missing, is_sparse))
+        };
+        Children::of(manifest, || self.import.is_over(), take).await
     }
 }
 

@@ -12,6 +12,7 @@ use crate::oci::{Digest, RepositoryName};
 use crate::registry::Repository;
 use crate::transfer::Error;
 use crate::transfer::Skipped;
+use crate::transfer::children::Took;
 use crate::transfer::turns::Turns;
 
 /// A repository under way.
@@ -34,17 +35,6 @@ pub(super) struct RepositoryImport<'i> {
     here: Cell<u64>,
     /// How many bytes have been told of as done.
     pub(super) credited: Cell<u64>,
-}
-
-/// What became of something that something else needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Took {
-    /// It is here.
-    Here,
-    /// The repository doesn't have it there either.
-    Absent,
-    /// It can't be taken, which has been told.
-    Skipped,
 }
 
 impl<'i> RepositoryImport<'i> {

@@ -1,10 +1,11 @@
 //! A tag, with what it has pointed to.
 
-use super::repository::{RepositoryImport, Took};
+use super::repository::RepositoryImport;
 use super::tree::place;
 use crate::oci::Tag;
 use crate::registry::{TagImported, TagPast};
 use crate::transfer::Error;
+use crate::transfer::children::Took;
 
 /// The most entries of a tag's history that are taken, the newest.
 const HISTORY: usize = 100;

@@ -10,20 +10,8 @@ mod source;
 mod walk;
 
 use crate::client::registry::Upstream;
-use crate::oci::MediaType;
 
 pub use walk::import;
-
-/// What the other registry may send: everything is kept as it is.
-const ACCEPTED: [MediaType; 7] = [
-    MediaType::OCI_IMAGE_INDEX,
-    MediaType::DOCKER_MANIFEST_LIST,
-    MediaType::OCI_IMAGE_MANIFEST,
-    MediaType::DOCKER_MANIFEST,
-    MediaType::OCI_ARTIFACT_MANIFEST,
-    MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED,
-    MediaType::DOCKER_MANIFEST_SCHEMA1,
-];
 
 /// The other registry.
 struct Peer<'p> {

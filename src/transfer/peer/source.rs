@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{ACCEPTED, Peer};
+use super::Peer;
 use crate::client::registry::{Blob, Error as Refusal, Missing, Outage};
 use crate::oci::{Descriptor, Digest, DigestAlgorithm, Manifest, MediaType, Reference, RepositoryName, Tag};
 use crate::transfer::copier::{Failure, Pieces, Source, SourceManifest};
@@ -100,13 +100,15 @@ impl Peer<'_> {
         limit: usize,
     ) -> Result<Option<Digest>, Refusal> {
         let reference = Reference::Tag(tag.clone());
-        let headed = self.ask(|| self.upstream.head_manifest(name, &reference, &ACCEPTED)).await;
+        let headed = self.ask(|| self.upstream.head_manifest(name, &reference, &MediaType::MANIFESTS)).await;
         match headed {
             Ok(head) => {
                 if let Some(digest) = head.digest {
                     return Ok(Some(digest));
                 }
-                let got = self.ask(|| self.upstream.get_manifest(name, &reference, &ACCEPTED, limit)).await?;
+                let got = self
+                    .ask(|| self.upstream.get_manifest(name, &reference, &MediaType::MANIFESTS, limit))
+                    .await?;
                 let computed = || Digest::of(DigestAlgorithm::CANONICAL, &got.bytes);
                 Ok(Some(got.digest.unwrap_or_else(computed)))
             }
@@ -127,7 +129,7 @@ impl Source for Peer<'_> {
         limit: usize,
     ) -> Result<Option<SourceManifest>, Failure> {
         let reference = Reference::Digest(*digest);
-        match self.ask(|| self.upstream.get_manifest(name, &reference, &ACCEPTED, limit)).await {
+        match self.ask(|| self.upstream.get_manifest(name, &reference, &MediaType::MANIFESTS, limit)).await {
             Ok(got) => Ok(Some(SourceManifest { bytes: got.bytes, media_type: Some(got.media_type) })),
             Err(Refusal::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.failure(&self.path(name, digest), &error)),
