@@ -7,6 +7,7 @@
 use super::blobs::{damaged_key, digest_of, repository_of};
 use super::key::{Key, Parts};
 use super::repositories::{RepositoryId, name_of};
+use super::transaction::Rows;
 use super::{Error, Metadata, Read, ReadTx, Scan, Table, blobs, codec, manifests, tags};
 use crate::oci::{Digest, MediaType, RepositoryName, Tag};
 
@@ -64,8 +65,8 @@ pub enum Content {
 }
 
 impl Metadata {
-    /// Hands everything to `export`, as of one instant. What is cached of upstreams stays out unless `with_cached`. Blocks, for
-    /// about a second for each million of rows; the file grows by what is written meanwhile.
+    /// Hands everything to `export`, as of one instant. What is cached of upstreams stays out unless `with_cached`. Blocks; the file grows
+    /// by what is written meanwhile, so that nothing in here may take long: each table is read in its order, and others beside it.
     pub fn export<E: Export>(&self, with_cached: bool, export: &mut E) -> Result<(), E::Error> {
         let mut failed = None;
         let read = self.read(|tx| {
@@ -97,8 +98,10 @@ impl Exporting<'_> {
             let digest = digest_of(Table::ManifestPayloads, &mut Parts(key))?;
             export.payload(&digest, value)
         })?;
-        self.each_row(Table::Tags, |key, value| self.tag(key, value, export))?;
-        self.each_row(Table::ReferencesByChild, |key, _| self.reference(key, export))?;
+        let mut named = None;
+        self.each_row(Table::Tags, |key, value| self.tag(key, value, &mut named, export))?;
+        let mut here = [self.tx.rows(Table::BlobLinks)?, self.tx.rows(Table::Manifests)?];
+        self.each_row(Table::ReferencesByChild, |key, _| self.reference(key, &mut here, export))?;
         for table in Table::ALL {
             export.table(table)?;
             if !is_of_this_machine(table) && table != Table::ManifestPayloads {
@@ -115,8 +118,16 @@ impl Exporting<'_> {
         mut row: impl FnMut(&[u8], &[u8]) -> Result<(), X>,
     ) -> Result<(), X> {
         let mut failed = None;
+        let mut owners = None;
+        if !self.with_cached && is_sorted_by_content(table) {
+            owners = Some(Owners::beside(table, self.tx)?);
+        }
         self.tx.scan(table, b"", None, |key, value| {
-            if !self.is_exported(table, key, value)? {
+            let is_exported = match &mut owners {
+                Some(owners) => owners.is_own(key)?,
+                None => self.is_exported(table, key, value)?,
+            };
+            if !is_exported {
                 return Ok(Scan::Continue);
             }
             match row(key, value) {
@@ -130,17 +141,27 @@ impl Exporting<'_> {
         failed.map_or(Ok(()), Err)
     }
 
-    fn tag<E: Export>(&self, key: &[u8], value: &[u8], export: &mut E) -> Result<(), E::Error> {
+    /// Tells of a tag; `named` is the repository of the one before.
+    fn tag<E: Export>(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        named: &mut Option<(RepositoryId, Option<RepositoryName>)>,
+        export: &mut E,
+    ) -> Result<(), E::Error> {
         let mut parts = Parts(key);
         let repository = repository_of(Table::Tags, &mut parts)?;
-        let Some(name) = name_of(self.tx, repository)? else { return Ok(()) };
+        if named.as_ref().is_none_or(|(before, _)| *before != repository) {
+            *named = Some((repository, name_of(self.tx, repository)?));
+        }
+        let Some((_, Some(name))) = named else { return Ok(()) };
         let tag = parts.text().and_then(|tag| tag.parse::<Tag>().ok());
         let tag = tag.ok_or_else(|| damaged_key(Table::Tags, "tag"))?;
         let record: tags::TagRecord = codec::decode(value)?;
         let manifest = manifests::get(self.tx, repository, &record.digest)?;
         let manifest = manifest.ok_or_else(|| damaged_key(Table::Tags, "tag"))?;
         export.tag(ExportedTag {
-            repository: &name,
+            repository: name,
             tag: &tag,
             digest: &record.named,
             media_type: &manifest.media_type,
@@ -148,10 +169,18 @@ impl Exporting<'_> {
         })
     }
 
-    fn reference<E: Export>(&self, key: &[u8], export: &mut E) -> Result<(), E::Error> {
+    /// Tells of a reference to what isn't there; `here` is where the blobs and manifests of repositories are, in the order of the
+    /// references.
+    fn reference<E: Export>(&self, key: &[u8], here: &mut [Rows; 2], export: &mut E) -> Result<(), E::Error> {
         let mut parts = Parts(key);
         let repository = repository_of(Table::ReferencesByChild, &mut parts)?;
         let child = digest_of(Table::ReferencesByChild, &mut parts)?;
+        let place = &key[..key.len() - parts.0.len()];
+        for rows in here {
+            if rows.seek(place)? == Some(place) {
+                return Ok(());
+            }
+        }
         let parent = digest_of(Table::ReferencesByChild, &mut parts)?;
         if let Some(canonical) = blobs::canonical(self.tx, &child)?
             && (blobs::link(self.tx, repository, &canonical)?.is_some()
@@ -200,10 +229,6 @@ impl Exporting<'_> {
                     repository => !cached(repository),
                 }
             }
-            Table::Blobs | Table::AliasesByDigest | Table::ManifestPayloads => {
-                let digest = digest_of(table, &mut parts)?;
-                self.is_own(&digest)?
-            }
             Table::DigestAliases => self.is_own(&codec::decode(value)?)?,
             _ => true,
         })
@@ -221,6 +246,52 @@ impl Exporting<'_> {
             })?;
         }
         Ok(is_own || !is_named)
+    }
+}
+
+/// Whether a table's keys begin with the digest of content.
+fn is_sorted_by_content(table: Table) -> bool {
+    matches!(table, Table::Blobs | Table::AliasesByDigest | Table::ManifestPayloads)
+}
+
+/// Whose content is, told in the order of digests: beside a table that has the same order this takes no look-ups.
+struct Owners {
+    table: Table,
+    repositories: [Rows; 2],
+    /// The last digest, as it is in keys, and what was said of it: it may come again.
+    last: (Vec<u8>, bool),
+}
+
+impl Owners {
+    fn beside(table: Table, tx: &ReadTx) -> Result<Owners, Error> {
+        let repositories = [tx.rows(Table::LinksByBlob)?, tx.rows(Table::RepositoriesByManifest)?];
+        Ok(Owners { table, repositories, last: (Vec::new(), true) })
+    }
+
+    /// Whether the content whose digest the key begins with is something else than cached: somebody's own, or nobody's.
+    fn is_own(&mut self, key: &[u8]) -> Result<bool, Error> {
+        let mut parts = Parts(key);
+        digest_of(self.table, &mut parts)?;
+        let digest = &key[..key.len() - parts.0.len()];
+        if self.last.0 == digest {
+            return Ok(self.last.1);
+        }
+        let (mut is_named, mut is_own) = (false, false);
+        for rows in &mut self.repositories {
+            while let Some(repository) = rows.seek(digest)?.and_then(|key| key.strip_prefix(digest)) {
+                is_named = true;
+                let repository = Parts(repository).number().map(RepositoryId::from_number);
+                is_own |= !repository.is_some_and(RepositoryId::is_cached);
+                if is_own {
+                    break;
+                }
+                rows.advance()?;
+            }
+        }
+        self.last.0.clear();
+        self.last.0.extend_from_slice(digest);
+        self.last.1 = is_own || !is_named;
+        Ok(self.last.1)
     }
 }
 

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
+use redb::{AccessGuard, Range, ReadTransaction, ReadableTable, ReadableTableMetadata, WriteTransaction};
 
 use super::cache::{Caches, Change, Ticket};
 use super::changed_rows::Changes;
@@ -122,6 +122,15 @@ impl ReadTx {
         }
     }
 
+    /// The rows of a table in their order, for those who go through several tables side by side.
+    pub(super) fn rows(&self, table: Table) -> Result<Rows, Error> {
+        let Source::Tables { transaction, .. } = &self.source else { return Err(Error::NotCached(table)) };
+        let table = transaction.open_table(table.definition()).map_err(Error::from_redb)?;
+        let mut rows = Rows { range: table.range::<&[u8]>(..).map_err(Error::from_redb)?, row: None };
+        rows.advance()?;
+        Ok(rows)
+    }
+
     fn scan_in(
         &self,
         table: Table,
@@ -137,6 +146,30 @@ impl ReadTx {
                 scan_in(&table, prefix, beyond, direction, row)
             }
         }
+    }
+}
+
+type Guard = AccessGuard<'static, &'static [u8]>;
+
+/// A place in a table that only moves on: to go through two tables side by side costs their rows, and no look-ups.
+pub(super) struct Rows {
+    range: Range<'static, &'static [u8], &'static [u8]>,
+    row: Option<(Guard, Guard)>,
+}
+
+impl Rows {
+    /// Moves on to the first key that isn't below `key`, and returns it; keys have to be asked for in their order.
+    pub(super) fn seek(&mut self, key: &[u8]) -> Result<Option<&[u8]>, Error> {
+        while self.row.as_ref().is_some_and(|(here, _)| here.value() < key) {
+            self.advance()?;
+        }
+        Ok(self.row.as_ref().map(|(here, _)| here.value()))
+    }
+
+    /// Moves on to the next row.
+    pub(super) fn advance(&mut self) -> Result<(), Error> {
+        self.row = self.range.next().transpose().map_err(Error::from_redb)?;
+        Ok(())
     }
 }
 

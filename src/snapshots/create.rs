@@ -1,9 +1,9 @@
 //! Taking a snapshot.
 
 use std::io::{BufReader, BufWriter, Read, Write};
-use std::ops::ControlFlow;
 use std::path::Path;
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::backup::Backup;
@@ -13,7 +13,7 @@ use super::metadata_copy::{CopyReader, CopyWriter, Item};
 use super::store::{Amount, Intake};
 use super::verify::each_of;
 use super::{Error, Progress, Snapshot, SnapshotName, Step, Tell, sums};
-use crate::fsio::{Access, Disk, FileError, FileReader, FileWriter};
+use crate::fsio::{Access, Disk, FileError, FileReader, FileWriter, in_background};
 use crate::metadata::{Content, Export, ExportedTag, SCHEMA, Table, content};
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{CollectionHold, Registry};
@@ -56,19 +56,21 @@ pub fn create(
     let mut writing = Writing { backup, dir: &workshop, open: None, tell: &mut *tell };
     registry.export(options.with_cached, &mut writing)?;
     let written = writing.finish()?;
-    let mut copying = Copying {
-        link: options.link,
-        disk,
-        dir: &workshop,
-        intake: backup.intake(&workshop)?,
-        lost: Vec::new(),
-        tell: &mut *tell,
-    };
-    copying.payloads()?;
-    let blobs = copying.blobs(registry)?;
-    let added = copying.intake.added();
-    let lost = copying.lost.iter().chain(copying.intake.lost()).map(ToString::to_string).collect();
-    drop(copying);
+    // Whoever pushes meanwhile comes first. The export itself doesn't give way: the longer it takes, the more the file grows.
+    let Copied { blobs, added, lost } = in_background(|| {
+        let mut copying = Copying {
+            link: options.link,
+            disk,
+            dir: &workshop,
+            intake: backup.intake(&workshop)?,
+            lost: Vec::new(),
+            tell: &mut *tell,
+        };
+        copying.payloads()?;
+        let blobs = copying.blobs(registry)?;
+        let lost = copying.lost.iter().chain(copying.intake.lost()).map(ToString::to_string);
+        Ok::<_, Error>(Copied { blobs, added: copying.intake.added(), lost: lost.collect() })
+    })?;
     let name = SnapshotName::new(number, taken_at);
     let snapshot = Snapshot {
         name: name.clone(),
@@ -152,6 +154,22 @@ struct Written {
     rows: u64,
 }
 
+/// An entry of `index.json`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct IndexEntry<'a> {
+    media_type: &'a str,
+    digest: &'a Digest,
+    size: u64,
+    annotations: IndexAnnotations<'a>,
+}
+
+#[derive(Serialize)]
+struct IndexAnnotations<'a> {
+    #[serde(rename = "org.opencontainers.image.ref.name")]
+    name: &'a str,
+}
+
 type Out = BufWriter<FileWriter>;
 
 /// Takes an export: everything but the bytes of blobs. Payloads that the backup hasn't got wait in one file, since making a file
@@ -160,7 +178,7 @@ struct Writing<'a> {
     backup: &'a Backup,
     dir: &'a Path,
     open: Option<Open>,
-    tell: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
+    tell: Tell<'a>,
 }
 
 /// The files of an export.
@@ -235,12 +253,14 @@ impl Export for Writing<'_> {
         let open = self.open();
         let separator = if open.written.tags == 0 { "" } else { "," };
         open.written.tags += 1;
-        let entry = json!({
-            "mediaType": media_type.as_str(),
-            "digest": digest.to_string(),
-            "size": size,
-            "annotations": { "org.opencontainers.image.ref.name": format!("{repository}:{tag}") },
-        });
+        let name = format!("{repository}:{tag}");
+        let entry = IndexEntry {
+            media_type: media_type.as_str(),
+            digest,
+            size,
+            annotations: IndexAnnotations { name: &name },
+        };
+        let entry = serde_json::to_string(&entry).expect("it has nothing that JSON hasn't");
         let wrote = write!(open.index, "{separator}\n{entry}");
         self.line("index.json", || wrote)
     }
@@ -280,6 +300,16 @@ pub(super) fn say(tell: Tell<'_>, step: Step, done: u64, total: Option<u64>) -> 
 /// Tells that somebody else has to end first.
 pub(super) fn say_waiting(tell: Tell<'_>) -> Result<(), Error> {
     say(tell, Step::Waiting, 0, None)
+}
+
+/// What the copying has brought.
+struct Copied {
+    /// What there is of blobs.
+    blobs: Amount,
+    /// What the backup hadn't got.
+    added: Amount,
+    /// Content that couldn't be read, or was wrong.
+    lost: Vec<String>,
 }
 
 /// Brings content to the backup that it hasn't got, by the files of an export.

@@ -99,4 +99,4 @@ pub enum Step {
 }
 
 /// Who hears of progress, and may end the work.
-pub type Tell<'t> = &'t mut dyn FnMut(Progress) -> std::ops::ControlFlow<()>;
+pub type Tell<'t> = &'t mut (dyn FnMut(Progress) -> std::ops::ControlFlow<()> + Send);
