@@ -152,3 +152,26 @@ fn the_page_about_the_commands_is_made_of_their_definitions() {
         assert!(words.is_empty() || (1..=words.len()).any(is_one), "there is no orlop {command}");
     }
 }
+
+/// `cargo bench --bench speed -- --publish` writes all three; nobody changes one of them by hand.
+#[test]
+fn what_was_to_be_reached_says_the_same_in_the_figures_and_in_both_tables() {
+    let figures: serde_json::Value = serde_json::from_str(&read("docs/speed.json")).unwrap();
+    let (readme, page) = (read("README.md"), read("docs/performance.md"));
+    let sections = figures["parts"].as_object().unwrap().values();
+    let rows: Vec<_> = sections.flat_map(|section| section["reach"].as_array().unwrap()).collect();
+    assert!(rows.len() >= 10, "{} rows", rows.len());
+    for row in rows {
+        let (work, got) = (row["work"].as_str().unwrap(), row["got"].as_f64().unwrap());
+        let (kind, bound) = row["wanted"].as_object().unwrap().iter().next().unwrap();
+        let bound = bound.as_f64().unwrap();
+        let (sign, is_reached) =
+            if kind == "AtLeast" { ("≥", got >= bound) } else { ("≤", got <= bound) };
+        let (unit, digits) = (row["unit"].as_str().unwrap(), if got < 20.0 { 2 } else { 0 });
+        let against = row["against"].as_str().unwrap();
+        let is = if is_reached { "yes" } else { "no" };
+        let line = format!("| {work} | {against} | {sign} {bound} {unit} | {got:.digits$} {unit} | {is} |");
+        assert!(readme.contains(&line) && page.contains(&line), "{line}");
+    }
+    assert!(readme.contains("docs/speed.svg") && page.contains("curves.svg"), "the charts are shown");
+}

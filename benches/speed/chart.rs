@@ -55,6 +55,7 @@ fn draw_reached(area: &Area<'_>, rows: &[&Reach]) -> Drawn {
         .light_line_style(TRANSPARENT)
         .x_labels(9)
         .x_label_formatter(&|margin| format!("{margin} ×"))
+        .label_style(("sans-serif", 15))
         .x_desc("better than what was to be reached, by this factor")
         .draw()?;
     let mut top = 0.0;
@@ -64,7 +65,7 @@ fn draw_reached(area: &Area<'_>, rows: &[&Reach]) -> Drawn {
         let bar = [(margin.min(1.0), top + 0.2), (margin.max(1.0), top + 0.8)];
         chart.draw_series([Rectangle::new(bar, color.filled())])?;
         let (x, y) = chart.backend_coord(&(1.0 / FARTHEST, top + 0.5));
-        let style = ("sans-serif", 13).into_text_style(area).pos(Pos::new(HPos::Right, VPos::Center));
+        let style = ("sans-serif", 16).into_text_style(area).pos(Pos::new(HPos::Right, VPos::Center));
         area.draw_text(&format!("{}: {}", row.work, row.measured()), &style, (x - 10, y))?;
         top += 1.0;
     }
@@ -103,13 +104,14 @@ fn draw_curve(area: &Area<'_>, summary: &Summary) -> Drawn {
     let last = summary.points.last().map_or(2.0, |point| point.x).max(first * 2.0);
     let mut chart = ChartBuilder::on(area)
         .margin(10)
-        .caption(&summary.title, ("sans-serif", 13))
+        .caption(&summary.title, ("sans-serif", 16))
         .x_label_area_size(36)
         .y_label_area_size(64)
         .build_cartesian_2d((first..last).log_scale(), (low / 2.0..high * 2.0).log_scale())?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
+        .label_style(("sans-serif", 14))
         .x_desc(&summary.axis)
         .y_desc(unit)
         .x_label_formatter(&|x| short(*x))
@@ -131,7 +133,12 @@ fn draw_curve(area: &Area<'_>, summary: &Summary) -> Drawn {
             .label(&who.name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
     }
-    chart.configure_series_labels().border_style(TRANSPARENT).background_style(WHITE.mix(0.8)).draw()?;
+    chart
+        .configure_series_labels()
+        .label_font(("sans-serif", 14))
+        .border_style(TRANSPARENT)
+        .background_style(WHITE.mix(0.8))
+        .draw()?;
     Ok(())
 }
 

@@ -79,39 +79,61 @@ impl Report {
 
     /// Prints the report, and writes it.
     pub(crate) fn finish(&self, setting: &Setting) {
+        let table = reach::table(self.sections().flat_map(|section| &section.reach));
         let text = self.markdown();
-        println!("{text}");
+        println!("{table}\n\n{text}");
         fs::create_dir_all(&setting.out).expect("a folder can be made");
-        let write = |name: &str, text: &str| {
-            fs::write(setting.out.join(name), text).expect("the report can be written");
-        };
-        write("speed.md", &text);
-        write("speed.json", &serde_json::to_string_pretty(self).expect("it is JSON"));
+        let json = serde_json::to_string_pretty(self).expect("it is JSON");
         let reach: Vec<&Reach> = self.sections().flat_map(|section| &section.reach).collect();
-        write("speed.svg", &chart::reached(&reach));
         let summaries: Vec<&Summary> = self.sections().flat_map(|section| &section.comparisons).collect();
-        write("curves.svg", &chart::curves(&summaries));
+        let charts = [("speed.svg", chart::reached(&reach)), ("curves.svg", chart::curves(&summaries))];
+        let write = |folder: &Path, name: &str, text: &str| {
+            fs::write(folder.join(name), text).expect("the report can be written");
+        };
+        write(&setting.out, "speed.md", &format!("{table}\n\n{text}"));
+        write(&setting.out, "speed.json", &json);
+        for (name, chart) in &charts {
+            write(&setting.out, name, chart);
+        }
         eprintln!("written to {}", setting.out.display());
+        if setting.publish {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+            let docs = root.join("docs");
+            write(&docs, "speed.json", &json);
+            for (name, chart) in &charts {
+                write(&docs, name, chart);
+            }
+            put_into(&root.join("README.md"), &table);
+            put_into(&docs.join("performance.md"), &format!("{table}\n\n{text}"));
+        }
     }
 
-    /// The whole report.
+    /// All comparisons and notes.
     fn markdown(&self) -> String {
-        let mut text = reach::table(self.sections().flat_map(|section| &section.reach));
+        let mut parts = Vec::new();
         for section in self.sections() {
             for comparison in &section.comparisons {
-                text += &format!(
-                    "\n\n### {}\n\n{}\n",
-                    comparison.title,
-                    comparison.amount.head(&comparison.axis)
-                );
+                parts.push(format!("### {}", comparison.title));
                 let rows = comparison.points.iter().flat_map(|point| point.rows(comparison.amount));
-                text += &rows.collect::<Vec<_>>().join("\n");
+                let head = comparison.amount.head(&comparison.axis);
+                parts.push(std::iter::once(head).chain(rows).collect::<Vec<_>>().join("\n"));
             }
-            for note in &section.notes {
-                text += &format!("\n\n{note}");
-            }
-            text += &format!("\n\n{}; {}", section.machine, section.when);
+            parts.extend(section.notes.iter().cloned());
+            parts.push(format!("{}; {}", section.machine, section.when));
         }
-        text + "\n"
+        parts.join("\n\n")
     }
+}
+
+/// What a document has between these marks comes from a report.
+const BEGIN: &str = "<!-- speed -->\n";
+const END: &str = "<!-- /speed -->";
+
+fn put_into(document: &Path, table: &str) {
+    let text = fs::read_to_string(document).expect("the document can be read");
+    let begin = text.find(BEGIN).map(|at| at + BEGIN.len());
+    let end = text.find(END);
+    let (Some(begin), Some(end)) = (begin, end) else { panic!("{}: no {BEGIN}", document.display()) };
+    let text = format!("{}\n{table}\n\n{}", &text[..begin], &text[end..]);
+    fs::write(document, text).expect("the document can be written");
 }

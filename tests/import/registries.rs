@@ -149,13 +149,29 @@ fn an_import_of_a_registry_that_is_killed_anywhere_goes_on() {
 
 /// An upstream with one image under a tag.
 fn upstream() -> (FaultyUpstream, Content) {
-    let upstream = FaultyUpstream::start();
+    filled(FaultyUpstream::start())
+}
+
+fn filled(upstream: FaultyUpstream) -> (FaultyUpstream, Content) {
     let (config, layer) = (b"{\"a\":1}".to_vec(), noise(1, 300_000));
     upstream.put_blob(&config);
     upstream.put_blob(&layer);
     let image = image(&config, &[&layer], &json!({}));
     upstream.put_manifest("v1", IMAGE, &image.bytes);
     (upstream, image)
+}
+
+#[test]
+fn an_authority_of_ones_own_is_trusted_where_it_is_named() {
+    let (upstream, image) = filled(FaultyUpstream::start_tls());
+    let server = Server::start();
+    let some = ["--repository", "team/app"];
+    let unknown = import_at(&server, &upstream.url(), &some);
+    assert!(unknown.code == 3 && unknown.skipped[0].1.contains("certificate"), "{unknown:?}");
+    let root = format!("{}/tests/vectors/tls/root.pem", env!("CARGO_MANIFEST_DIR"));
+    import_at(&server, &upstream.url(), &[&some[..], &["--ca", &root]].concat()).clean();
+    let reply = server.get("/v2/team/app/manifests/v1").header("accept", "*/*").send().expect(200);
+    reply.expect_body(&image.bytes);
 }
 
 #[test]
