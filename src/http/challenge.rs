@@ -11,11 +11,8 @@ use crate::oci::RepositoryName;
 
 use super::base_url::base_url;
 use super::query::Query;
-use super::routes::{Access, Operation};
+use super::routes::{Access, Operation, TOKEN_PATH};
 use super::service::App;
-
-/// The path of the token endpoint.
-pub(super) const TOKEN_PATH: &str = "/v2/_orlop/token";
 
 /// How clients are asked for a user and a password (RFC 7617).
 pub(super) const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"orlop\", charset=\"UTF-8\"");

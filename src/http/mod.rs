@@ -26,6 +26,7 @@ mod peer;
 mod percent;
 mod query;
 mod ranges;
+mod refusals;
 mod remote_admin;
 mod routes;
 mod service;

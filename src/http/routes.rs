@@ -9,10 +9,12 @@ use http::Method;
 use crate::blobs::UploadId;
 use crate::oci::{Digest, DigestError, ProvisionalDigest, Reference, ReferenceError, RepositoryName, Tag};
 
-use super::challenge::TOKEN_PATH;
 use super::errors::{ApiError, ErrorCode, upload_unknown};
 use super::own_routes::own_route;
 use super::percent;
+
+/// The path of the token endpoint.
+pub(super) const TOKEN_PATH: &str = "/v2/_orlop/token";
 
 /// What a client has to be allowed to do for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -141,6 +143,12 @@ impl Operation {
             Self::ListSignatures   => ("list_signatures",   "GET",    OWN_SIGNATURES,                Access::Pull),
         };
         Row { name, method, path, access }
+    }
+
+    /// The operation that a request with this method and this path, still encoded and without a query, asks for; the code of
+    /// the answer where it asks for none.
+    pub fn of(method: &Method, path: &str) -> Result<Operation, ErrorCode> {
+        Route::parse(method, path).map(|route| route.operation()).map_err(|error| error.code())
     }
 }
 
@@ -502,7 +510,8 @@ mod tests {
                 .replace("<reference>", "latest")
                 .replace("<tag>", "latest")
                 .replace("<id>", id);
-            assert_eq!(parse(method, &path).map(|route| route.operation()), Ok(operation), "{method} {path}");
+            let method = method.parse().expect("a method");
+            assert_eq!(Operation::of(&method, &path), Ok(operation), "{method} {path}");
         }
     }
 
