@@ -17,7 +17,7 @@ fn configuration() -> impl bincode::config::Config {
 }
 
 /// A value that lies in a table.
-pub(super) trait Record: Encode + Decode<()> {
+pub trait Record: Encode + Decode<()> {
     /// The table, for error messages.
     const TABLE: Table;
     /// The version that is written, and the only one read; older ones are migrated at start.
@@ -25,7 +25,7 @@ pub(super) trait Record: Encode + Decode<()> {
 }
 
 /// The bytes of a record, its version first.
-pub(super) fn encode<R: Record>(record: &R) -> Vec<u8> {
+pub fn encode<R: Record>(record: &R) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(64);
     bytes.push(R::VERSION);
     bincode::encode_into_std_write(record, &mut bytes, configuration())
@@ -34,7 +34,7 @@ pub(super) fn encode<R: Record>(record: &R) -> Vec<u8> {
 }
 
 /// The record of `bytes`.
-pub(super) fn decode<R: Record>(bytes: &[u8]) -> Result<R, Error> {
+pub fn decode<R: Record>(bytes: &[u8]) -> Result<R, Error> {
     let damaged = |reason: String| Error::Damaged { table: R::TABLE.name(), reason };
     let (&version, body) = bytes.split_first().ok_or_else(|| damaged("it is empty".into()))?;
     if version != R::VERSION {

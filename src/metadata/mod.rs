@@ -48,6 +48,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use cache::CacheOptions;
+// For the benchmarks of the parts; records are written and read by the functions of their nouns.
+#[doc(hidden)]
+pub use codec::{Record, decode, encode};
 pub use compact::{CompactError, CompactProgress, CompactReport};
 pub use error::{Error, OpenError};
 pub use export::{Content, Export, ExportedTag, content, is_manifest, is_signed};

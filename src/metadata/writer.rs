@@ -179,6 +179,9 @@ fn run(slot: &DatabaseSlot, metrics: &StorageMetrics, waiting: &Receiver<Task>) 
 }
 
 /// Runs and answers every job of the batch.
+///
+/// Never a part of its caller, so that profiles show it, and its instructions can be counted (`tests/instructions`).
+#[inline(never)]
 fn commit_batch(slot: &DatabaseSlot, metrics: &StorageMetrics, mut batch: Vec<Box<dyn Job>>) {
     let mut retried = false;
     while !batch.is_empty() {
