@@ -289,7 +289,7 @@ fn set_due(
     if let Some(due) = due {
         candidates::insert(tx, due, &candidate)?;
     }
-    links::put(tx, Place::of(repository, digest), &LinkRecord { due_at: due, ..record })
+    links::change(tx, Place::of(repository, digest), &LinkRecord { due_at: due, ..record })
 }
 
 /// Up to `limit` links of a repository in the order of the blobs' digests, behind `after`.

@@ -59,6 +59,11 @@ pub(super) fn put<L: Link>(tx: &WriteTx<'_>, place: Place<'_>, link: &L) -> Resu
     if let Some(index) = L::BY_DIGEST {
         tx.insert(index, place.by_digest(), &[])?;
     }
+    change(tx, place, link)
+}
+
+/// Writes what a link that is there says now. Its place in the index stays what it is: one page less to write.
+pub(super) fn change<L: Link>(tx: &WriteTx<'_>, place: Place<'_>, link: &L) -> Result<(), Error> {
     tx.insert(L::TABLE, place.key(), &codec::encode(link))
 }
 

@@ -177,7 +177,7 @@ pub fn settle(
         _ => return Ok(()),
     };
     list_untagged(tx, repository, digest, due_at.map(|_| now))?;
-    links::put(tx, Place::of(repository, digest), &ManifestRecord { due_at, ..record })
+    links::change(tx, Place::of(repository, digest), &ManifestRecord { due_at, ..record })
 }
 
 /// Brings the index's row of a revision in line with whether the repository has it; for a repair.
@@ -223,7 +223,7 @@ fn list_untagged(
 pub fn postpone(tx: &WriteTx<'_>, repository: RepositoryId, digest: &Digest, due: u64) -> Result<(), Error> {
     match get(tx, repository, digest)? {
         Some(record) if record.due_at.is_some_and(|former| former < due) => {
-            links::put(tx, Place::of(repository, digest), &ManifestRecord { due_at: Some(due), ..record })
+            links::change(tx, Place::of(repository, digest), &ManifestRecord { due_at: Some(due), ..record })
         }
         _ => Ok(()),
     }

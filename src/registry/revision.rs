@@ -283,7 +283,9 @@ fn forget_references(
         let named = child.descriptor.digest;
         manifests::remove_reference(tx, id, &named, canonical)?;
         if let Some(child) = blobs::canonical(tx, &named)? {
-            manifests::remove_reference(tx, id, &child, canonical)?;
+            if child != named {
+                manifests::remove_reference(tx, id, &child, canonical)?;
+            }
             children.push(child);
         }
     }
