@@ -342,21 +342,25 @@ fn missing(id: RepositoryId) -> Error {
     }
 }
 
-/// Up to `limit` names in byte order, behind `after`, which need not exist.
-pub fn list(tx: &impl Read, after: Option<&str>, limit: usize) -> Result<Vec<RepositoryName>, Error> {
-    let mut names = Vec::new();
-    tx.scan(Table::RepositoriesByName, b"", after.map(str::as_bytes), |key, _| {
-        if names.len() == limit {
+/// Up to `limit` repositories in the byte order of their names, behind `after`, which need not exist.
+pub fn list(
+    tx: &impl Read,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<(RepositoryName, RepositoryId)>, Error> {
+    let mut found = Vec::new();
+    tx.scan(Table::RepositoriesByName, b"", after.map(str::as_bytes), |key, value| {
+        if found.len() == limit {
             return Ok(Scan::Stop);
         }
         let name = Parts(key).text().and_then(|name| name.parse().ok()).ok_or_else(|| Error::Damaged {
             table: Table::RepositoriesByName.name(),
             reason: "a key is no repository name".into(),
         })?;
-        names.push(name);
+        found.push((name, codec::decode(value)?));
         Ok(Scan::Continue)
     })?;
-    Ok(names)
+    Ok(found)
 }
 
 /// The next identifier to give.

@@ -75,11 +75,8 @@ impl Namespace {
         loop {
             let names = self.inner.metadata.read(|tx| {
                 let mut names = Vec::new();
-                for name in repositories::list(tx, after.as_deref(), wanted)? {
-                    let is_private = match repositories::id_of(tx, &name)? {
-                        Some(id) => self.inner.is_private(tx, &name, id)?,
-                        None => false,
-                    };
+                for (name, id) in repositories::list(tx, after.as_deref(), wanted)? {
+                    let is_private = self.inner.is_private(tx, &name, id)?;
                     names.push((name, is_private));
                 }
                 Ok(names)

@@ -88,10 +88,8 @@ pub(super) fn of_repositories(
 ) -> Result<Page<(RepositoryName, Sizes)>, Error> {
     let found = inner.metadata.read(|tx| {
         let mut found = Vec::new();
-        for name in repositories::list(tx, after, limit.saturating_add(1))? {
-            if let Some(id) = repositories::id_of(tx, &name)? {
-                found.push((name, sizes::of(tx, id)?.into()));
-            }
+        for (name, id) in repositories::list(tx, after, limit.saturating_add(1))? {
+            found.push((name, sizes::of(tx, id)?.into()));
         }
         Ok(found)
     })?;

@@ -275,8 +275,7 @@ fn read_tables(tx: &impl Read, now: u64) -> Result<Tables, Error> {
         tables.damaged.insert(digest, record.size);
         Ok(())
     })?;
-    for name in repositories::list(tx, None, usize::MAX)? {
-        let id = repositories::id_of(tx, &name)?.ok_or(Error::RepositoryUnknown)?;
+    for (name, id) in repositories::list(tx, None, usize::MAX)? {
         tables.names.insert(id, name.to_string());
     }
     blobs::each(tx, |digest, record| {
