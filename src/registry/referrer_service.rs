@@ -52,7 +52,7 @@ impl ReferrerService {
         after: Option<&str>,
     ) -> Result<ReferrerPage, Error> {
         let after = after.and_then(Cursor::parse);
-        let page = self.scope.read(|tx, id| {
+        let page = self.scope.list(|tx, id| {
             let names = names_of(tx, subject)?;
             let mut page = PageBuilder::default();
             for name in &names {

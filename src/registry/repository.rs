@@ -263,6 +263,16 @@ impl Scope {
         })?)
     }
 
+    /// The same for listings: the identifier is looked up before, where the cache may have it, and the rows are those of a later
+    /// view. Of a repository that went in between, it finds what is left.
+    pub(super) fn list<T>(
+        &self,
+        mut read: impl FnMut(&metadata::ReadTx, RepositoryId) -> Result<T, metadata::Error>,
+    ) -> Result<Option<T>, Error> {
+        let Some(id) = self.look_up(|_, id| Ok(id))? else { return Ok(None) };
+        Ok(Some(self.inner.metadata.read(|tx| read(tx, id))?))
+    }
+
     /// The repository's identifier inside a transaction.
     pub(super) fn id(&self, tx: &impl Read) -> Result<RepositoryId, Error> {
         repositories::id_of(tx, &self.name)?.ok_or(Error::RepositoryUnknown)

@@ -51,7 +51,7 @@ impl TagService {
 
     /// Up to `limit` tags in byte order, behind `after`, which need not exist.
     pub fn list(&self, after: Option<&str>, limit: usize) -> Result<Page<Tag>, Error> {
-        let found = self.scope.read(|tx, id| tags::list(tx, id, after, limit.saturating_add(1)))?;
+        let found = self.scope.list(|tx, id| tags::list(tx, id, after, limit.saturating_add(1)))?;
         Ok(Page::of(found.ok_or(Error::RepositoryUnknown)?, limit))
     }
 
