@@ -179,6 +179,18 @@ fn ids(
     Ok(found)
 }
 
+/// How many rows of a table whose keys begin with a repository are those of deletions. Reads all of these, which lie behind
+/// the others.
+pub fn count_rows(tx: &impl Read, table: Table) -> Result<u64, Error> {
+    let before = Key::new().number(RepositoryId::of_deletion(0).number());
+    let mut rows = 0;
+    tx.scan(table, b"", Some(before.as_ref()), |_, _| {
+        rows += 1;
+        Ok(Scan::Continue)
+    })?;
+    Ok(rows)
+}
+
 /// Hands every deletion behind `after` to `row`, in the order of their identifiers.
 pub fn each(
     tx: &impl Read,

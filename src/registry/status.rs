@@ -1,11 +1,11 @@
 //! What a registry holds, at a glance.
 
-use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use super::{Collected, Error, Inner, collection_plan, sessions};
 use crate::clock::Timestamp;
-use crate::metadata::{self, Scan, Table, deletions, events, sizes};
+use crate::metadata::sizes::{self, SizeRecord};
+use crate::metadata::{self, ReadTx, Scan, Table, deletions, events};
 
 /// What a registry holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,34 +49,31 @@ pub struct StoreStatus {
 /// How many untagged manifests are measured.
 const UNTAGGED_MEASURED: usize = 1_000;
 
-/// The revisions and the tags of all repositories that have a name.
-fn revisions_and_tags(inner: &Inner) -> Result<(u64, u64), Error> {
-    let (mut manifests, mut tags) = (0, 0);
-    inner.metadata.read(|tx| {
-        (manifests, tags) = (0, 0);
-        let mut deleted = BTreeSet::new();
-        deletions::each(tx, None, |id, _| {
-            // Those that have a number of their own come last.
-            if id.is_deletion() {
-                return Ok(Scan::Stop);
-            }
-            deleted.insert(id);
-            Ok(Scan::Continue)
-        })?;
-        sizes::each(tx, |id, sizes| {
-            if !deleted.contains(&id) {
-                manifests += sizes.manifests;
-                tags += sizes.tags;
-            }
-            Ok(Scan::Continue)
-        })
+/// The revisions and the tags of all repositories that have a name: all that there are, which a table knows without being
+/// read, but for what deletions and deleted repositories have.
+fn revisions_and_tags(tx: &ReadTx) -> Result<(u64, u64), metadata::Error> {
+    let mut deleted = SizeRecord {
+        manifests: deletions::count_rows(tx, Table::Manifests)?,
+        tags: deletions::count_rows(tx, Table::Tags)?,
+        ..SizeRecord::default()
+    };
+    deletions::each(tx, None, |id, _| {
+        // Those that have a number of their own come last.
+        if id.is_deletion() {
+            return Ok(Scan::Stop);
+        }
+        let sizes = sizes::of(tx, id)?;
+        deleted.manifests += sizes.manifests;
+        deleted.tags += sizes.tags;
+        Ok(Scan::Continue)
     })?;
-    Ok((manifests, tags))
+    let (manifests, tags) = (tx.count(Table::Manifests)?, tx.count(Table::Tags)?);
+    Ok((manifests.saturating_sub(deleted.manifests), tags.saturating_sub(deleted.tags)))
 }
 
 /// Looks. Blocks.
 pub(super) fn status(inner: &Inner) -> Result<StoreStatus, Error> {
-    let (manifests, tags) = revisions_and_tags(inner)?;
+    let (manifests, tags) = inner.metadata.read(revisions_and_tags)?;
     let (sizes, damaged, repositories, deletions, untagged, candidates, events, listeners) =
         inner.metadata.read(|tx| {
             let last = events::last(tx)?;

@@ -12,6 +12,7 @@ use orlop::registry::{
     Actor, Collected, Collection, Depth, Error, EventOptions, ManifestPut, OpenError, Options, Policy,
     Registry, Repository,
 };
+use orlop::telemetry::StorageMetrics;
 
 pub(crate) const BEGIN: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
@@ -52,6 +53,15 @@ impl Store {
         let policy = Policy { free_floor_bytes: 0, ..policy };
         let registry = Registry::open(Options { events, ..Store::options(&disk, &clock, &policy) }).unwrap();
         Store { registry, clock, disk, policy }
+    }
+
+    /// One whose commits are counted.
+    pub(crate) fn counting(collection: Collection) -> (Store, StorageMetrics) {
+        let (disk, clock) = (SimulatedDisk::new(), Arc::new(ManualClock::new(BEGIN)));
+        let policy = Policy { collection, free_floor_bytes: 0, ..Policy::default() };
+        let options = Store::options(&disk, &clock, &policy);
+        let metrics = options.metrics.clone();
+        (Store { registry: Registry::open(options).unwrap(), clock, disk, policy }, metrics)
     }
 
     pub(crate) fn open(disk: SimulatedDisk, clock: Arc<ManualClock>, policy: Policy) -> Store {
@@ -108,10 +118,14 @@ impl Store {
         collected
     }
 
-    /// Rows, references and files agree.
+    /// Rows, references and files agree, and what is known at a glance does too.
     #[track_caller]
     pub(crate) fn check(&self) {
         assert_eq!(self.problems(), [""; 0]);
+        let status = self.registry.status().unwrap();
+        let each = self.registry.namespace().sizes(None, usize::MAX).unwrap().items;
+        let sum = each.iter().fold((0, 0), |sum, (_, sizes)| (sum.0 + sizes.manifests, sum.1 + sizes.tags));
+        assert_eq!((status.manifests, status.tags), sum);
     }
 
     /// What is wrong, files that nothing names included.
