@@ -304,6 +304,22 @@ async fn one_step_ends_several_deletions() {
     store.check();
 }
 
+/// The end of a deletion, the link that it left behind, and the blob that lost its last link by that had a commit each, of two
+/// syncs, one after the other.
+#[tokio::test]
+async fn a_deleted_image_goes_in_one_commit() {
+    let (store, metrics) = Store::counting(Collection { undo: MINUTE, ..no_undo() });
+    let app = store.repository("app");
+    push_image(&app, &["shared"], &["v1"]).await;
+    let digest = push_image(&app, &["own", "shared"], &["v2"]).await;
+    app.manifests().delete(&digest).await.unwrap().unwrap();
+    store.pass(HELD + MINUTE);
+    let before = metrics.commits();
+    let gone = store.collect().await;
+    assert_eq!((gone.deletions, gone.links, gone.blobs), (1, 1, 1), "{gone:?}");
+    assert_eq!(metrics.commits() - before, 1);
+}
+
 /// What a collection would do was found out by one look at all candidates, which held them all in memory and its view open;
 /// it reads pages of a thousand now.
 #[tokio::test]

@@ -53,6 +53,8 @@ where
     F: FnMut(&WriteTx<'_>) -> Result<T, E> + Send,
 {
     fn run(&mut self, tx: &WriteTx<'_>) -> Ran {
+        // What an earlier run returned may hold what this one needs.
+        self.result = None;
         if let Ok(result) = catch_unwind(AssertUnwindSafe(|| (self.closure)(tx))) {
             let ran = if result.is_ok() { Ran::Done } else { Ran::Refused };
             self.result = Some(result);

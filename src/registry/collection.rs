@@ -1,9 +1,10 @@
 //! Collection: what nothing names any more goes, in small steps beside pushes and pulls.
 //!
-//! A step takes what is due by now: deletions whose time has passed, links that no manifest needs, what followed manifests
-//! that are gone, untagged manifests whose grace is over, and blobs that no repository links. Each is looked at again in
-//! the transaction that removes it, so that whatever a push or a look has named since stays. A blob's file goes last, when
-//! its row is durably gone, under the digest's lock.
+//! A step takes what is due by now, in one transaction: deletions whose time has passed, links that no manifest needs, what
+//! followed manifests that are gone, and blobs that no repository links, also those that this very transaction has taken the
+//! last link from; before it, untagged manifests whose grace is over. All is looked at in the transaction that removes it, so
+//! that whatever a push or a look has named since stays. A blob's file goes last, when its row is durably gone, under the
+//! digest's lock.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -12,8 +13,7 @@ use std::time::Duration;
 
 use super::followers::{Gone, remove_followers};
 use super::revision::remove;
-use super::unlinked::collect_unlinked;
-use super::{Error, Inner};
+use super::{Error, Inner, unlinked};
 use crate::clock::{Timestamp, monotonic};
 use crate::metadata::candidates::{self, Candidate};
 use crate::metadata::deletions::{self, DeletedKind, DeletionRecord};
@@ -190,109 +190,128 @@ async fn pass_on(inner: &Arc<Inner>, pass: &mut Pass) -> Result<(Collected, bool
 
 async fn collect_some(inner: &Arc<Inner>, pass: &mut Pass) -> Result<(Collected, bool), Error> {
     let mut collected = Collected::default();
-    let mut more = end_deletions(inner, &mut collected).await?;
-    more |= collect_untagged(inner, pass, &mut collected).await?;
-    let now = inner.clock.now().millis();
-    let due = inner.metadata.read(|tx| candidates::due(tx, now, CANDIDATES))?;
-    if !due.is_empty() {
-        // What they named may be due now.
-        more |= collect_named(inner, due, &mut collected).await?;
-    }
-    more |= collect_unlinked(inner, &mut pass.unlinked, &mut collected).await?;
+    let mut more = collect_untagged(inner, pass, &mut collected).await?;
+    more |= collect_due(inner, pass, &mut collected).await?;
     Ok((collected, more))
 }
 
-/// Takes deletions apart whose time has passed, as many as a transaction has room for; says whether there may be more to do.
-async fn end_deletions(inner: &Arc<Inner>, collected: &mut Collected) -> Result<bool, Error> {
-    let now = inner.clock.now();
-    let expired = inner.metadata.read(|tx| deletions::expired(tx, now.millis(), DELETIONS))?;
-    if expired.is_empty() {
-        return Ok(false);
-    }
-    let worker = inner.clone();
-    let ended = inner
-        .metadata
-        .write(move |tx| {
-            let (mut ended, mut rows) = (0, ROWS);
-            for id in &expired {
-                let Some(record) =
-                    deletions::get(tx, *id)?.filter(|record| record.expires_at <= now.millis())
-                else {
-                    continue;
-                };
-                let ends = super::deletion::end_those_of(tx, *id, rows)?;
-                let Some(left) = (if ends { dismantle::step(tx, *id, rows)? } else { None }) else {
-                    // A part of it is gone: nobody may undelete the rest, whatever the clock says then.
-                    deletions::set(tx, *id, &DeletionRecord { expires_at: 0, ..record })?;
-                    break;
-                };
-                deletions::remove(tx, *id)?;
-                if let (DeletedKind::Manifest, Some(digest)) = (record.kind, record.digest) {
-                    let since = Timestamp::from_millis(record.deleted_at);
-                    let repository = record.repository;
-                    super::deletion::let_former_followers_go(tx, &worker, now, repository, &digest, since)?;
-                }
-                (ended, rows) = (ended + 1, left);
-            }
-            Ok::<_, Error>(ended)
-        })
-        .await?;
-    collected.deletions += ended;
-    Ok(true)
+/// What one transaction has taken away.
+#[derive(Debug, Default)]
+struct Taken {
+    collected: Collected,
+    unlinked: unlinked::Removed,
+    /// The last blob without a link that was looked at, where more may follow.
+    last_unlinked: Option<Digest>,
+    /// Whether something else may be due by that.
+    more: bool,
 }
 
-/// Removes links and followers that are due; says whether something else may be due by that.
-async fn collect_named(
-    inner: &Arc<Inner>,
-    due: Vec<(u64, Candidate)>,
-    collected: &mut Collected,
-) -> Result<bool, Error> {
+/// Takes what is due in one transaction, since each costs the same syncs: a deletion that ends, the links that it held or
+/// left behind, and the blobs that lose their last link by that. Says whether there may be more to do.
+async fn collect_due(inner: &Arc<Inner>, pass: &mut Pass, collected: &mut Collected) -> Result<bool, Error> {
     let now = inner.clock.now();
+    let are_files_held = inner.holds.load(Ordering::SeqCst) > 0;
+    let behind = pass.unlinked.take();
+    let is_due = inner.metadata.read(|tx| {
+        Ok(!deletions::expired(tx, now.millis(), 1)?.is_empty()
+            || !candidates::due(tx, now.millis(), 1)?.is_empty()
+            || (!are_files_held && !candidates::unlinked(tx, behind.as_ref(), 1)?.is_empty()))
+    })?;
+    if !is_due {
+        return Ok(false);
+    }
     let since = now.saturating_sub(inner.policy.collection.lease);
     let pushing = inner.sessions.pushed_to(&inner.metadata, since)?;
     let worker = inner.clone();
-    let gone = inner
-        .metadata
-        .write(move |tx| {
-            let mut gone = Collected::default();
-            let pushing = by_id(tx, &pushing)?;
-            for (due, candidate) in &due {
-                let Some(since) = candidates::since(tx, *due, candidate)? else { continue };
-                match candidate {
-                    Candidate::Link { repository, digest } => {
-                        let link = blobs::link(tx, *repository, digest)?;
-                        // What is fetched into a cached repository was named before.
-                        let began = pushing.get(repository).filter(|_| !repository.is_cached());
-                        let until = worker.lease_end(*repository, now).max(now.millis() + 1);
-                        if link.is_none_or(|link| link.due_at != Some(*due)) {
-                            candidates::remove(tx, *due, candidate)?;
-                        } else if began.is_some_and(|began| *began <= since) {
-                            // Who sends that upload may have been told of the blob before.
-                            blobs::extend_link(tx, *repository, digest, until, since)?;
-                        } else {
-                            blobs::remove_link(tx, *repository, digest)?;
-                            gone.links += 1;
-                        }
-                    }
-                    Candidate::Followers { repository, digest } => {
-                        candidates::remove(tx, *due, candidate)?;
-                        let mut went = Gone::default();
-                        let again =
-                            remove_followers(tx, &worker, now, *repository, digest, since, &mut went)?;
-                        if let Some(again) = again {
-                            candidates::insert_since(tx, again, candidate, since)?;
-                        }
-                        gone.manifests += went.manifests;
-                        gone.tags += went.tags;
-                    }
-                    Candidate::Blob { .. } => {}
+    let taken = inner.metadata.write(move |tx| {
+        let mut taken = Taken::default();
+        end_deletions(tx, &worker, now, &mut taken)?;
+        remove_named(tx, &worker, now, &pushing, &mut taken)?;
+        if !are_files_held {
+            let found = candidates::unlinked(tx, behind.as_ref(), unlinked::AT_ONCE)?;
+            taken.last_unlinked = found.last().copied().filter(|_| found.len() == unlinked::AT_ONCE);
+            taken.unlinked = unlinked::remove_rows(tx, &worker, &found)?;
+        }
+        Ok::<_, Error>(taken)
+    });
+    let taken = taken.await?;
+    let (blobs, bytes) = unlinked::remove_files(inner, taken.unlinked).await?;
+    collected.add(&Collected { blobs, bytes, ..taken.collected });
+    pass.unlinked = taken.last_unlinked;
+    Ok(taken.more || pass.unlinked.is_some())
+}
+
+/// Takes deletions apart whose time has passed, as many as a transaction has room for.
+fn end_deletions(tx: &WriteTx<'_>, inner: &Inner, now: Timestamp, taken: &mut Taken) -> Result<(), Error> {
+    let mut rows = ROWS;
+    for id in deletions::expired(tx, now.millis(), DELETIONS)? {
+        taken.more = true;
+        let Some(record) = deletions::get(tx, id)? else { continue };
+        let ends = super::deletion::end_those_of(tx, id, rows)?;
+        let Some(left) = (if ends { dismantle::step(tx, id, rows)? } else { None }) else {
+            // A part of it is gone: nobody may undelete the rest, whatever the clock says then.
+            deletions::set(tx, id, &DeletionRecord { expires_at: 0, ..record })?;
+            break;
+        };
+        deletions::remove(tx, id)?;
+        if let (DeletedKind::Manifest, Some(digest)) = (record.kind, record.digest) {
+            let since = Timestamp::from_millis(record.deleted_at);
+            super::deletion::let_former_followers_go(tx, inner, now, record.repository, &digest, since)?;
+        }
+        taken.collected.deletions += 1;
+        rows = left;
+    }
+    Ok(())
+}
+
+/// Removes links and followers that are due. `pushing` has the repositories that somebody pushes to, and since when.
+fn remove_named(
+    tx: &WriteTx<'_>,
+    inner: &Inner,
+    now: Timestamp,
+    pushing: &HashMap<RepositoryName, u64>,
+    taken: &mut Taken,
+) -> Result<(), Error> {
+    let due = candidates::due(tx, now.millis(), CANDIDATES)?;
+    if due.is_empty() {
+        return Ok(());
+    }
+    // What they named may be due now.
+    taken.more = true;
+    let gone = &mut taken.collected;
+    let pushing = by_id(tx, pushing)?;
+    for (due, candidate) in &due {
+        let Some(since) = candidates::since(tx, *due, candidate)? else { continue };
+        match candidate {
+            Candidate::Link { repository, digest } => {
+                let link = blobs::link(tx, *repository, digest)?;
+                // What is fetched into a cached repository was named before.
+                let began = pushing.get(repository).filter(|_| !repository.is_cached());
+                let until = inner.lease_end(*repository, now).max(now.millis() + 1);
+                if link.is_none_or(|link| link.due_at != Some(*due)) {
+                    candidates::remove(tx, *due, candidate)?;
+                } else if began.is_some_and(|began| *began <= since) {
+                    // Who sends that upload may have been told of the blob before.
+                    blobs::extend_link(tx, *repository, digest, until, since)?;
+                } else {
+                    blobs::remove_link(tx, *repository, digest)?;
+                    gone.links += 1;
                 }
             }
-            Ok::<_, Error>(gone)
-        })
-        .await?;
-    collected.add(&gone);
-    Ok(true)
+            Candidate::Followers { repository, digest } => {
+                candidates::remove(tx, *due, candidate)?;
+                let mut went = Gone::default();
+                let again = remove_followers(tx, inner, now, *repository, digest, since, &mut went)?;
+                if let Some(again) = again {
+                    candidates::insert_since(tx, again, candidate, since)?;
+                }
+                gone.manifests += went.manifests;
+                gone.tags += went.tags;
+            }
+            Candidate::Blob { .. } => {}
+        }
+    }
+    Ok(())
 }
 
 /// What is said of repositories by name, by their identifiers; a name that none has is left out.
