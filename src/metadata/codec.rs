@@ -4,6 +4,9 @@
 //! key, whose order matters. A record of an unknown version is an error, never a guess, and so are left-over bytes.
 
 use bincode::de::read::Reader;
+use bincode::enc::Encoder;
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use bincode::{Decode, Encode};
 
 use super::{Error, Table};
@@ -64,16 +67,25 @@ fn read_short<'b, D: bincode::de::Decoder>(
     Some(bytes)
 }
 
+/// Writes a text as a string of bytes.
+fn write_text<E: Encoder>(text: &impl AsRef<str>, encoder: &mut E) -> Result<(), EncodeError> {
+    text.as_ref().as_bytes().encode(encoder)
+}
+
+/// Writes the bytes of [`Digest::to_key`], without making them first.
+fn write_digest<E: Encoder>(digest: &Digest, encoder: &mut E) -> Result<(), EncodeError> {
+    let bytes = digest.as_bytes();
+    (1 + bytes.len() as u64).encode(encoder)?;
+    encoder.writer().write(&[digest.algorithm().tag()])?;
+    encoder.writer().write(bytes)
+}
+
 /// Declares that a type is stored as a string of bytes which its own parser reads back.
 macro_rules! stored_as_bytes {
     ($type:ty, $write:expr, $read:expr, $name:literal) => {
         impl Encode for $type {
-            fn encode<E: bincode::enc::Encoder>(
-                &self,
-                encoder: &mut E,
-            ) -> Result<(), bincode::error::EncodeError> {
-                let write: fn(&$type) -> Vec<u8> = $write;
-                Encode::encode(&write(self), encoder)
+            fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+                $write(self, encoder)
             }
         }
 
@@ -93,22 +105,22 @@ macro_rules! stored_as_bytes {
     };
 }
 
-stored_as_bytes!(Digest, Digest::to_key, Digest::from_key, "digest");
+stored_as_bytes!(Digest, write_digest, Digest::from_key, "digest");
 stored_as_bytes!(
     MediaType,
-    |media_type| media_type.as_str().into(),
+    write_text,
     |bytes| std::str::from_utf8(bytes).ok()?.parse().ok(),
     "media type"
 );
 stored_as_bytes!(
     RepositoryName,
-    |name| name.as_str().into(),
+    write_text,
     |bytes| std::str::from_utf8(bytes).ok()?.parse().ok(),
     "repository name"
 );
 stored_as_bytes!(
     Tag,
-    |tag| tag.as_str().into(),
+    write_text,
     |bytes| std::str::from_utf8(bytes).ok()?.parse().ok(),
     "tag"
 );

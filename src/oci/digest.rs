@@ -3,11 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::hasher::Hasher;
-use super::text::excerpt;
+use super::text::{deserialize_parsed, excerpt};
 
 /// The longest encoded digest of a supported algorithm, in bytes.
 const MAX_LEN: usize = 64;
@@ -244,8 +243,7 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
+        deserialize_parsed(deserializer)
     }
 }
 

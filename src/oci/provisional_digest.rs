@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::digest::{Digest, DigestError};
 use super::tarsum::TarSum;
+use super::text::deserialize_parsed;
 
 /// What a client names content by before it has been mapped to the canonical digest.
 ///
@@ -96,8 +96,7 @@ impl Serialize for ProvisionalDigest {
 
 impl<'de> Deserialize<'de> for ProvisionalDigest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
+        deserialize_parsed(deserializer)
     }
 }
 

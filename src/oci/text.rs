@@ -1,5 +1,12 @@
 //! What the types that are validated text have in common.
 
+use std::fmt::{self, Display, Formatter};
+use std::marker::PhantomData;
+use std::str::FromStr;
+
+use serde::Deserializer;
+use serde::de::Visitor;
+
 /// The longest excerpt of a refused input that an error message repeats, in characters.
 const EXCERPT: usize = 96;
 
@@ -9,6 +16,29 @@ pub(super) fn excerpt(input: &str) -> String {
         Some((end, _)) => format!("{}…", &input[..end]),
         None => input.to_owned(),
     }
+}
+
+/// Reads a string that is parsed where it lies: a `Cow` would be a copy each time.
+pub(super) fn deserialize_parsed<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err: Display>,
+    D: Deserializer<'de>,
+{
+    struct Parse<T>(PhantomData<T>);
+
+    impl<T: FromStr<Err: Display>> Visitor<'_> for Parse<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+            f.write_str("a string")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            text.parse().map_err(E::custom)
+        }
+    }
+
+    deserializer.deserialize_str(Parse(PhantomData))
 }
 
 /// Implements the text side of a type that has `FromStr` and `as_str`: `Display`, a `Debug` that reads the same,
@@ -41,8 +71,7 @@ macro_rules! validated_text {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                $crate::oci::text::deserialize_parsed(deserializer)
             }
         }
     };

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::oci::digest::{Digest, DigestAlgorithm, DigestError};
-use crate::oci::text::excerpt;
+use crate::oci::text::{deserialize_parsed, excerpt};
 
 /// A version of the `TarSum` algorithm; the cipher is always SHA-256.
 ///
@@ -119,8 +118,7 @@ impl Serialize for TarSum {
 
 impl<'de> Deserialize<'de> for TarSum {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
-        text.parse().map_err(D::Error::custom)
+        deserialize_parsed(deserializer)
     }
 }
 
