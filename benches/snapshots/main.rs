@@ -15,8 +15,6 @@ mod images;
 #[path = "../speed/machine.rs"]
 #[expect(dead_code, reason = "what the other bench says of a machine")]
 mod processor;
-#[path = "../serving/program.rs"]
-#[expect(dead_code, reason = "what other measurements ask of a program")]
 mod program;
 mod pushes;
 #[path = "../collection/store.rs"]

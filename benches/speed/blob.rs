@@ -68,6 +68,20 @@ impl Blob {
         std::iter::once(&self.first[..]).chain((1..self.repeat).map(|_| &self.piece[..]))
     }
 
+    /// Some of its bytes.
+    pub(crate) fn part(&self, from: u64, length: u64) -> impl Iterator<Item = &[u8]> {
+        let (size, end) = (self.piece.len() as u64, from + length);
+        let mut at = from;
+        std::iter::from_fn(move || {
+            let piece = if at < size { &self.first } else { &self.piece };
+            let start = at % size;
+            let stop = size.min(start + end - at);
+            at += stop - start;
+            let place = |offset: u64| usize::try_from(offset).expect("a piece fits in memory");
+            (stop > start).then(|| &piece[place(start)..place(stop)])
+        })
+    }
+
     /// Where it is, in the repository [`REPOSITORY`] of any registry.
     pub(crate) fn target(&self) -> String {
         format!("/v2/{REPOSITORY}/blobs/{}", self.digest)

@@ -19,15 +19,19 @@
 mod blob;
 mod chart;
 mod comparison;
+mod hashing;
 mod load;
 mod machine;
 mod measured;
+mod memory;
 mod processors;
 mod program;
 mod pull;
+mod push;
 mod reach;
 mod report;
 mod setting;
+mod sink;
 mod slow_disk;
 
 use report::Report;
@@ -37,9 +41,18 @@ use setting::Setting;
 type Part = (&'static str, fn(&Setting, &mut Report));
 
 /// Everything that is measured, in the report's order.
-const PARTS: &[Part] = &[("pull", pull::report), ("slow-disk", slow_disk::report)];
+const PARTS: &[Part] = &[
+    ("hash", hashing::report),
+    ("pull", pull::report),
+    ("push", push::report),
+    ("memory", memory::report),
+    ("slow-disk", slow_disk::report),
+];
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some(sink::ARGUMENT) {
+        sink::serve();
+    }
     let setting = Setting::from_arguments();
     for part in &setting.parts {
         assert!(PARTS.iter().any(|(name, _)| name == part), "there is no part {part:?}");

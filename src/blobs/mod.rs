@@ -22,6 +22,6 @@ mod power_cut;
 
 pub use locks::DigestGuard;
 pub use reader::BlobFile;
-pub use staged::{Checkpoint, StagedBlob};
+pub use staged::{Checkpoint, StagedBlob, StagedSync};
 pub use store::BlobStore;
 pub use upload_id::{UploadId, UploadIdError};

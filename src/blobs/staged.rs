@@ -8,13 +8,10 @@ use crate::telemetry::StorageMetrics;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes are written and hashed in pieces of this size, so that the second of the two finds them in the processor's cache.
 const PIECE: usize = 128 << 10;
-
-/// From this size on, bytes are written by a thread beside the one that hashes them: the two take about the same time.
-const BESIDE: usize = 512 << 10;
 
 /// Write-back is started after so many new bytes, which leaves little for the sync at the end.
 const WRITEBACK: u64 = 8 << 20;
@@ -34,6 +31,13 @@ pub struct Checkpoint {
     pub states: Vec<HashState>,
 }
 
+impl Checkpoint {
+    /// With the hashes of the first `len` bytes.
+    pub fn at(len: u64, hashers: &[Hasher]) -> Checkpoint {
+        Checkpoint { len, states: hashers.iter().map(Hasher::save).collect() }
+    }
+}
+
 /// The file of an upload, open for appending, with the hashes of what it holds.
 ///
 /// The file comes into being with the first byte. Dropping the value leaves the file where it is, for [`resume`].
@@ -44,7 +48,7 @@ pub struct StagedBlob {
     id: UploadId,
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    file: Option<Box<dyn DiskFile>>,
+    file: Option<Arc<dyn DiskFile>>,
     /// The bytes written and hashed; what the file may hold beyond is the remainder of a failed write.
     len: u64,
     hashers: Vec<Hasher>,
@@ -57,8 +61,40 @@ pub struct StagedBlob {
     /// Whether nothing has changed in the file since a sync.
     is_clean: bool,
     /// Once a sync has failed, nobody knows which bytes reached the disk, and later syncs prove nothing.
-    has_failed_sync: bool,
+    has_failed_sync: Arc<AtomicBool>,
     metrics: StorageMetrics,
+}
+
+/// Makes the bytes durable that an upload had at one moment, while more of them are written.
+#[derive(Debug)]
+pub struct StagedSync {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    file: Arc<dyn DiskFile>,
+    is_named: bool,
+    has_failed_sync: Arc<AtomicBool>,
+    metrics: StorageMetrics,
+}
+
+impl StagedSync {
+    /// Syncs the file and, where that hasn't been done yet, its name. Blocks.
+    pub fn run(&self) -> Result<(), FileError> {
+        let failure = |error| FileError::new("sync", &self.path, error);
+        if self.has_failed_sync.load(Ordering::Acquire) {
+            return Err(failure(io::Error::other("an earlier sync of this file failed")));
+        }
+        let began = clock::monotonic();
+        if let Err(error) = self.file.sync() {
+            self.has_failed_sync.store(true, Ordering::Release);
+            return Err(failure(error));
+        }
+        self.metrics.sync(began.elapsed());
+        if !self.is_named {
+            let uploads = self.path.parent().expect("uploads lie in a directory");
+            self.disk.sync_dir(uploads)?;
+        }
+        Ok(())
+    }
 }
 
 impl StagedBlob {
@@ -81,7 +117,7 @@ impl StagedBlob {
             written_back: 0,
             is_named: false,
             is_clean: false,
-            has_failed_sync: false,
+            has_failed_sync: Arc::default(),
             metrics,
         };
         for algorithm in algorithms {
@@ -99,7 +135,7 @@ impl StagedBlob {
         metrics: StorageMetrics,
     ) -> Result<Option<StagedBlob>, FileError> {
         let mut staged = StagedBlob::new(id, disk, path, &[], metrics);
-        staged.file = staged.disk.open(&staged.path, Access::Write)?;
+        staged.file = staged.disk.open(&staged.path, Access::Write)?.map(Arc::from);
         let held = match &staged.file {
             Some(file) => file.len().map_err(|error| staged.failure("stat", error))?,
             None => 0,
@@ -144,20 +180,52 @@ impl StagedBlob {
             return Ok(());
         }
         self.create_file()?;
-        self.is_clean = false;
-        if bytes.len() >= BESIDE {
-            return self.write_beside(bytes);
-        }
         for piece in bytes.chunks(PIECE) {
-            let file = self.file.as_ref().expect("created above");
-            file.write_at(piece, self.len).map_err(|error| self.failure("write", error))?;
+            self.write_unhashed(piece)?;
             for hasher in &mut self.hashers {
                 hasher.update(piece);
             }
-            self.len += piece.len() as u64;
-            self.start_writeback();
         }
         Ok(())
+    }
+
+    /// Appends what somebody else hashes, who has the hashes from [`take_hashers`](StagedBlob::take_hashers).
+    pub fn write_unhashed(&mut self, bytes: &[u8]) -> Result<(), FileError> {
+        self.create_file()?;
+        self.is_clean = false;
+        let file = self.file.as_ref().expect("created above");
+        file.write_at(bytes, self.len).map_err(|error| self.failure("write", error))?;
+        self.len += bytes.len() as u64;
+        self.start_writeback();
+        Ok(())
+    }
+
+    /// Gives the hashes away, to be computed beside the writing. Until they come back, nothing but appending may be done.
+    pub fn take_hashers(&mut self) -> Vec<Hasher> {
+        std::mem::take(&mut self.hashers)
+    }
+
+    /// Takes the hashes back, which have seen exactly what was appended meanwhile.
+    pub fn return_hashers(&mut self, hashers: Vec<Hasher>) {
+        self.hashers = hashers;
+    }
+
+    /// For a checkpoint of the bytes so far that more bytes don't wait for; `None` where there are none.
+    pub fn sync_beside(&self) -> Option<StagedSync> {
+        Some(StagedSync {
+            disk: Arc::clone(&self.disk),
+            path: self.path.clone(),
+            file: Arc::clone(self.file.as_ref()?),
+            is_named: self.is_named,
+            has_failed_sync: Arc::clone(&self.has_failed_sync),
+            metrics: self.metrics.clone(),
+        })
+    }
+
+    /// Notes that such a checkpoint was made, with the hashes as they were there.
+    pub fn note_synced(&mut self, len: u64, hashers: Vec<Hasher>) {
+        self.is_named = true;
+        self.mark(len, hashers);
     }
 
     /// Takes the bytes of a file of another tree without copying them, where this has none yet; `false` where the file system
@@ -169,33 +237,11 @@ impl StagedBlob {
         let file = self.disk.open(&self.path, Access::Read)?;
         let file = file.ok_or_else(|| self.failure("open", io::ErrorKind::NotFound.into()))?;
         self.len = file.len().map_err(|error| self.failure("stat", error))?;
-        self.file = Some(file);
+        self.file = Some(Arc::from(file));
         self.hashers.clear();
         self.marks.clear();
         self.is_clean = false;
         Ok(true)
-    }
-
-    /// Hashes and writes at the same time.
-    fn write_beside(&mut self, bytes: &[u8]) -> Result<(), FileError> {
-        let file = self.file.as_ref().expect("the caller created it");
-        let mut hashers = self.hashers.clone();
-        let mut hash = || hashers.iter_mut().for_each(|hasher| hasher.update(bytes));
-        let write = || file.write_at(bytes, self.len);
-        let written = thread::scope(|scope| {
-            let writing = thread::Builder::new().name("write".to_owned()).spawn_scoped(scope, write);
-            hash();
-            // Where no thread is to be had: one after the other.
-            writing.map_or_else(
-                |_| write(),
-                |writing| writing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            )
-        });
-        written.map_err(|error| self.failure("write", error))?;
-        self.hashers = hashers;
-        self.len += bytes.len() as u64;
-        self.start_writeback();
-        Ok(())
     }
 
     fn start_writeback(&mut self) {
@@ -217,13 +263,17 @@ impl StagedBlob {
                 self.is_named = true;
             }
         }
-        if self.marks.last().is_none_or(|(len, _)| *len < self.len) {
+        self.mark(self.len, self.hashers.clone());
+        Ok(Checkpoint::at(self.len, &self.hashers))
+    }
+
+    fn mark(&mut self, len: u64, hashers: Vec<Hasher>) {
+        if self.marks.last().is_none_or(|(last, _)| *last < len) {
             if self.marks.len() == KEPT_MARKS {
                 self.marks.remove(0);
             }
-            self.marks.push((self.len, self.hashers.clone()));
+            self.marks.push((len, hashers));
         }
-        Ok(Checkpoint { len: self.len, states: self.hashers.iter().map(Hasher::save).collect() })
     }
 
     /// The digest of everything accepted so far; reads the file again if the algorithm wasn't computed on the way.
@@ -312,13 +362,13 @@ impl StagedBlob {
 
     fn create_file(&mut self) -> Result<(), FileError> {
         if self.file.is_none() {
-            self.file = Some(self.disk.create(&self.path)?);
+            self.file = Some(Arc::from(self.disk.create(&self.path)?));
         }
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), FileError> {
-        if self.has_failed_sync {
+        if self.has_failed_sync.load(Ordering::Acquire) {
             return Err(self.failure("sync", io::Error::other("an earlier sync of this file failed")));
         }
         if self.is_clean {
@@ -327,7 +377,7 @@ impl StagedBlob {
         let file = self.file.as_ref().expect("only a file is synced");
         let began = clock::monotonic();
         if let Err(error) = file.sync() {
-            self.has_failed_sync = true;
+            self.has_failed_sync.store(true, Ordering::Release);
             return Err(self.failure("sync", error));
         }
         self.metrics.sync(began.elapsed());

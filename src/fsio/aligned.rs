@@ -21,6 +21,11 @@ impl AlignedBuffer {
         AlignedBuffer { memory, start, capacity, len: 0 }
     }
 
+    /// For how many bytes it was made.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Takes as much of `bytes` as fits while the whole doesn't pass `limit`, and returns how much that was.
     pub fn append(&mut self, bytes: &[u8], limit: usize) -> usize {
         let taken = bytes.len().min(limit.min(self.capacity).saturating_sub(self.len));

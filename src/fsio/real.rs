@@ -216,14 +216,14 @@ impl RealFile {
         RealFile { file, path: path.to_owned(), direct: OnceLock::new() }
     }
 
-    /// Writes as much as can be written directly, and returns how much that was: nothing unless memory, offset and
-    /// length are aligned.
+    /// Writes as much as can be written directly, and returns how much that was: nothing unless memory and offset are
+    /// aligned, and no more than whole pages.
     ///
     /// The pages of a large upload would be copied, written back and thrown out again; that costs more than the hash.
     fn write_directly(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        let is_aligned = bytes.as_ptr().align_offset(ALIGNMENT) == 0
-            && bytes.len().is_multiple_of(ALIGNMENT)
-            && offset.is_multiple_of(ALIGNMENT as u64);
+        let is_aligned =
+            bytes.as_ptr().align_offset(ALIGNMENT) == 0 && offset.is_multiple_of(ALIGNMENT as u64);
+        let bytes = &bytes[..bytes.len() - bytes.len() % ALIGNMENT];
         if !is_aligned || bytes.is_empty() {
             return Ok(0);
         }

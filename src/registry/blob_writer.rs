@@ -1,54 +1,35 @@
 //! Writing a blob.
 //!
 //! A small blob is kept in memory and written, hashed, synced and renamed in one visit to a blocking thread. A larger one
-//! goes through a channel, bounded in bytes, to a thread that gathers steps of 1 MiB and hashes each while another writes it.
+//! becomes a [`Stream`], whose threads never wait for the client.
 //!
-//! Blocking threads are few, and clients may be many and slow: a thread that waits for its client gives the upload back,
-//! and nobody waits for a digest's lock on a thread that the lock's holder may need.
+//! Blocking threads are few, and clients may be many and slow: so nobody waits for a digest's lock on a thread that the
+//! lock's holder may need.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinHandle;
 
 use super::publishing::{check, publish, vouched};
 use super::repository::Scope;
 use super::sessions::{self, Held, Session, blocking};
+use super::stream::{Failed, LOOK_EVERY, Stream};
 use super::{BlobDescriptor, Error, Inner, ProvisionalDescriptor, eviction};
 use crate::blobs::{StagedBlob, UploadId};
 use crate::clock::Timestamp;
-use crate::fsio::{Adoption, AlignedBuffer, SourceFile};
+use crate::fsio::{Adoption, SourceFile};
 use crate::oci::{Digest, MediaType, ProvisionalDigest, RepositoryName};
 
 /// A blob up to this size is written in one go when it is complete.
 const SMALL: usize = 256 << 10;
 
-/// The most bytes that wait for one upload's thread.
-const QUEUE_BYTES: usize = 512 << 10;
-
-/// A stream is hashed and written in steps of this size.
-const STEP: usize = 1 << 20;
-
-/// Steps end at multiples of this, so that the disk can be written without the page cache.
-const BOUNDARY: u64 = 4096;
-
 /// What a piece counts at least, so that a client that sends single bytes can't make them cost a hundred times as much.
 const LEAST_PIECE: usize = 1 << 10;
 
-/// How long a thread waits for its client before it gives the upload back, and how many threads may wait at once: the
-/// next piece of a fast client comes within this time.
-const LINGER: Duration = Duration::from_millis(20);
-const LINGERING_THREADS: usize = 64;
-
 /// A source is read in pieces of this size.
 const PIECE: usize = 256 << 10;
-
-/// How many bytes may come between two checkpoints of a stream.
-const CHECKPOINT_BYTES: u64 = 64 << 20;
 
 /// An upload in the hands of one request.
 ///
@@ -66,25 +47,12 @@ pub struct BlobWriter {
 
 #[derive(Debug)]
 enum Stage {
-    /// Nothing runs; pieces collect until there is enough for a thread.
+    /// Pieces collect until there is enough for a stream.
     Idle { held: Held, pending: Vec<Bytes>, bytes: usize },
-    /// A thread writes what comes through the channel, and holds the state.
-    Streaming {
-        queue: mpsc::UnboundedSender<Work>,
-        room: Arc<Semaphore>,
-        thread: JoinHandle<Result<Held, Error>>,
-    },
+    /// Threads hash and write what comes, and hold the state.
+    Streaming(Stream),
     /// The writer is used up, or failed.
     Done,
-}
-
-/// What the thread is told.
-#[derive(Debug)]
-enum Work {
-    /// To write; the permit is the room in the queue.
-    Bytes(Bytes, OwnedSemaphorePermit),
-    /// To give the state back; so does the end of the channel.
-    Finish,
 }
 
 impl BlobWriter {
@@ -109,7 +77,7 @@ impl BlobWriter {
         self.accepted
     }
 
-    /// How much of that the thread of a large blob has written to the file so far.
+    /// How much of that the threads of a large blob have written to the file so far.
     pub(super) fn written(&self) -> u64 {
         self.session.written()
     }
@@ -135,55 +103,37 @@ impl BlobWriter {
             return Ok(());
         }
         self.accepted += bytes.len() as u64;
-        if let Some(bytes) = self.queue(bytes).await {
-            self.keep(bytes).await?;
-        }
-        Ok(())
-    }
-
-    /// Hands bytes to the thread; gives them back where none takes them.
-    async fn queue(&self, bytes: Bytes) -> Option<Bytes> {
-        let Stage::Streaming { queue, room, .. } = &self.stage else { return Some(bytes) };
-        let size = bytes.len().clamp(LEAST_PIECE, QUEUE_BYTES);
-        let size = u32::try_from(size).expect("the queue is smaller than 4 GiB");
-        // The thread drops the room's waiters when it ends, by closing the semaphore.
-        let Ok(permit) = room.clone().acquire_many_owned(size).await else { return Some(bytes) };
-        match queue.send(Work::Bytes(bytes, permit)) {
-            Ok(()) => None,
-            Err(mpsc::error::SendError(Work::Bytes(bytes, _))) => Some(bytes),
-            Err(mpsc::error::SendError(Work::Finish)) => unreachable!("what was sent comes back"),
+        match &mut self.stage {
+            Stage::Idle { pending, bytes: kept, .. } => {
+                *kept += bytes.len().max(LEAST_PIECE);
+                pending.push(bytes);
+                if *kept > SMALL { self.start_stream().await } else { Ok(()) }
+            }
+            Stage::Streaming(_) => self.add(&bytes).await,
+            Stage::Done => Err(Error::UploadUnknown),
         }
     }
 
-    /// Keeps bytes until there is enough for a thread. One that ran has given the upload back, or says why it failed.
-    async fn keep(&mut self, piece: Bytes) -> Result<(), Error> {
-        if matches!(self.stage, Stage::Streaming { .. }) {
-            let held = self.settle().await?;
-            self.stage = Stage::Idle { held, pending: Vec::new(), bytes: 0 };
-        }
-        let Stage::Idle { pending, bytes, .. } = &mut self.stage else { return Err(Error::UploadUnknown) };
-        *bytes += piece.len().max(LEAST_PIECE);
-        pending.push(piece);
-        if *bytes > SMALL { self.start_thread() } else { Ok(()) }
-    }
-
-    fn start_thread(&mut self) -> Result<(), Error> {
+    async fn start_stream(&mut self) -> Result<(), Error> {
         let Stage::Idle { held, pending, .. } = std::mem::replace(&mut self.stage, Stage::Done) else {
             return Err(Error::UploadUnknown);
         };
         self.session.touch(self.inner.clock.now());
-        let room = Arc::new(Semaphore::new(QUEUE_BYTES));
-        let (queue, work) = mpsc::unbounded_channel();
-        let (inner, session, thread_room) = (self.inner.clone(), self.session.clone(), room.clone());
-        let thread = tokio::task::spawn_blocking(move || {
-            let streaming = inner.sessions.streaming();
-            let result = stream(&inner, &session, held, pending, work);
-            drop(streaming);
-            thread_room.close();
-            result
-        });
-        self.stage = Stage::Streaming { queue, room, thread };
+        self.stage = Stage::Streaming(Stream::new(self.inner.clone(), self.session.clone(), held)?);
+        for piece in pending {
+            self.add(&piece).await?;
+        }
         Ok(())
+    }
+
+    /// Adds bytes to the stream.
+    async fn add(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let Stage::Streaming(stream) = &mut self.stage else { return Err(Error::UploadUnknown) };
+        match stream.add(bytes).await {
+            Ok(()) => Ok(()),
+            // Its end says why.
+            Err(Failed) => self.settle().await.and(Err(Error::Unavailable)),
+        }
     }
 
     /// Waits until all that was accepted is written, and takes the state back.
@@ -195,15 +145,7 @@ impl BlobWriter {
                 let (inner, session) = (self.inner.clone(), self.session.clone());
                 blocking(move || write_all(&inner, &session, held, &pending)).await
             }
-            Stage::Streaming { queue, thread, .. } => {
-                // Where the thread has failed, its result says why.
-                let _ = queue.send(Work::Finish);
-                match thread.await {
-                    Ok(result) => result,
-                    Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                    Err(_) => Err(Error::Unavailable),
-                }
-            }
+            Stage::Streaming(stream) => stream.finish().await,
             Stage::Done => Err(Error::UploadUnknown),
         }
     }
@@ -333,7 +275,7 @@ impl BlobWriter {
             let (inner, session) = (writer.inner.clone(), writer.session.clone());
             let (held, pending) = match std::mem::replace(&mut writer.stage, Stage::Done) {
                 Stage::Idle { held, pending, .. } => (held, pending),
-                stage @ (Stage::Streaming { .. } | Stage::Done) => {
+                stage @ (Stage::Streaming(_) | Stage::Done) => {
                     writer.stage = stage;
                     (writer.settle().await?, Vec::new())
                 }
@@ -385,10 +327,7 @@ impl BlobWriter {
         let held = match std::mem::replace(&mut self.stage, Stage::Done) {
             Stage::Done => return Ok(()),
             Stage::Idle { held, .. } => held,
-            stage @ Stage::Streaming { .. } => {
-                self.stage = stage;
-                self.settle().await?
-            }
+            Stage::Streaming(stream) => stream.finish().await?,
         };
         let (inner, session) = (self.inner.clone(), self.session.clone());
         blocking(move || sessions::discard(&inner, &session, held)).await
@@ -407,11 +346,9 @@ impl Drop for BlobWriter {
                     record_interruption(&inner, &session, written);
                 });
             }
-            Stage::Streaming { queue, thread, .. } => {
-                drop(queue);
+            Stage::Streaming(stream) => {
                 runtime.spawn(async move {
-                    // A panic has been reported where it happened.
-                    let Ok(written) = thread.await else { return };
+                    let written = stream.finish().await;
                     // What can't be recorded is logged.
                     let _ = blocking(move || {
                         record_interruption(&inner, &session, written);
@@ -462,7 +399,7 @@ fn write_piece(
     piece: &[u8],
 ) -> Result<(), Error> {
     let staged = held.staged.as_mut().ok_or(Error::UploadUnknown)?;
-    if staged.len() % CHECKPOINT_BYTES < piece.len() as u64 {
+    if staged.len() % LOOK_EVERY < piece.len() as u64 {
         let more = piece.len() as u64;
         let bytes = staged.len() + more;
         Handle::current().block_on(async {
@@ -487,82 +424,5 @@ pub(super) fn keep_or_discard(
             }
             Err(error)
         }
-    }
-}
-
-/// What comes next. A queue that stays empty is closed, and ends behind what was sent before.
-fn next_work(inner: &Inner, queue: &mut mpsc::UnboundedReceiver<Work>) -> Option<Work> {
-    if let Ok(work) = queue.try_recv() {
-        return Some(work);
-    }
-    let linger = if inner.sessions.threads() > LINGERING_THREADS { Duration::ZERO } else { LINGER };
-    let waiting = async { tokio::time::timeout(linger, queue.recv()).await };
-    Handle::current().block_on(waiting).unwrap_or_else(|_| {
-        queue.close();
-        queue.blocking_recv()
-    })
-}
-
-/// The thread of a stream.
-fn stream(
-    inner: &Arc<Inner>,
-    session: &Session,
-    held: Held,
-    pending: Vec<Bytes>,
-    mut queue: mpsc::UnboundedReceiver<Work>,
-) -> Result<Held, Error> {
-    let mut step = Step { held, gathered: AlignedBuffer::new(STEP) };
-    for bytes in pending {
-        step = step.take(inner, session, &bytes)?;
-    }
-    loop {
-        match next_work(inner, &mut queue) {
-            Some(Work::Bytes(bytes, room)) => {
-                step = step.take(inner, session, &bytes)?;
-                drop(room);
-            }
-            Some(Work::Finish) | None => return step.finish(inner, session),
-        }
-    }
-}
-
-/// A stream between two writes.
-#[derive(Debug)]
-struct Step {
-    held: Held,
-    gathered: AlignedBuffer,
-}
-
-impl Step {
-    /// Gathers the bytes, and writes whenever there are enough.
-    fn take(mut self, inner: &Arc<Inner>, session: &Session, mut bytes: &[u8]) -> Result<Step, Error> {
-        while !bytes.is_empty() {
-            let len = self.held.staged.as_ref().map_or(0, crate::blobs::StagedBlob::len);
-            let beyond = usize::try_from(len % BOUNDARY).expect("it is below 4096");
-            let limit = STEP - beyond;
-            let taken = self.gathered.append(bytes, limit);
-            bytes = &bytes[taken..];
-            if self.gathered.as_slice().len() == limit {
-                self = self.write(inner, session)?;
-            }
-        }
-        Ok(self)
-    }
-
-    fn write(mut self, inner: &Arc<Inner>, session: &Session) -> Result<Step, Error> {
-        let mut result = write_piece(inner, &session.repository, &mut self.held, self.gathered.as_slice());
-        self.gathered.clear();
-        let len = self.held.staged.as_ref().map_or(0, crate::blobs::StagedBlob::len);
-        if result.is_ok() && len - self.held.recorded.unwrap_or(0) >= CHECKPOINT_BYTES {
-            session.touch(inner.clock.now());
-            result = sessions::checkpoint(inner, session, &mut self.held);
-        }
-        self.held = keep_or_discard(inner, session, self.held, result)?;
-        session.note_written(len);
-        Ok(self)
-    }
-
-    fn finish(self, inner: &Arc<Inner>, session: &Session) -> Result<Held, Error> {
-        if self.gathered.as_slice().is_empty() { Ok(self.held) } else { Ok(self.write(inner, session)?.held) }
     }
 }

@@ -50,6 +50,8 @@ mod signature_service;
 mod signatures;
 mod sizes;
 mod status;
+mod step_memory;
+mod stream;
 mod tag_import;
 mod tag_pattern;
 mod tag_service;

@@ -4,7 +4,7 @@
 //! thread that works for one.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::blob_writer::BlobWriter;
 use super::pushes::Pushes;
 use super::repository::Scope;
+use super::step_memory::StepMemory;
 use super::{Actor, Error, Inner};
 use crate::blobs::{Checkpoint, DigestGuard, StagedBlob, UploadId};
 use crate::clock::Timestamp;
@@ -32,19 +33,9 @@ pub(super) struct Sessions {
     pushes: Pushes,
     /// Whether `pushes` knows of those that a former process has recorded.
     knows_recorded: AtomicBool,
-    /// How many threads write for uploads.
-    threads: AtomicUsize,
+    /// The memory of the large ones.
+    steps: StepMemory,
     metrics: StorageMetrics,
-}
-
-/// Counts a thread as long as it writes for an upload.
-#[derive(Debug)]
-pub(super) struct StreamingGuard<'s>(&'s AtomicUsize);
-
-impl Drop for StreamingGuard<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// One open upload.
@@ -82,20 +73,14 @@ impl Sessions {
             open: Mutex::new(HashMap::new()),
             pushes: Pushes::new(lease),
             knows_recorded: AtomicBool::new(false),
-            threads: AtomicUsize::new(0),
+            steps: StepMemory::default(),
             metrics,
         }
     }
 
-    /// Counts the calling thread until the guard is dropped.
-    pub(super) fn streaming(&self) -> StreamingGuard<'_> {
-        self.threads.fetch_add(1, Ordering::Relaxed);
-        StreamingGuard(&self.threads)
-    }
-
-    /// How many threads are writing.
-    pub(super) fn threads(&self) -> usize {
-        self.threads.load(Ordering::Relaxed)
+    /// The memory in which large uploads are gathered.
+    pub(super) fn step_memory(&self) -> &StepMemory {
+        &self.steps
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<UploadId, Arc<Session>>> {
@@ -182,7 +167,7 @@ impl Session {
     }
 
     /// The row of a checkpoint.
-    pub(super) fn record(&self, checkpoint: Checkpoint) -> UploadRecord {
+    fn record(&self, checkpoint: Checkpoint) -> UploadRecord {
         UploadRecord {
             repository: self.repository.clone(),
             started_at: self.started_at.millis(),
@@ -387,10 +372,15 @@ pub(super) fn checkpoint(inner: &Inner, session: &Session, state: &mut State) ->
     }
     let checkpoint = staged.checkpoint()?;
     let len = checkpoint.len;
-    let (id, record) = (*session.id.as_bytes(), session.record(checkpoint));
-    inner.metadata.write_blocking(move |tx| uploads::set(tx, &id, &record).map_err(Error::from))?;
+    record(inner, session, checkpoint)?;
     state.recorded = Some(len);
     Ok(())
+}
+
+/// Writes the row of a checkpoint whose bytes are durable. Blocks.
+pub(super) fn record(inner: &Inner, session: &Session, checkpoint: Checkpoint) -> Result<(), Error> {
+    let (id, record) = (*session.id.as_bytes(), session.record(checkpoint));
+    inner.metadata.write_blocking(move |tx| uploads::set(tx, &id, &record).map_err(Error::from))
 }
 
 /// Records where every open upload stands; failures are logged.

@@ -19,6 +19,15 @@ pub(crate) trait Wire: Read + Write + Debug {}
 
 impl<T: Read + Write + Debug> Wire for T {}
 
+/// How a request says where its body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// By its length.
+    Known(u64),
+    /// By its last chunk.
+    Unknown,
+}
+
 /// A connection that has sent a request and read the head of its answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -37,7 +46,7 @@ pub(crate) fn request(to: SocketAddr, method: &str, target: &str) -> Answer {
 
 /// Sends a request with more headers, each with its line's end, over a connection that is there.
 pub(crate) fn request_over(mut stream: Box<dyn Wire>, method: &str, target: &str, headers: &str) -> Answer {
-    send_head(&mut stream, method, target, BYTES, 0, headers);
+    send_head(&mut stream, method, target, BYTES, Body::Known(0), headers);
     read_head(stream)
 }
 
@@ -52,12 +61,39 @@ pub(crate) fn send(
     repeat: usize,
 ) -> Answer {
     let mut stream: Box<dyn Wire> = Box::new(connect(to));
-    send_head(&mut stream, method, target, media_type, first.len() + piece.len() * repeat, "");
+    let length = first.len() + piece.len() * repeat;
+    send_head(&mut stream, method, target, media_type, Body::Known(length as u64), "");
     stream.write_all(first).expect("the server reads");
     for _ in 0..repeat {
         for part in piece.chunks(PIECE) {
             stream.write_all(part).expect("the server reads");
         }
+    }
+    read_head(stream)
+}
+
+/// Sends a request with a body of these pieces, and with more headers, each with its line's end.
+pub(crate) fn send_body<'b>(
+    to: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &str,
+    body: Body,
+    pieces: impl Iterator<Item = &'b [u8]>,
+) -> Answer {
+    let mut stream: Box<dyn Wire> = Box::new(connect(to));
+    send_head(&mut stream, method, target, BYTES, body, headers);
+    for part in pieces.flat_map(|piece| piece.chunks(PIECE)) {
+        if body == Body::Unknown {
+            stream.write_all(format!("{:x}\r\n", part.len()).as_bytes()).expect("the server reads");
+        }
+        stream.write_all(part).expect("the server reads");
+        if body == Body::Unknown {
+            stream.write_all(b"\r\n").expect("the server reads");
+        }
+    }
+    if body == Body::Unknown {
+        stream.write_all(b"0\r\n\r\n").expect("the server reads");
     }
     read_head(stream)
 }
@@ -103,12 +139,16 @@ fn send_head(
     method: &str,
     target: &str,
     media_type: &str,
-    length: usize,
+    body: Body,
     headers: &str,
 ) {
+    let framing = match body {
+        Body::Known(length) => format!("Content-Length: {length}"),
+        Body::Unknown => "Transfer-Encoding: chunked".to_owned(),
+    };
     let head = format!(
         "{method} {target} HTTP/1.1\r\nHost: registry\r\nConnection: close\r\n\
-         Accept: {MANIFESTS}\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n{headers}\r\n"
+         Accept: {MANIFESTS}\r\nContent-Type: {media_type}\r\n{framing}\r\n{headers}\r\n"
     );
     stream.write_all(head.as_bytes()).expect("the server reads");
 }
