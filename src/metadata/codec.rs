@@ -106,24 +106,14 @@ macro_rules! stored_as_bytes {
 }
 
 stored_as_bytes!(Digest, write_digest, Digest::from_key, "digest");
-stored_as_bytes!(
-    MediaType,
-    write_text,
-    |bytes| std::str::from_utf8(bytes).ok()?.parse().ok(),
-    "media type"
-);
+stored_as_bytes!(MediaType, write_text, |bytes| std::str::from_utf8(bytes).ok()?.parse().ok(), "media type");
 stored_as_bytes!(
     RepositoryName,
     write_text,
     |bytes| std::str::from_utf8(bytes).ok()?.parse().ok(),
     "repository name"
 );
-stored_as_bytes!(
-    Tag,
-    write_text,
-    |bytes| std::str::from_utf8(bytes).ok()?.parse().ok(),
-    "tag"
-);
+stored_as_bytes!(Tag, write_text, |bytes| std::str::from_utf8(bytes).ok()?.parse().ok(), "tag");
 
 #[cfg(test)]
 mod tests {
