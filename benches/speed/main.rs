@@ -16,11 +16,14 @@
 #![allow(dead_code, unused_imports, reason = "parts are still to come")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is what this program is for")]
 
+mod bare;
 mod blob;
 mod chart;
 mod comparison;
+mod images;
 mod load;
 mod machine;
+mod manifests;
 mod measured;
 mod processors;
 mod program;
@@ -29,6 +32,11 @@ mod reach;
 mod report;
 mod setting;
 mod slow_disk;
+#[path = "../collection/store.rs"]
+#[expect(dead_code, reason = "the bench of collections needs more of it")]
+mod store;
+#[path = "../collection/unsynced.rs"]
+mod unsynced;
 
 use report::Report;
 use setting::Setting;
@@ -37,9 +45,18 @@ use setting::Setting;
 type Part = (&'static str, fn(&Setting, &mut Report));
 
 /// Everything that is measured, in the report's order.
-const PARTS: &[Part] = &[("pull", pull::report), ("slow-disk", slow_disk::report)];
+const PARTS: &[Part] = &[
+    ("pull", pull::report),
+    ("manifests", manifests::report),
+    ("images", images::report),
+    ("slow-disk", slow_disk::report),
+];
 
 fn main() {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == bare::ARGUMENT) {
+        return bare::serve(arguments.next().expect("it is told what to answer").as_ref());
+    }
     let setting = Setting::from_arguments();
     for part in &setting.parts {
         assert!(PARTS.iter().any(|(name, _)| name == part), "there is no part {part:?}");
