@@ -639,7 +639,7 @@ mod tests {
     fn what_was_made_of_rows_goes_with_any_of_them_and_comes_back_only_after_the_change() {
         let caches = caches(8);
         let rows = [(TAGS, b"row".to_vec()), (Table::Manifests, b"other".to_vec())];
-        let keep = |ticket| caches.keep(ticket, b"made", &rows, Arc::new(7_u8), 1);
+        let keep = |ticket| caches.keep(ticket, b"made", &rows, Arc::new(7_u8), 0);
         let found = || caches.made(b"made").map(|made| *made.downcast::<u8>().unwrap());
         let late = caches.ticket();
         keep(late);
@@ -664,7 +664,7 @@ mod tests {
     #[test]
     fn what_is_made_of_rows_that_nobody_watches_is_not_kept() {
         let caches = caches(8);
-        caches.keep(caches.ticket(), b"made", &[(Table::Users, b"row".to_vec())], Arc::new(7_u8), 1);
+        caches.keep(caches.ticket(), b"made", &[(Table::Users, b"row".to_vec())], Arc::new(7_u8), 0);
         assert!(caches.made(b"made").is_none());
     }
 }
