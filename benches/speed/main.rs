@@ -16,12 +16,15 @@
 #![allow(dead_code, unused_imports, reason = "parts are still to come")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is what this program is for")]
 
+mod bare;
 mod blob;
 mod chart;
 mod comparison;
 mod hashing;
+mod images;
 mod load;
 mod machine;
+mod manifests;
 mod measured;
 mod memory;
 mod processors;
@@ -33,6 +36,11 @@ mod report;
 mod setting;
 mod sink;
 mod slow_disk;
+#[path = "../collection/store.rs"]
+#[expect(dead_code, reason = "the bench of collections needs more of it")]
+mod store;
+#[path = "../collection/unsynced.rs"]
+mod unsynced;
 
 use report::Report;
 use setting::Setting;
@@ -45,13 +53,20 @@ const PARTS: &[Part] = &[
     ("hash", hashing::report),
     ("pull", pull::report),
     ("push", push::report),
+    ("manifests", manifests::report),
+    ("images", images::report),
     ("memory", memory::report),
     ("slow-disk", slow_disk::report),
 ];
 
 fn main() {
-    if std::env::args().nth(1).as_deref() == Some(sink::ARGUMENT) {
-        sink::serve();
+    let mut arguments = std::env::args_os().skip(1);
+    let first = arguments.next();
+    if first.as_deref() == Some(sink::ARGUMENT.as_ref()) {
+        return sink::serve();
+    }
+    if first.as_deref() == Some(bare::ARGUMENT.as_ref()) {
+        return bare::serve(arguments.next().expect("it is told what to answer").as_ref());
     }
     let setting = Setting::from_arguments();
     for part in &setting.parts {

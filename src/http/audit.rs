@@ -3,18 +3,21 @@
 //! Told of are changes, whatever came of them, each refusal, and pulls of manifests where that is wanted. A client that asks at
 //! `/v2/` without saying who it is wants to hear how to, and isn't refused anything.
 
-use std::fmt::Write as _;
-use std::sync::{Arc, OnceLock};
+use std::fmt::{self, Write as _};
+use std::sync::OnceLock;
 
 use http::header::CONTENT_TYPE;
-use http::{Extensions, HeaderMap, Method};
+use http::{Extensions, HeaderMap, HeaderValue, Method};
 
 use crate::auth::{Identity, PrincipalKind};
+use crate::oci::{ProvisionalDigest, Reference, RepositoryName};
 use crate::registry::Actor;
-use crate::telemetry::{Deed, Outcome};
+use crate::telemetry::{Deed, Outcome, Said};
 
 use super::admin::JSON_LINES;
 use super::errors::ErrorCode;
+use super::observe::notes;
+use super::peer::Remote;
 use super::query::Query;
 use super::routes::{Operation, Route};
 
@@ -53,13 +56,22 @@ enum Kind {
     Mount,
 }
 
-/// What becomes known of a request; it stands in the request's extensions.
+/// What becomes known of a request, kept as it is: most of it is never told, so that nothing is put into words before.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    who: OnceLock<(Actor, &'static str)>,
+    who: OnceLock<Who>,
     is_unidentified: OnceLock<()>,
     about: OnceLock<About>,
     subject: OnceLock<String>,
+}
+
+/// Who sends a request.
+#[derive(Debug)]
+enum Who {
+    /// Whoever the request says, and proves.
+    Identified(Identity),
+    /// Somebody of this machine, or a program.
+    Local(Actor),
 }
 
 #[derive(Debug, Default)]
@@ -67,34 +79,40 @@ struct About {
     kind: Kind,
     /// The name of what is done, where the log's line of the request doesn't have it.
     action: Option<&'static str>,
-    repository: Option<String>,
-    reference: Option<String>,
+    repository: Option<RepositoryName>,
+    reference: Option<Named>,
 }
 
-fn notes(extensions: &Extensions) -> Option<&Arc<Notes>> {
-    extensions.get::<Arc<Notes>>()
+/// What somebody names a thing by.
+#[derive(Debug)]
+enum Named {
+    Manifest(Reference),
+    Blob(ProvisionalDigest),
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Named::Manifest(reference) => reference.fmt(f),
+            Named::Blob(digest) => digest.fmt(f),
+        }
+    }
 }
 
 /// Notes who sends the request with these extensions.
 pub(super) fn note_identity(extensions: &Extensions, identity: &Identity) {
-    let kind = match identity.principal().map(|principal| principal.kind) {
-        None => "anonymous",
-        Some(PrincipalKind::User) => "user",
-        Some(PrincipalKind::AccessToken) => "token",
-        Some(PrincipalKind::External) => "external",
-    };
-    note_who(extensions, identity.actor(), kind);
+    note_who(extensions, || Who::Identified(identity.clone()));
 }
 
 /// Notes that somebody of this machine sends it, or a program as this one.
 pub(super) fn note_local(extensions: &Extensions, actor: Actor) {
-    note_who(extensions, actor, "local");
+    note_who(extensions, || Who::Local(actor));
 }
 
-fn note_who(extensions: &Extensions, actor: Actor, kind: &'static str) {
+fn note_who(extensions: &Extensions, who: impl FnOnce() -> Who) {
     if let Some(notes) = notes(extensions) {
         // The first is right: whoever comes by the network isn't local.
-        let _ = notes.who.set((actor, kind));
+        notes.who.get_or_init(who);
     }
 }
 
@@ -112,9 +130,9 @@ pub(super) fn note_route(extensions: &Extensions, route: &mut Route, query: &Que
         Route::GetManifest { reference, .. }
         | Route::HeadManifest { reference, .. }
         | Route::PutManifest { reference, .. }
-        | Route::DeleteManifest { reference, .. } => Some(reference.to_string()),
-        Route::SetTag { tag, .. } => Some(tag.to_string()),
-        Route::DeleteBlob { digest, .. } => Some(digest.to_string()),
+        | Route::DeleteManifest { reference, .. } => Some(Named::Manifest(reference.clone())),
+        Route::SetTag { tag, .. } => Some(Named::Manifest(Reference::Tag(tag.clone()))),
+        Route::DeleteBlob { digest, .. } => Some(Named::Blob(*digest)),
         _ => None,
     };
     let mut kind = kind_of(route.operation());
@@ -127,7 +145,7 @@ pub(super) fn note_route(extensions: &Extensions, route: &mut Route, query: &Que
             None => kind = Kind::Read,
         }
     }
-    let repository = route.name_mut().map(|name| name.to_string());
+    let repository = route.name_mut().map(|name| name.clone());
     // It is about one thing.
     let _ = notes.about.set(About {
         kind,
@@ -211,13 +229,38 @@ pub(super) fn is_job(headers: &HeaderMap) -> bool {
 pub(super) struct Ended<'a> {
     pub(super) action: &'static str,
     pub(super) request: Option<&'a str>,
-    pub(super) remote: Option<&'a str>,
+    pub(super) remote: Option<Remote>,
     /// None where the client has left before there was an answer.
     pub(super) status: Option<u16>,
     pub(super) error: Option<&'static str>,
-    pub(super) digest: Option<&'a str>,
+    pub(super) digest: Option<&'a HeaderValue>,
     /// Whether the answer comes in lines, of which the last says how it went.
     pub(super) is_job: bool,
+}
+
+impl Who {
+    fn is_anonymous(&self) -> bool {
+        matches!(self, Who::Identified(identity) if identity.is_anonymous())
+    }
+
+    fn actor(&self) -> Actor {
+        match self {
+            Who::Identified(identity) => identity.actor(),
+            Who::Local(actor) => actor.clone(),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Who::Local(_) => "local",
+            Who::Identified(identity) => match identity.principal().map(|principal| principal.kind) {
+                None => "anonymous",
+                Some(PrincipalKind::User) => "user",
+                Some(PrincipalKind::AccessToken) => "token",
+                Some(PrincipalKind::External) => "external",
+            },
+        }
+    }
 }
 
 impl Notes {
@@ -226,8 +269,8 @@ impl Notes {
         let nothing = About::default();
         let about = self.about.get().unwrap_or(&nothing);
         let outcome = self.outcome(ended);
-        let is_identified = self.is_unidentified.get().is_some()
-            || self.who.get().is_some_and(|(_, kind)| *kind != "anonymous");
+        let is_identified =
+            self.is_unidentified.get().is_some() || self.who.get().is_some_and(|who| !who.is_anonymous());
         let is_told = match about.kind {
             Kind::Change => true,
             Kind::Pull => outcome != Outcome::Failed,
@@ -238,22 +281,22 @@ impl Notes {
         if !is_told {
             return;
         }
-        let nobody = (
-            Actor::anonymous(),
-            if self.is_unidentified.get().is_some() { "unidentified" } else { "anonymous" },
-        );
-        let (actor, actor_kind) = self.who.get().unwrap_or(&nobody);
+        let (actor, actor_kind) = match self.who.get() {
+            Some(who) => (who.actor(), who.kind()),
+            None if self.is_unidentified.get().is_some() => (Actor::anonymous(), "unidentified"),
+            None => (Actor::anonymous(), "anonymous"),
+        };
         Deed {
             action: about.action.unwrap_or(ended.action),
             is_pull: about.kind == Kind::Pull && outcome != Outcome::Refused,
             outcome,
             actor: actor.as_str(),
             actor_kind,
-            remote: ended.remote,
+            remote: ended.remote.as_ref().map(|remote| Said(remote)),
             request: ended.request,
-            repository: about.repository.as_deref(),
-            reference: about.reference.as_deref(),
-            digest: ended.digest,
+            repository: about.repository.as_ref().map(RepositoryName::as_str),
+            reference: about.reference.as_ref().map(|reference| Said(reference)),
+            digest: ended.digest.and_then(|digest| digest.to_str().ok()),
             subject: self.subject.get().map(String::as_str),
             status: ended.status,
             error: ended.error,

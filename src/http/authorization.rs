@@ -18,7 +18,7 @@ use super::service::App;
 /// Tells who sends a request.
 pub(super) async fn identify(app: &App, parts: &Parts, wanted: Wanted<'_>) -> Result<Identity, ApiError> {
     let identified = match parts.headers.get(AUTHORIZATION) {
-        Some(authorization) => identified(app, parts, authorization, wanted).await,
+        Some(authorization) => Box::pin(identified(app, parts, authorization, wanted)).await,
         None => certified(app, parts),
     };
     match &identified {

@@ -1,5 +1,6 @@
 //! Header names and values of the API, and the conditions that requests put in headers.
 
+use bytes::Bytes;
 use http::header::{IF_NONE_MATCH, IF_RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -30,6 +31,11 @@ pub(super) const APPLICATION_JSON: HeaderValue = HeaderValue::from_static("appli
 /// A header value of `text`, which comes from a type that admits only visible ASCII.
 pub(super) fn value(text: impl Into<String>) -> HeaderValue {
     HeaderValue::try_from(text.into()).expect("validated words are visible ASCII")
+}
+
+/// The same of bytes that are kept elsewhere too.
+pub(super) fn shared_value(text: &Bytes) -> HeaderValue {
+    HeaderValue::from_maybe_shared(text.clone()).expect("validated words are visible ASCII")
 }
 
 /// The entity tag of content with this digest.

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, USER_AGENT};
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Uri};
 use http_body::{Frame, SizeHint};
 
 use crate::clock::monotonic;
@@ -42,6 +42,20 @@ pub(super) struct Progress {
     route: OnceLock<&'static str>,
     /// The upstream that content is of, and how the cache came by it.
     cache: OnceLock<(UpstreamMetrics, Option<Cached>)>,
+    /// The name of the request; none where it came from this very process.
+    id: Option<RequestId>,
+    /// What is told of it besides.
+    pub(super) notes: Notes,
+}
+
+/// What is told of the request with these extensions.
+pub(super) fn notes(extensions: &Extensions) -> Option<&Notes> {
+    extensions.get::<Arc<Progress>>().map(|progress| &progress.notes)
+}
+
+/// The name of the request with these extensions, which events tell of.
+pub(super) fn request_id(extensions: &Extensions) -> Option<&RequestId> {
+    extensions.get::<Arc<Progress>>()?.id.as_ref()
 }
 
 /// Names the route of the request with these extensions, for metrics and logs.
@@ -77,9 +91,18 @@ pub(super) struct Observer {
     pub(super) guard: Option<Arc<Guard>>,
 }
 
+/// Wraps the handlers of a router by [`observed`].
+pub(super) async fn observe(State(observer): State<Observer>, request: Request, next: Next) -> Response {
+    observed(&observer, request, |request| next.run(request)).await
+}
+
 /// Wraps every request: counts its bytes, answers its id, turns a panic into a 500, and speaks once at its end, which
 /// is when the last byte of the answer has been taken, or the connection was lost.
-pub(super) async fn observe(State(observer): State<Observer>, request: Request, next: Next) -> Response {
+pub(super) async fn observed<F: Future<Output = Response>>(
+    observer: &Observer,
+    request: Request,
+    answer: impl FnOnce(Request) -> F,
+) -> Response {
     let Observer { metrics, proxies, guard } = observer;
     let started = monotonic();
     let in_flight = metrics.request_started();
@@ -89,9 +112,9 @@ pub(super) async fn observe(State(observer): State<Observer>, request: Request, 
     let id_value = HeaderValue::from_str(id.as_str()).ok();
 
     let (mut parts, body) = request.into_parts();
-    note_way(&proxies, &mut parts);
+    note_way(proxies, &mut parts);
     hide_secrets(&mut parts.headers);
-    let (progress, audit) = (Arc::new(Progress::default()), Arc::new(Notes::default()));
+    let progress = Arc::new(Progress { id: Some(id), ..Progress::default() });
     let body = if body.is_end_stream() {
         body
     } else {
@@ -100,32 +123,28 @@ pub(super) async fn observe(State(observer): State<Observer>, request: Request, 
     // An answer to HEAD is complete without the body that is made for it.
     let is_head = parts.method == Method::HEAD;
     let mut line = Line {
-        metrics,
+        metrics: metrics.clone(),
         started,
-        id,
         method: method_name(&parts.method),
-        path: printable(parts.uri.path().as_bytes()),
+        uri: parts.uri.clone(),
         remote: remote(&parts),
-        user_agent: text_of(&parts.headers, &USER_AGENT),
+        user_agent: parts.headers.get(USER_AGENT).cloned(),
         status: CLIENT_LEFT,
         error: None,
         upload: None,
         digest: None,
         failure: None,
         progress: Arc::clone(&progress),
-        audit: Some(Arc::clone(&audit)),
+        is_audited: false,
         is_job: false,
         sent_bytes: 0,
         is_complete: false,
         _in_flight: in_flight,
     };
     parts.extensions.insert(progress);
-    parts.extensions.insert(audit);
-    // Events tell of it.
-    parts.extensions.insert(line.id.clone());
 
     let answer = match guard.as_deref().map_or(Ok(()), |guard| guard.admit(&parts)) {
-        Ok(()) => AssertUnwindSafe(next.run(Request::from_parts(parts, body))).catch_unwind().await,
+        Ok(()) => AssertUnwindSafe(answer(Request::from_parts(parts, body))).catch_unwind().await,
         Err(refused) => {
             Incoming::new(&parts.headers, body).discard();
             Ok(refused.into_response())
@@ -142,8 +161,8 @@ pub(super) async fn observe(State(observer): State<Observer>, request: Request, 
     line.status = response.status().as_u16();
     line.error = response.extensions().get::<ErrorCode>().map(|code| code.as_str());
     line.failure = response.extensions_mut().remove::<Failure>().map(|failure| failure.0);
-    line.upload = text_of(response.headers(), &UPLOAD_UUID);
-    line.digest = text_of(response.headers(), &CONTENT_DIGEST);
+    line.upload = response.headers().get(&UPLOAD_UUID).cloned();
+    line.digest = response.headers().get(&CONTENT_DIGEST).cloned();
     line.is_job = is_job(response.headers());
     // What was done is done, whether or not anybody takes the answer.
     line.tell_audit(Some(line.status));
@@ -176,8 +195,8 @@ fn method_name(method: &Method) -> &'static str {
     }
 }
 
-fn text_of(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    headers.get(name).map(|value| printable(value.as_bytes()))
+fn text_of(value: Option<&HeaderValue>) -> Option<String> {
+    value.map(|value| printable(value.as_bytes()))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {
@@ -185,24 +204,24 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }
 
-/// What will be said about a request; it is said when this is dropped.
+/// What will be said about a request; it is said when this is dropped. Everything in it is as it came: it is put into words only where
+/// the log has such lines.
 struct Line {
     metrics: Metrics,
     started: Instant,
-    id: RequestId,
     method: &'static str,
-    path: String,
+    uri: Uri,
     remote: Option<Remote>,
-    user_agent: Option<String>,
+    user_agent: Option<HeaderValue>,
     status: u16,
     error: Option<&'static str>,
-    upload: Option<String>,
-    digest: Option<String>,
+    upload: Option<HeaderValue>,
+    digest: Option<HeaderValue>,
     /// What went wrong inside, if something did.
     failure: Option<String>,
     progress: Arc<Progress>,
-    /// What is told of it besides; nothing any more once that is done.
-    audit: Option<Arc<Notes>>,
+    /// Whether what is told of it besides is told.
+    is_audited: bool,
     is_job: bool,
     sent_bytes: u64,
     is_complete: bool,
@@ -213,9 +232,9 @@ struct Line {
 macro_rules! event {
     ($level:ident, $line:ident, $took:ident, $($field:tt)*) => {
         tracing::$level!(
-            request = $line.id.as_str(),
+            request = $line.id(),
             method = $line.method,
-            path = $line.path,
+            path = printable($line.uri.path().as_bytes()),
             route = $line.route(),
             status = $line.status,
             error = $line.error,
@@ -223,9 +242,9 @@ macro_rules! event {
             sent_bytes = $line.sent_bytes,
             took_us = u64::try_from($took.as_micros()).unwrap_or(u64::MAX),
             remote = $line.remote.map(tracing::field::display),
-            user_agent = $line.user_agent,
-            upload = $line.upload,
-            digest = $line.digest,
+            user_agent = text_of($line.user_agent.as_ref()),
+            upload = text_of($line.upload.as_ref()),
+            digest = text_of($line.digest.as_ref()),
             upstream = $line.upstream(),
             cache = $line.cache(),
             $($field)*
@@ -235,17 +254,22 @@ macro_rules! event {
 
 impl Line {
     fn tell_audit(&mut self, status: Option<u16>) {
-        let Some(notes) = self.audit.take() else { return };
-        let remote = self.remote.map(|remote| remote.to_string());
-        notes.tell(&Ended {
+        if std::mem::replace(&mut self.is_audited, true) {
+            return;
+        }
+        self.progress.notes.tell(&Ended {
             action: self.route(),
-            request: Some(self.id.as_str()),
-            remote: remote.as_deref(),
+            request: Some(self.id()),
+            remote: self.remote,
             status,
             error: self.error,
-            digest: self.digest.as_deref(),
+            digest: self.digest.as_ref(),
             is_job: self.is_job,
         });
+    }
+
+    fn id(&self) -> &str {
+        self.progress.id.as_ref().map_or("", RequestId::as_str)
     }
 
     fn route(&self) -> &'static str {

@@ -5,9 +5,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName};
 
 use crate::registry::{Actor, EventRequest, Origin};
-use crate::telemetry::RequestId;
 
 use super::base_url::{base_url, host};
+use super::observe::request_id;
 use super::peer::remote;
 use super::service::App;
 
@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 512;
 /// Who asks, and by which request.
 pub(super) fn origin(app: &App, parts: &Parts, actor: Actor) -> Origin {
     let request = EventRequest {
-        id: parts.extensions.get::<RequestId>().map_or_else(String::new, ToString::to_string),
+        id: request_id(&parts.extensions).map_or_else(String::new, ToString::to_string),
         addr: remote(parts).map_or_else(String::new, |remote| remote.to_string()),
         host: host(parts).unwrap_or_default().to_owned(),
         method: parts.method.to_string(),

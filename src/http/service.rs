@@ -1,11 +1,14 @@
 //! What the handlers share, and the one page on which paths are given to them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::extract::{Request, State};
+use axum::response::Response;
 use axum::routing::{any, get};
 use http::HeaderValue;
+use tower_service::Service as _;
 
 use crate::auth;
 use crate::proxy::Cache;
@@ -17,7 +20,7 @@ use super::body::BlobBodies;
 use super::buffers::BufferPool;
 use super::forwarded::Proxies;
 use super::limits::{Guard, RequestLimits};
-use super::observe::{Observer, observe};
+use super::observe::{Observer, observed};
 use super::{headers, health, remote_admin, v2};
 
 /// What the wire needs to serve a registry.
@@ -75,6 +78,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// What begins behind `/v2/` and is no repository's.
+const OWN: &str = "_orlop/";
 
 /// What all handlers see.
 #[derive(Debug)]
@@ -137,7 +143,7 @@ pub fn router(service: Service) -> Router {
             .then(|| HeaderValue::from(settings.chunk_min_length)),
         origin: settings.external_url.unwrap_or_default().trim_end_matches('/').to_owned(),
     });
-    let routes = Router::new()
+    let others = Router::new()
         .route("/v2", any(v2::dispatch))
         .route("/v2/", any(v2::dispatch))
         .route("/v2/{*rest}", any(v2::dispatch))
@@ -146,11 +152,43 @@ pub fn router(service: Service) -> Router {
         .route("/readyz", get(health::get_readyz))
         .route("/metrics", get(health::get_metrics))
         .fallback(v2::dispatch);
-    let observer = Observer { metrics, proxies: Arc::new(settings.proxies), guard: Some(guard) };
-    let routes = match app.path() {
+    let others = match app.path() {
         // A proxy in front may take the path off, or not.
-        Some(path) => Router::new().nest(path, routes.clone()).merge(routes),
-        None => routes,
+        Some(path) => Router::new().nest(path, others.clone()).merge(others),
+        None => others,
     };
-    routes.layer(from_fn_with_state(observer, observe)).with_state(app)
+    let observer = Observer { metrics, proxies: Arc::new(settings.proxies), guard: Some(guard) };
+    let wire =
+        Wire { observer, is_at_root: app.path().is_none(), others: others.with_state(app.clone()), app };
+    Router::new().fallback(serve).with_state(Arc::new(wire))
+}
+
+/// What a request meets.
+#[derive(Debug)]
+struct Wire {
+    observer: Observer,
+    app: Arc<App>,
+    /// Whether the API lies at its host's root only.
+    is_at_root: bool,
+    /// Every path there is.
+    others: Router,
+}
+
+async fn serve(State(wire): State<Arc<Wire>>, request: Request) -> Response {
+    observed(&wire.observer, request, |request| wire.answer(request)).await
+}
+
+impl Wire {
+    /// Answers what nearly every request is for without asking the router, which costs as much as a small answer does.
+    async fn answer(&self, request: Request) -> Response {
+        let rest = request.uri().path().strip_prefix("/v2/");
+        if self.is_at_root && rest.is_some_and(|rest| !rest.starts_with(OWN)) {
+            return v2::answer(&self.app, request).await;
+        }
+        let answered: Result<_, Infallible> = Box::pin(self.others.clone().call(request)).await;
+        match answered {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
 }

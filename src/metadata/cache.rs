@@ -8,10 +8,14 @@
 //! The signatures of a manifest are the exception: what is cached is the manifest with all of them, under the part of their
 //! keys that they have in common, and a write of any of them takes it out.
 //!
+//! Above the rows lies what is made of several: a manifest as it is served, say. It is made by a look-up that notes which rows it has
+//! met, and holds for as long as nothing in the shards of these has changed, which costs a hit one number per row and no search.
+//!
 //! How a late reader is told: every change, at its begin and at its end, takes the next number of one sequence and leaves
 //! it in the shard of its row. A read notes the sequence before its transaction begins; what it saw is taken into a shard
 //! only if no later number stands there, and if nobody is changing the very row.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -49,7 +53,9 @@ impl Default for CacheOptions {
 /// The caches of all tables that have one.
 #[derive(Debug)]
 pub(super) struct Caches {
-    tables: [Option<TableCache>; Table::ALL.len()],
+    tables: [Option<TableCache<Bytes>>; Table::ALL.len()],
+    /// What is made of rows.
+    made: TableCache<Made>,
     /// The number of the last change.
     sequence: AtomicU64,
     is_on: AtomicBool,
@@ -73,7 +79,7 @@ impl Caches {
             | Table::Tags
             | Table::Freshness => Some(TableCache::new(SHARDS, descriptors, |_| 1)),
             Table::ManifestPayloads => (manifest_bytes > 0)
-                .then(|| TableCache::new(PAYLOAD_SHARDS, manifest_bytes, |row| row.len() + OVERHEAD)),
+                .then(|| TableCache::new(PAYLOAD_SHARDS, manifest_bytes, |row: &Bytes| row.len() + OVERHEAD)),
             Table::Meta
             | Table::RepositoriesById
             | Table::AliasesByDigest
@@ -102,7 +108,9 @@ impl Caches {
             | Table::Users
             | Table::AccessTokens => None,
         });
-        Caches { tables, sequence: AtomicU64::new(0), is_on: AtomicBool::new(descriptors > 0), metrics }
+        let made = TableCache::new(SHARDS, manifest_bytes, |made: &Made| made.weight);
+        let is_on = AtomicBool::new(descriptors > 0);
+        Caches { tables, made, sequence: AtomicU64::new(0), is_on, metrics }
     }
 
     /// Whether looking here first can help.
@@ -122,11 +130,48 @@ impl Caches {
     /// Hands the row to `read`, if it is here.
     pub(super) fn get<R>(&self, table: Table, key: &[u8], read: impl FnOnce(&Bytes) -> R) -> Option<R> {
         let rows = self.tables[table as usize].as_ref()?.shard(key).read();
-        let slot = rows.slots[*rows.places.get(key)?].as_ref()?;
-        if !slot.used.load(Ordering::Relaxed) {
-            slot.used.store(true, Ordering::Relaxed);
+        rows.get(key).map(read)
+    }
+
+    /// What was made under this key, if everything is as it was then.
+    pub(super) fn made(&self, key: &[u8]) -> Option<Arc<dyn Any + Send + Sync>> {
+        let rows = self.made.shard(key).read();
+        let made = rows.get(key)?;
+        let is_unchanged = made.of.iter().all(|(table, shard)| {
+            let cache = self.tables[*table as usize].as_ref();
+            cache.is_some_and(|cache| cache.shards[*shard].changed.load(Ordering::SeqCst) <= made.ticket.0)
+        });
+        (is_unchanged && self.is_on()).then(|| Arc::clone(&made.value))
+    }
+
+    /// Keeps what the holder of `ticket` has made of these rows, unless one of them may have changed since.
+    pub(super) fn keep(
+        &self,
+        ticket: Ticket,
+        key: &[u8],
+        rows: &[(Table, Vec<u8>)],
+        value: Arc<dyn Any + Send + Sync>,
+        weight: usize,
+    ) {
+        let mut of = Vec::with_capacity(rows.len());
+        for (table, key) in rows {
+            let Some(cache) = &self.tables[*table as usize] else { return };
+            let number = cache.number(key);
+            let shard = cache.shards[number].read();
+            if shard.changed > ticket.0 || shard.changing.contains_key(key.as_slice()) {
+                return;
+            }
+            if !of.contains(&(*table, number)) {
+                of.push((*table, number));
+            }
         }
-        Some(read(&slot.value))
+        if self.is_on() {
+            let weight = weight + OVERHEAD;
+            let mut shard = self.made.shard(key).write();
+            // One that holds no longer.
+            shard.take(key);
+            shard.put(key, Made { value, of: of.into(), ticket, weight }, weight, self.made.room);
+        }
     }
 
     /// To be taken before the transaction of a read begins.
@@ -151,8 +196,9 @@ impl Caches {
         let (table, key) = Caches::place(table, key);
         let cache = self.tables[table as usize].as_ref()?;
         let key: Arc<[u8]> = key.into();
-        let mut rows = cache.shard(&key).write();
-        rows.changed = self.next();
+        let shard = cache.shard(&key);
+        let mut rows = shard.write();
+        shard.note_change(&mut rows, self.next());
         rows.take(&key);
         *rows.changing.entry(key.clone()).or_default() += 1;
         drop(rows);
@@ -165,8 +211,12 @@ impl Caches {
             for shard in &cache.shards {
                 let mut rows = shard.write();
                 let changing = std::mem::take(&mut rows.changing);
-                *rows = Rows { changing, changed: self.next(), ..Rows::default() };
+                *rows = Rows { changing, ..Rows::default() };
+                shard.note_change(&mut rows, self.next());
             }
+        }
+        for shard in &self.made.shards {
+            *shard.write() = Rows::default();
         }
     }
 
@@ -192,8 +242,9 @@ pub(super) struct Change {
 impl Drop for Change {
     fn drop(&mut self) {
         let Some(cache) = self.caches.tables[self.table as usize].as_ref() else { return };
-        let mut rows = cache.shard(&self.key).write();
-        rows.changed = self.caches.next();
+        let shard = cache.shard(&self.key);
+        let mut rows = shard.write();
+        shard.note_change(&mut rows, self.caches.next());
         if let Some(changes) = rows.changing.get_mut(&self.key) {
             *changes -= 1;
             if *changes == 0 {
@@ -203,23 +254,38 @@ impl Drop for Change {
     }
 }
 
-/// The cached rows of one table.
+/// What is made of rows.
 #[derive(Debug)]
-struct TableCache {
-    shards: Box<[Shard]>,
-    /// The most that the rows of one shard may weigh.
-    room: usize,
-    weigh: fn(&Bytes) -> usize,
+struct Made {
+    value: Arc<dyn Any + Send + Sync>,
+    /// The shards of those rows.
+    of: Box<[(Table, usize)]>,
+    /// From before the first of them was read.
+    ticket: Ticket,
+    weight: usize,
 }
 
-#[derive(Debug, Default)]
-struct Shard(RwLock<Rows>);
+/// The cached rows of one table.
+#[derive(Debug)]
+struct TableCache<V> {
+    shards: Box<[Shard<V>]>,
+    /// The most that the rows of one shard may weigh.
+    room: usize,
+    weigh: fn(&V) -> usize,
+}
+
+#[derive(Debug)]
+struct Shard<V> {
+    rows: RwLock<Rows<V>>,
+    /// The same number as in the rows, for who doesn't lock them.
+    changed: AtomicU64,
+}
 
 /// The rows of one shard, and who is changing which.
-#[derive(Debug, Default)]
-struct Rows {
+#[derive(Debug)]
+struct Rows<V> {
     places: HashMap<Arc<[u8]>, usize>,
-    slots: Vec<Option<Slot>>,
+    slots: Vec<Option<Slot<V>>>,
     free: Vec<usize>,
     /// Where the search for a row to drop goes on.
     hand: usize,
@@ -231,16 +297,16 @@ struct Rows {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct Slot<V> {
     key: Arc<[u8]>,
-    value: Bytes,
+    value: V,
     weight: usize,
     /// Whether it was read since the hand passed; such a row is spared once.
     used: AtomicBool,
 }
 
-impl TableCache {
-    fn new(shards: usize, room: usize, weigh: fn(&Bytes) -> usize) -> TableCache {
+impl<V> TableCache<V> {
+    fn new(shards: usize, room: usize, weigh: fn(&V) -> usize) -> TableCache<V> {
         TableCache {
             shards: std::iter::repeat_with(Shard::default).take(shards).collect(),
             room: (room / shards).max(1),
@@ -249,46 +315,89 @@ impl TableCache {
     }
 
     /// Keys end in digests, tags and names, whose last bytes differ.
-    fn shard(&self, key: &[u8]) -> &Shard {
+    fn number(&self, key: &[u8]) -> usize {
         let tail = key.iter().rev().take(8);
         let mixed = tail.fold(0_usize, |mixed, &byte| mixed.wrapping_mul(31).wrapping_add(byte.into()));
-        &self.shards[mixed % self.shards.len()]
+        mixed % self.shards.len()
     }
 
-    fn fill(&self, ticket: Ticket, key: &[u8], value: Bytes) {
-        let weight = (self.weigh)(&value);
-        // One row must not empty half a shard.
-        if self.room > 1 && weight > self.room / 2 {
-            return;
-        }
+    fn shard(&self, key: &[u8]) -> &Shard<V> {
+        &self.shards[self.number(key)]
+    }
+
+    fn fill(&self, ticket: Ticket, key: &[u8], value: V) {
         let mut rows = self.shard(key).write();
         if rows.changed > ticket.0 || rows.changing.contains_key(key) || rows.places.contains_key(key) {
             return;
         }
-        while rows.weight + weight > self.room && rows.drop_one() {}
+        let weight = (self.weigh)(&value);
+        rows.put(key, value, weight, self.room);
+    }
+}
+
+impl<V> Default for Shard<V> {
+    fn default() -> Shard<V> {
+        Shard { rows: RwLock::default(), changed: AtomicU64::new(0) }
+    }
+}
+
+impl<V> Shard<V> {
+    fn read(&self) -> RwLockReadGuard<'_, Rows<V>> {
+        self.rows.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Rows<V>> {
+        self.rows.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the number of a change, before it happens and after it has.
+    fn note_change(&self, rows: &mut Rows<V>, number: u64) {
+        rows.changed = number;
+        self.changed.store(number, Ordering::SeqCst);
+    }
+}
+
+impl<V> Default for Rows<V> {
+    fn default() -> Rows<V> {
+        Rows {
+            places: HashMap::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            hand: 0,
+            weight: 0,
+            changing: HashMap::new(),
+            changed: 0,
+        }
+    }
+}
+
+impl<V> Rows<V> {
+    fn get(&self, key: &[u8]) -> Option<&V> {
+        let slot = self.slots[*self.places.get(key)?].as_ref()?;
+        if !slot.used.load(Ordering::Relaxed) {
+            slot.used.store(true, Ordering::Relaxed);
+        }
+        Some(&slot.value)
+    }
+
+    /// Puts a row into a place that nobody has, for which others go where there is no room.
+    fn put(&mut self, key: &[u8], value: V, weight: usize, room: usize) {
+        // One row must not empty half a shard.
+        if room > 1 && weight > room / 2 {
+            return;
+        }
+        while self.weight + weight > room && self.drop_one() {}
         let key: Arc<[u8]> = key.into();
-        rows.weight += weight;
+        self.weight += weight;
         let slot = Some(Slot { key: key.clone(), value, weight, used: AtomicBool::new(false) });
-        let place = rows.free.pop().unwrap_or_else(|| {
-            rows.slots.push(None);
-            rows.slots.len() - 1
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
         });
-        rows.slots[place] = slot;
-        rows.places.insert(key, place);
-    }
-}
-
-impl Shard {
-    fn read(&self) -> RwLockReadGuard<'_, Rows> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.slots[place] = slot;
+        self.places.insert(key, place);
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Rows> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Rows {
     fn take(&mut self, key: &[u8]) {
         if let Some(place) = self.places.remove(key) {
             self.vacate(place);
@@ -524,5 +633,38 @@ mod tests {
         let (table, place) = Caches::place(Table::Signatures, &signed);
         caches.fill(late, table, place, Bytes::from_static(b"merged"));
         assert!(!has(&signed), "who began before the change can't bring it back");
+    }
+
+    #[test]
+    fn what_was_made_of_rows_goes_with_any_of_them_and_comes_back_only_after_the_change() {
+        let caches = caches(8);
+        let rows = [(TAGS, b"row".to_vec()), (Table::Manifests, b"other".to_vec())];
+        let keep = |ticket| caches.keep(ticket, b"made", &rows, Arc::new(7_u8), 0);
+        let found = || caches.made(b"made").map(|made| *made.downcast::<u8>().unwrap());
+        let late = caches.ticket();
+        keep(late);
+        assert_eq!(found(), Some(7));
+        for (table, key) in &rows {
+            let change = caches.change(*table, key);
+            assert_eq!(found(), None, "{table:?} is being changed");
+            keep(caches.ticket());
+            assert_eq!(found(), None, "nobody knows yet what it will be");
+            drop(change);
+            assert_eq!(found(), None);
+            keep(late);
+            assert_eq!(found(), None, "who began before the change can't bring it back");
+            keep(caches.ticket());
+            assert_eq!(found(), Some(7));
+        }
+        caches.close();
+        keep(caches.ticket());
+        assert_eq!(found(), None);
+    }
+
+    #[test]
+    fn what_is_made_of_rows_that_nobody_watches_is_not_kept() {
+        let caches = caches(8);
+        caches.keep(caches.ticket(), b"made", &[(Table::Users, b"row".to_vec())], Arc::new(7_u8), 0);
+        assert!(caches.made(b"made").is_none());
     }
 }

@@ -64,6 +64,7 @@ use tokio::sync::oneshot;
 use crate::fsio::{Disk, FileError};
 use crate::telemetry::StorageMetrics;
 use database::DatabaseSlot;
+use transaction::Met;
 use writer::{Hold, Writer};
 
 /// The name of the database file in the data directory.
@@ -151,6 +152,34 @@ impl Metadata {
             }
         }
         self.slot.look_up(read)
+    }
+
+    /// What `make` makes of rows, with its weight in bytes, by look-ups of keys alone: from memory, under a key of the caller's own, for as
+    /// long as none of these rows has changed. Nothing is kept of what there is none of.
+    pub fn look_up_made<T: Send + Sync + 'static>(
+        &self,
+        key: &[u8],
+        mut make: impl FnMut(&ReadTx) -> Result<Option<(T, usize)>, Error>,
+    ) -> Result<Option<Arc<T>>, Error> {
+        let caches = self.slot.caches();
+        if let Some(value) = caches.made(key).and_then(|value| value.downcast().ok()) {
+            caches.metrics.descriptors_cached();
+            return Ok(Some(value));
+        }
+        let ticket = caches.ticket();
+        let mut met = Met::Unnoted;
+        let found = self.look_up(|tx| {
+            tx.begin_noting();
+            let result = make(tx);
+            met = tx.end_noting();
+            result
+        })?;
+        let Some((value, weight)) = found else { return Ok(None) };
+        let value = Arc::new(value);
+        if let Met::Rows(rows) = met {
+            caches.keep(ticket, key, &rows, value.clone(), weight);
+        }
+        Ok(Some(value))
     }
 
     /// Reads the whole file and compares it with its checksums; what is wrong, if something is. Everybody else waits

@@ -92,6 +92,19 @@ pub trait Read {
 pub struct ReadTx {
     source: Source,
     caches: Arc<Caches>,
+    met: RefCell<Met>,
+}
+
+/// Which rows a look-up has met.
+#[derive(Debug, Default)]
+pub(super) enum Met {
+    /// Nobody wants to know.
+    #[default]
+    Unnoted,
+    /// These.
+    Rows(Vec<(Table, Vec<u8>)>),
+    /// More than can be named.
+    Many,
 }
 
 #[derive(Debug)]
@@ -104,15 +117,39 @@ enum Source {
 
 impl ReadTx {
     pub(super) fn new(transaction: ReadTransaction, caches: Arc<Caches>, ticket: Option<Ticket>) -> ReadTx {
-        ReadTx { source: Source::Tables { transaction, ticket }, caches }
+        ReadTx { source: Source::Tables { transaction, ticket }, caches, met: RefCell::default() }
     }
 
     pub(super) fn cached(caches: Arc<Caches>) -> ReadTx {
-        ReadTx { source: Source::Cache, caches }
+        ReadTx { source: Source::Cache, caches, met: RefCell::default() }
+    }
+
+    /// Notes from now on which rows are met.
+    pub(super) fn begin_noting(&self) {
+        self.met.replace(Met::Rows(Vec::new()));
+    }
+
+    /// The rows that were met since [`begin_noting`](ReadTx::begin_noting).
+    pub(super) fn end_noting(&self) -> Met {
+        self.met.take()
+    }
+
+    fn meet(&self, table: Table, key: &[u8]) {
+        if let Met::Rows(rows) = &mut *self.met.borrow_mut() {
+            rows.push((table, key.to_vec()));
+        }
+    }
+
+    fn meet_many(&self) {
+        let mut met = self.met.borrow_mut();
+        if matches!(*met, Met::Rows(_)) {
+            *met = Met::Many;
+        }
     }
 
     /// How many rows a table has; read from its root.
     pub fn count(&self, table: Table) -> Result<u64, Error> {
+        self.meet_many();
         match &self.source {
             Source::Cache => Err(Error::NotCached(table)),
             Source::Tables { transaction, .. } => {
@@ -139,6 +176,7 @@ impl ReadTx {
         direction: Direction,
         row: impl FnMut(&[u8], &[u8]) -> Result<Scan, Error>,
     ) -> Result<(), Error> {
+        self.meet_many();
         match &self.source {
             Source::Cache => Err(Error::NotCached(table)),
             Source::Tables { transaction, .. } => {
@@ -181,6 +219,7 @@ impl Read for ReadTx {
         read: impl FnOnce(&[u8]) -> Result<R, Error>,
     ) -> Result<Option<R>, Error> {
         let key = key.as_ref();
+        self.meet(table, key);
         match &self.source {
             Source::Cache => match self.caches.get(table, key, |value| read(value)) {
                 Some(result) => result.map(Some),
@@ -220,6 +259,7 @@ impl Read for ReadTx {
 
     fn bytes(&self, table: Table, key: impl AsRef<[u8]>) -> Result<Option<Bytes>, Error> {
         let key = key.as_ref();
+        self.meet(table, key);
         match &self.source {
             Source::Cache => {
                 let found = self.caches.get(table, key, Bytes::clone);
@@ -249,7 +289,12 @@ impl Read for ReadTx {
         match &self.source {
             Source::Cache => self.bytes(table, key),
             Source::Tables { ticket, .. } => {
-                let whole = make(self)?;
+                // A change of any of the rows that it is made of is one of its place.
+                let met = self.met.take();
+                let whole = make(self);
+                self.met.replace(met);
+                self.meet(table, key);
+                let whole = whole?;
                 if let (Some(whole), Some(ticket)) = (&whole, ticket) {
                     self.caches.fill(*ticket, table, key, whole.clone());
                 }

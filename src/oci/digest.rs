@@ -153,13 +153,18 @@ impl Digest {
 
     /// Returns the lower-case hexadecimal part, without the algorithm.
     pub fn hex(&self) -> String {
+        self.with_hex(str::to_owned)
+    }
+
+    /// Hands the lower-case hexadecimal part to `read`.
+    fn with_hex<R>(&self, read: impl FnOnce(&str) -> R) -> R {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut hex = String::with_capacity(2 * self.algorithm.len());
-        for byte in self.as_bytes() {
-            hex.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            hex.push(char::from(DIGITS[usize::from(byte & 15)]));
+        let mut hex = [0; 2 * MAX_LEN];
+        for (digits, byte) in hex.chunks_exact_mut(2).zip(self.as_bytes()) {
+            digits[0] = DIGITS[usize::from(byte >> 4)];
+            digits[1] = DIGITS[usize::from(byte & 15)];
         }
-        hex
+        read(std::str::from_utf8(&hex[..2 * self.algorithm.len()]).expect("hexadecimal digits are ASCII"))
     }
 
     /// Returns the stored form: the algorithm's tag byte, then the bytes. Keys order as digests do.
@@ -225,7 +230,9 @@ fn nibble(digit: u8) -> Option<u8> {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm, self.hex())
+        f.write_str(self.algorithm.as_str())?;
+        f.write_str(":")?;
+        self.with_hex(|hex| f.write_str(hex))
     }
 }
 

@@ -103,6 +103,14 @@ impl MediaType {
         }
     }
 
+    /// Returns the text of a type that has a constant, which lives for ever.
+    pub fn as_static(&self) -> Option<&'static str> {
+        match self.0 {
+            Repr::Known(text) => Some(text),
+            Repr::Other(_) => None,
+        }
+    }
+
     /// Whether a registry is meant to hold layers of this type.
     ///
     /// The non-distributable OCI layers and Docker's foreign ones may be absent, compressed in whatever way.

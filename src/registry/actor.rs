@@ -1,6 +1,6 @@
 //! Who does something.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Who brought or changed something; kept beside it, since later rules want to know.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -13,7 +13,9 @@ pub struct Actor {
 impl Actor {
     /// Somebody who has not said who they are.
     pub fn anonymous() -> Actor {
-        Actor { name: Arc::from("anonymous"), key: Arc::from("") }
+        static NOBODY: LazyLock<Actor> =
+            LazyLock::new(|| Actor { name: Arc::from("anonymous"), key: Arc::from("") });
+        NOBODY.clone()
     }
 
     /// Whoever is known by this name.

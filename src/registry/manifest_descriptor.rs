@@ -1,6 +1,9 @@
 //! What is known of a manifest without its bytes.
 
+use bytes::Bytes;
+
 use crate::clock::Timestamp;
+use crate::metadata::repositories::RepositoryId;
 use crate::oci::{Digest, MediaType};
 
 /// A manifest without its bytes.
@@ -28,5 +31,40 @@ impl ManifestDescriptor {
             Some(signatures) => format!("{}+{signatures}", self.digest),
             None => self.digest.to_string(),
         }
+    }
+}
+
+/// A manifest as it is served, with what every answer says of it put into words once.
+#[derive(Debug)]
+pub struct ServedManifest {
+    /// What is known of it.
+    pub manifest: ManifestDescriptor,
+    /// Its bytes; of a signed schema 1 manifest with all its signatures.
+    pub payload: Bytes,
+    /// Its digest, as text.
+    pub digest: Bytes,
+    /// Its [`etag`](ManifestDescriptor::etag) in quotes, as HTTP wants it.
+    pub entity_tag: Bytes,
+    pub(super) repository: RepositoryId,
+}
+
+impl ServedManifest {
+    pub(super) fn new(
+        repository: RepositoryId,
+        manifest: ManifestDescriptor,
+        payload: Bytes,
+    ) -> ServedManifest {
+        let entity_tag = Bytes::from(format!("\"{}\"", manifest.etag()));
+        let digest = match manifest.signatures {
+            // The two are the same text.
+            None => entity_tag.slice(1..entity_tag.len() - 1),
+            Some(_) => Bytes::from(manifest.digest.to_string()),
+        };
+        ServedManifest { manifest, payload, digest, entity_tag, repository }
+    }
+
+    /// What it takes in memory, about.
+    pub(super) fn weight(&self) -> usize {
+        size_of::<ServedManifest>() + self.payload.len() + self.entity_tag.len() + self.digest.len()
     }
 }

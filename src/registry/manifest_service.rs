@@ -1,5 +1,7 @@
 //! Manifests of a repository: the revision service.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::deletion::Force;
@@ -7,7 +9,7 @@ use super::pulls::{Usage, Use};
 use super::repository::Scope;
 use super::revision::{Kept, Push, delete, release};
 use super::signatures::{self, TakenApart};
-use super::{Actor, Error, ManifestDescriptor, Page, Scroll, events, eviction};
+use super::{Actor, Error, ManifestDescriptor, Page, Scroll, ServedManifest, events, eviction};
 use crate::clock::Timestamp;
 use crate::metadata::events::EventTarget;
 use crate::metadata::manifests::{self, ManifestRecord};
@@ -102,10 +104,20 @@ impl ManifestService {
 
     /// The same for somebody who was asked for it, by HEAD: that is noted, and counts as use, but not as a pull.
     pub fn ask(&self, reference: &Reference) -> Result<Option<ManifestDescriptor>, Error> {
-        let found = self.scope.look_up(|tx, id| Ok((id, resolve(tx, id, reference)?)))?;
-        let Some((id, Some((manifest, _)))) = found else { return Ok(None) };
-        self.note(id, reference, &manifest, Use::Ask);
-        Ok(Some(manifest))
+        let Some(served) = self.served(reference)? else { return Ok(None) };
+        self.note_ask(reference, &served);
+        Ok(Some(served.manifest.clone()))
+    }
+
+    /// Notes that somebody was told of a manifest without its bytes, as [`ask`](ManifestService::ask) does.
+    pub fn note_ask(&self, reference: &Reference, served: &ServedManifest) {
+        self.note(served.repository, reference, &served.manifest, Use::Ask);
+    }
+
+    /// Notes that somebody is given a manifest's bytes, as [`get`](ManifestService::get) does.
+    pub fn note_pull(&self, reference: &Reference, served: &ServedManifest) {
+        self.note(served.repository, reference, &served.manifest, Use::Pull);
+        self.scope.tell_of_pull(|| self.pulled(reference, &served.manifest, &served.payload));
     }
 
     fn note(&self, id: RepositoryId, reference: &Reference, manifest: &ManifestDescriptor, what: Use) {
@@ -142,31 +154,30 @@ impl ManifestService {
     /// The manifest under a tag or any of its digests, with its bytes as they were pushed, which is a pull. A signed schema
     /// 1 manifest comes with all the signatures that anybody has pushed, the same bytes until somebody adds one.
     pub fn get(&self, reference: &Reference) -> Result<Option<(ManifestDescriptor, Bytes)>, Error> {
-        let Some((id, manifest, payload)) = self.find(reference)? else { return Ok(None) };
-        self.note(id, reference, &manifest, Use::Pull);
-        self.scope.tell_of_pull(|| self.pulled(reference, &manifest, &payload));
-        Ok(Some((manifest, payload)))
+        let Some(served) = self.served(reference)? else { return Ok(None) };
+        self.note_pull(reference, &served);
+        Ok(Some((served.manifest.clone(), served.payload.clone())))
     }
 
     /// The same for whoever only looks: it is no pull.
     pub fn read(&self, reference: &Reference) -> Result<Option<(ManifestDescriptor, Bytes)>, Error> {
-        Ok(self.find(reference)?.map(|(_, manifest, payload)| (manifest, payload)))
+        Ok(self.served(reference)?.map(|served| (served.manifest.clone(), served.payload.clone())))
     }
 
-    fn find(
-        &self,
-        reference: &Reference,
-    ) -> Result<Option<(RepositoryId, ManifestDescriptor, Bytes)>, Error> {
-        let found = self.scope.look_up(|tx, id| {
-            let Some((descriptor, merged)) = resolve(tx, id, reference)? else { return Ok(None) };
-            if let Some(merged) = merged {
-                return Ok(Some((id, descriptor, merged)));
-            }
-            let payload = manifests::payload_bytes(tx, &descriptor.canonical)?;
-            let payload = payload.ok_or_else(|| missing_payload(&descriptor.canonical))?;
-            Ok(Some((id, descriptor, payload)))
-        })?;
-        Ok(found.flatten())
+    /// The manifest as answers give it, which lies in memory as a whole where it was wanted lately. It is neither a pull nor a
+    /// question until that is noted.
+    pub fn served(&self, reference: &Reference) -> Result<Option<Arc<ServedManifest>>, Error> {
+        self.scope.look_up_made(reference, |tx, id| {
+            let Some((manifest, merged)) = resolve(tx, id, reference)? else { return Ok(None) };
+            let payload = match merged {
+                Some(merged) => merged,
+                None => manifests::payload_bytes(tx, &manifest.canonical)?
+                    .ok_or_else(|| missing_payload(&manifest.canonical))?,
+            };
+            let served = ServedManifest::new(id, manifest, payload);
+            let weight = served.weight();
+            Ok(Some((served, weight)))
+        })
     }
 
     /// What the event of a pull is about.

@@ -84,7 +84,7 @@ pub use eviction::{Evicted, EvictionGuard, EvictionService};
 pub use expiry::{ExpiryService, TagState, UntaggedState};
 pub use fetch::{BlobFetch, GrowingBlob, GrowingReader};
 pub use immutable::{ImmutableRule, ImmutableTags};
-pub use manifest_descriptor::ManifestDescriptor;
+pub use manifest_descriptor::{ManifestDescriptor, ServedManifest};
 pub use manifest_service::{ManifestPushed, ManifestPut, ManifestService};
 pub use name_scope::{NamePattern, NamePatternError, NameScope};
 pub use origin::Origin;

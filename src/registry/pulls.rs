@@ -7,7 +7,7 @@
 //! Docker and containerd ask for a tag by HEAD and pull the digest that they were told. So a pull by digest counts for the tag
 //! that somebody has asked for just before.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -24,8 +24,9 @@ use crate::oci::{Digest, Tag};
 const SHARDS: usize = 64;
 /// The most rows that wait in one of them; further ones are lost, and counted.
 const SHARD_ROWS: usize = 1024;
-/// As many rows are written before their time.
-const MANY: usize = 4096;
+/// As many rows are written before their time: half of all that can wait. To write a row costs more than to answer a pull, so that a registry
+/// of which many thousand images are pulled over and over adds their pulls up until their time has come.
+const MANY: usize = SHARDS * SHARD_ROWS / 2;
 /// A transaction writes about so many rows, so that a push waits some milliseconds for it.
 const BATCH_ROWS: usize = 256;
 /// The most tags that one part remembers to have been asked for.
@@ -93,11 +94,11 @@ struct Shard {
     asked: HashMap<Place, Asked>,
 }
 
-/// How a manifest was used, and under which tags.
+/// How a manifest was used, and under which tags, in their order; nearly always that is one.
 #[derive(Debug, Clone, Default)]
 struct Noted {
     manifest: UsageRecord,
-    tags: BTreeMap<Tag, UsageRecord>,
+    tags: Vec<(Tag, UsageRecord)>,
 }
 
 /// The tag of a manifest that was asked for last.
@@ -119,9 +120,14 @@ struct Batch {
 impl Noted {
     fn of(&self, tag: Option<&Tag>) -> Option<&UsageRecord> {
         match tag {
-            Some(tag) => self.tags.get(tag),
+            Some(tag) => self.place(tag).ok().map(|place| &self.tags[place].1),
             None => Some(&self.manifest),
         }
+    }
+
+    /// Where the tag is, or should be.
+    fn place(&self, tag: &Tag) -> Result<usize, usize> {
+        self.tags.binary_search_by(|(other, _)| other.cmp(tag))
     }
 }
 
@@ -165,9 +171,9 @@ impl Shard {
                 noted.manifest.add(used);
                 return Some(0);
             };
-            if let Some(of_tag) = noted.tags.get_mut(tag) {
+            if let Ok(place) = noted.place(tag) {
                 noted.manifest.add(used);
-                of_tag.add(used);
+                noted.tags[place].1.add(used);
                 return Some(0);
             }
         }
@@ -178,7 +184,14 @@ impl Shard {
         }
         let noted = self.noted.entry(place).or_default();
         noted.manifest.add(used);
-        noted.tags.extend(tag.map(|tag| (tag.clone(), *used)));
+        if let Some(tag) = tag
+            && let Err(place) = noted.place(tag)
+        {
+            if noted.tags.is_empty() {
+                noted.tags.reserve_exact(1);
+            }
+            noted.tags.insert(place, (tag.clone(), *used));
+        }
         self.rows += rows;
         Some(rows)
     }

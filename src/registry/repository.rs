@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::metadata::events::{Action, EventTarget};
 use crate::metadata::repositories::{self, RepositoryId};
 use crate::metadata::{self, Read, WriteTx, deletions, freshness};
-use crate::oci::{Digest, RepositoryName, Tag};
+use crate::oci::{Digest, Reference, RepositoryName, Tag};
 
 /// A page of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -273,9 +273,60 @@ impl Scope {
         Ok(Some(self.inner.metadata.read(|tx| read(tx, id))?))
     }
 
+    /// What is made of rows of the repository for one reference, while they stay as they are: see
+    /// [`metadata::Metadata::look_up_made`].
+    pub(super) fn look_up_made<T: Send + Sync + 'static>(
+        &self,
+        reference: &Reference,
+        mut make: impl FnMut(&metadata::ReadTx, RepositoryId) -> Result<Option<(T, usize)>, metadata::Error>,
+    ) -> Result<Option<Arc<T>>, Error> {
+        self.require_readable()?;
+        let key = MadeKey::of(&self.name, reference);
+        Ok(self.inner.metadata.look_up_made(key.as_bytes(), |tx| {
+            match repositories::id_of(tx, &self.name)? {
+                Some(id) => make(tx, id),
+                None => Ok(None),
+            }
+        })?)
+    }
+
     /// The repository's identifier inside a transaction.
     pub(super) fn id(&self, tx: &impl Read) -> Result<RepositoryId, Error> {
         repositories::id_of(tx, &self.name)?.ok_or(Error::RepositoryUnknown)
+    }
+}
+
+/// Under which key something is kept that is made for a reference: the name, a NUL, and the tag or, behind another NUL, the digest.
+/// On the stack, since every answer needs one.
+struct MadeKey {
+    bytes: [u8; RepositoryName::MAX_LEN + 2 + Tag::MAX_LEN],
+    len: usize,
+}
+
+impl MadeKey {
+    fn of(name: &RepositoryName, reference: &Reference) -> MadeKey {
+        let mut key = MadeKey { bytes: [0; RepositoryName::MAX_LEN + 2 + Tag::MAX_LEN], len: 0 };
+        key.push(name.as_str().as_bytes());
+        match reference {
+            Reference::Tag(tag) => {
+                key.push(&[0]);
+                key.push(tag.as_str().as_bytes());
+            }
+            Reference::Digest(digest) => {
+                key.push(&[0, 0, digest.algorithm().tag()]);
+                key.push(digest.as_bytes());
+            }
+        }
+        key
+    }
+
+    fn push(&mut self, part: &[u8]) {
+        self.bytes[self.len..self.len + part.len()].copy_from_slice(part);
+        self.len += part.len();
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
 

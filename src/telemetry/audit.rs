@@ -1,7 +1,19 @@
 //! The audit: one line for each thing that somebody did, or wasn't let do. This is the one place that writes them.
 
+use std::fmt;
+
 use super::logs::AUDIT;
 use super::printable;
+
+/// Something that a line may have to say. It is put into words only where the line is written.
+#[derive(Clone, Copy)]
+pub struct Said<'a>(pub &'a dyn fmt::Display);
+
+impl fmt::Debug for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,13 +58,13 @@ pub struct Deed<'a> {
     /// How they are known.
     pub actor_kind: &'static str,
     /// From where.
-    pub remote: Option<&'a str>,
+    pub remote: Option<Said<'a>>,
     /// By which request.
     pub request: Option<&'a str>,
     /// Where.
     pub repository: Option<&'a str>,
     /// To what: a tag or a digest.
-    pub reference: Option<&'a str>,
+    pub reference: Option<Said<'a>>,
     /// Which content that is.
     pub digest: Option<&'a str>,
     /// With what else.
@@ -67,6 +79,7 @@ impl Deed<'_> {
     /// Writes the line.
     pub fn write(&self) {
         let text = |text: Option<&str>| text.map(|text| printable(text.as_bytes()));
+        let said = |said: Option<Said<'_>>| said.map(|said| printable(said.0.to_string().as_bytes()));
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -75,10 +88,10 @@ impl Deed<'_> {
                     result = self.outcome.as_str(),
                     actor = printable(self.actor.as_bytes()),
                     actor_kind = self.actor_kind,
-                    remote = self.remote,
+                    remote = said(self.remote),
                     request = self.request,
                     repository = text(self.repository),
-                    reference = text(self.reference),
+                    reference = said(self.reference),
                     digest = text(self.digest),
                     subject = text(self.subject),
                     status = self.status,

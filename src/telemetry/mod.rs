@@ -13,7 +13,7 @@ mod printable;
 mod request_id;
 mod storage;
 
-pub use audit::{Deed, Outcome};
+pub use audit::{Deed, Outcome, Said};
 pub use backups::{BackupFigures, BackupMetrics};
 pub use cache::{CacheAnswer, CacheKind, CacheMetrics, UpstreamMetrics, UpstreamRequest, UpstreamSummary};
 pub use logs::{AuditLevel, LogFormat, LogLevel, set_audit_file, set_log_level, start_logs};

@@ -21,7 +21,11 @@ impl RequestId {
         });
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(format!("{:08x}-{number:x}", *PROCESS).into())
+        let mut text = [b'-'; 8 + 1 + 16];
+        write_hex(&mut text[..8], u64::from(*PROCESS));
+        let digits = (number.ilog2() / 4 + 1) as usize;
+        write_hex(&mut text[9..9 + digits], number);
+        Self(std::str::from_utf8(&text[..9 + digits]).expect("hexadecimal digits are ASCII").into())
     }
 
     /// The id that a client or a proxy sent in `X-Request-Id`, if it can stand in a log line and a header as it is:
@@ -34,6 +38,14 @@ impl RequestId {
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Writes the last digits of a number, as many as there is room for. Formatting costs as much as all else that is said of a request.
+fn write_hex(room: &mut [u8], mut number: u64) {
+    for digit in room.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number % 16) as usize];
+        number /= 16;
     }
 }
 
@@ -52,6 +64,22 @@ mod tests {
         let (one, two) = (RequestId::generate(), RequestId::generate());
         assert_ne!(one, two);
         assert_eq!(RequestId::accept(one.as_str()), Some(one));
+    }
+
+    #[test]
+    fn ids_are_numbers_in_hexadecimal_digits() {
+        let text = |number| {
+            let mut room = [b'-'; 4];
+            write_hex(&mut room, number);
+            String::from_utf8(room.to_vec()).unwrap()
+        };
+        assert_eq!([text(0), text(0xabc), text(0x1_2345)], ["0000", "0abc", "2345"]);
+        let id = RequestId::generate();
+        let (process, number) = id.as_str().split_once('-').unwrap();
+        assert_eq!(process.len(), 8);
+        assert!(u32::from_str_radix(process, 16).is_ok());
+        assert!(u64::from_str_radix(number, 16).is_ok_and(|number| number > 0), "{id}");
+        assert!(!number.starts_with('0'), "{id}");
     }
 
     #[test]

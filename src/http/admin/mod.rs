@@ -75,9 +75,9 @@ use crate::registry::{Actor, Registry};
 use crate::snapshots::BackupSchedule;
 use crate::telemetry::Metrics;
 
-use super::audit::{Ended, Notes, is_job, note_command};
+use super::audit::{Ended, is_job, note_command};
 use super::errors::ApiError;
-use super::observe::{Observer, observe, set_route};
+use super::observe::{self, Observer, observe, set_route};
 use super::percent;
 use call::Call;
 
@@ -193,10 +193,10 @@ impl Admin {
     where
         B: http_body::Body<Data = Bytes, Error: std::error::Error + Send + Sync> + Send + 'static,
     {
-        let notes = Arc::new(Notes::default());
-        request.extensions_mut().insert(Arc::clone(&notes));
+        let progress = Arc::new(observe::Progress::default());
+        request.extensions_mut().insert(Arc::clone(&progress));
         let response = dispatch(State(self.clone()), request.map(Body::new)).await;
-        notes.tell(&Ended {
+        progress.notes.tell(&Ended {
             status: Some(response.status().as_u16()),
             is_job: is_job(response.headers()),
             ..Ended::default()

@@ -3,15 +3,15 @@
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LOCATION};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::oci::{Digest, MediaType, Reference, RepositoryName, Tag, detect_media_type};
 use crate::proxy::{Headed, Outcome, Source};
-use crate::registry::{self, ManifestDescriptor, ManifestPut};
+use crate::registry::{self, ManifestPut, ManifestService, ServedManifest};
 
 use super::super::errors::{ApiError, ErrorCode};
-use super::super::headers::{CONTENT_DIGEST, SUBJECT, TAG, is_unchanged, value};
+use super::super::headers::{CONTENT_DIGEST, SUBJECT, TAG, entity_tag, is_unchanged, shared_value, value};
 use super::super::incoming::Incoming;
 use super::{Answer, Call, empty};
 
@@ -21,28 +21,35 @@ const MAX_TAGS: usize = 64;
 /// Answers with a manifest, byte for byte as it was pushed and whatever the client accepts.
 pub(super) async fn get_manifest(call: &Call<'_>, name: &RepositoryName, reference: &Reference) -> Answer {
     if let Some(cached) = &call.cached {
-        call.note(cached.manifest(reference).await?);
+        call.note(Box::pin(cached.manifest(reference)).await?);
     }
     let manifests = call.repository(name).manifests();
-    manifests.hold(reference).await?;
-    if call.headers().contains_key(IF_NONE_MATCH)
-        && let Some(manifest) = manifests.stat(reference)?
-        && is_unchanged(call.headers(), &value(format!("\"{}\"", manifest.etag())))
-    {
-        // Nothing is pulled: it is as if by HEAD.
-        manifests.ask(reference)?;
-        return Ok(described(call.headers(), &manifest, Bytes::new()));
-    }
-    let Some((manifest, payload)) = manifests.get(reference)? else {
+    hold(&manifests, reference).await?;
+    let Some(served) = manifests.served(reference)? else {
         return Err(unknown(call, name));
     };
-    Ok(described(call.headers(), &manifest, payload))
+    let described = described(call.headers(), &served, served.payload.clone());
+    if described.status() == StatusCode::NOT_MODIFIED {
+        // Nothing is pulled: it is as if by HEAD.
+        manifests.note_ask(reference, &served);
+    } else {
+        manifests.note_pull(reference, &served);
+    }
+    Ok(described)
+}
+
+/// Sees to it that what is told of by its digest stays for a while. What has a tag does anyway.
+async fn hold(manifests: &ManifestService, reference: &Reference) -> Result<(), ApiError> {
+    match reference {
+        Reference::Tag(_) => Ok(()),
+        Reference::Digest(_) => Ok(Box::pin(manifests.hold(reference)).await?),
+    }
 }
 
 /// Answers with what is known of a manifest, without its bytes.
 pub(super) async fn head_manifest(call: &Call<'_>, name: &RepositoryName, reference: &Reference) -> Answer {
     if let Some(cached) = &call.cached {
-        match cached.head_manifest(reference).await? {
+        match Box::pin(cached.head_manifest(reference)).await? {
             Headed::Stored(outcome) => call.note(outcome),
             Headed::Upstream { media_type, digest, size } => {
                 call.note(Outcome::of(Source::Miss));
@@ -51,11 +58,12 @@ pub(super) async fn head_manifest(call: &Call<'_>, name: &RepositoryName, refere
         }
     }
     let manifests = call.repository(name).manifests();
-    manifests.hold(reference).await?;
-    let Some(manifest) = manifests.ask(reference)? else {
+    hold(&manifests, reference).await?;
+    let Some(served) = manifests.served(reference)? else {
         return Err(unknown(call, name));
     };
-    Ok(described(call.headers(), &manifest, Bytes::new()))
+    manifests.note_ask(reference, &served);
+    Ok(described(call.headers(), &served, Bytes::new()))
 }
 
 /// Stores a manifest, and the tags that are to name it, at once.
@@ -110,38 +118,48 @@ fn unknown(call: &Call<'_>, name: &RepositoryName) -> ApiError {
 }
 
 /// The answer with a manifest, or that the client has it already.
-fn described(asked: &HeaderMap, manifest: &ManifestDescriptor, payload: Bytes) -> Response {
-    let entity_tag = value(format!("\"{}\"", manifest.etag()));
-    let (media_type, size) = (&manifest.media_type, manifest.size);
-    with_headers(asked, Body::from(payload), entity_tag, media_type, &manifest.digest, size)
+fn described(asked: &HeaderMap, served: &ServedManifest, payload: Bytes) -> Response {
+    let about = About {
+        media_type: &served.manifest.media_type,
+        size: served.manifest.size,
+        digest: shared_value(&served.digest),
+        entity_tag: shared_value(&served.entity_tag),
+    };
+    with_headers(asked, Body::from(payload), about)
 }
 
 /// The answer with what an upstream has said of a manifest.
 fn headed(asked: &HeaderMap, media_type: &MediaType, digest: &Digest, size: u64) -> Response {
-    let entity_tag = value(format!("\"{digest}\""));
-    with_headers(asked, Body::empty(), entity_tag, media_type, digest, size)
+    let (entity_tag, digest) = (entity_tag(digest), value(digest.to_string()));
+    with_headers(asked, Body::empty(), About { media_type, size, digest, entity_tag })
 }
 
-fn with_headers(
-    asked: &HeaderMap,
-    body: Body,
-    entity_tag: HeaderValue,
-    media_type: &MediaType,
-    digest: &Digest,
+/// What the headers say of a manifest.
+struct About<'a> {
+    media_type: &'a MediaType,
     size: u64,
-) -> Response {
-    let mut response = if is_unchanged(asked, &entity_tag) {
-        empty(StatusCode::NOT_MODIFIED)
-    } else {
-        let mut response = Response::new(body);
-        response.headers_mut().insert(CONTENT_TYPE, value(media_type.as_str()));
-        response
-    };
-    let headers = response.headers_mut();
+    digest: HeaderValue,
+    entity_tag: HeaderValue,
+}
+
+fn with_headers(asked: &HeaderMap, body: Body, about: About<'_>) -> Response {
+    let About { media_type, size, digest, entity_tag } = about;
+    // Room for these, and for what every answer has.
+    let mut headers = HeaderMap::with_capacity(8);
+    let is_unchanged = is_unchanged(asked, &entity_tag);
+    if !is_unchanged {
+        let value = media_type.as_static().map(HeaderValue::from_static);
+        headers.insert(CONTENT_TYPE, value.unwrap_or_else(|| self::value(media_type.as_str())));
+    }
     // Also where there is no body: HTTP wants the length that the manifest has.
     headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
-    headers.insert(CONTENT_DIGEST.clone(), value(digest.to_string()));
+    headers.insert(CONTENT_DIGEST.clone(), digest);
     headers.insert(ETAG, entity_tag);
+    let mut response = Response::new(if is_unchanged { Body::empty() } else { body });
+    if is_unchanged {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    *response.headers_mut() = headers;
     response
 }
 

@@ -104,12 +104,17 @@ type Answer = Result<Response, ApiError>;
 
 /// Answers any request that isn't about the process itself.
 pub(super) async fn dispatch(State(app): State<Arc<App>>, request: Request) -> Response {
+    answer(&app, request).await
+}
+
+/// Answers a request.
+pub(super) async fn answer(app: &App, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let mut body = Incoming::new(&parts.headers, body);
     let mut response = match Route::parse(&parts.method, parts.uri.path()) {
         Ok(route) => {
             set_route(&parts.extensions, route.operation().row().name);
-            respond(&app, &parts, route, &mut body).await
+            respond(app, &parts, route, &mut body).await
         }
         Err(error) => error.into_response(),
     };
@@ -122,14 +127,15 @@ async fn respond(app: &App, parts: &Parts, mut route: Route, body: &mut Incoming
     let operation = route.operation();
     if operation.row().access == Access::Credentials {
         note_route(&parts.extensions, &mut route, &Query::of(&parts.uri));
-        return token::answer(app, parts, body).await.unwrap_or_else(IntoResponse::into_response);
+        let answer = Box::pin(token::answer(app, parts, body)).await;
+        return answer.unwrap_or_else(IntoResponse::into_response);
     }
     let (identity, cached) = match admit(app, parts, &mut route).await {
         Ok(admitted) => admitted,
         Err(error) => return error.into_response(),
     };
     let call = Call { app, parts, identity, cached, outcome: OnceLock::new() };
-    let mut response = answer(&call, route, body).await.unwrap_or_else(IntoResponse::into_response);
+    let mut response = handle(&call, route, body).await.unwrap_or_else(IntoResponse::into_response);
     if let Some(cached) = &call.cached {
         describe(parts, &mut response, operation, cached, call.outcome.get());
     }
@@ -157,40 +163,46 @@ async fn admit(
     Ok((identity, located?))
 }
 
-async fn answer(call: &Call<'_>, route: Route, body: &mut Incoming) -> Answer {
+/// Hands the request to its handler. The futures of those that aren't asked for all the time lie in boxes: what a small answer needs
+/// shouldn't be as large as what the largest does.
+async fn handle(call: &Call<'_>, route: Route, body: &mut Incoming) -> Answer {
     match route {
         Route::GetBase => Ok(base::get_base()),
-        Route::GetToken | Route::CreateToken => token::answer(call.app, call.parts, body).await,
+        Route::GetToken | Route::CreateToken => Box::pin(token::answer(call.app, call.parts, body)).await,
         Route::ListRepositories => catalog::list_repositories(call),
         Route::GetBlob { name, digest } => match &call.cached {
-            Some(cached) => blobs::get_cached_blob(call, cached, &name, &digest).await,
+            Some(cached) => Box::pin(blobs::get_cached_blob(call, cached, &name, &digest)).await,
             None => blobs::get_blob(call, &name, &digest),
         },
         Route::HeadBlob { name, digest } => match &call.cached {
-            Some(cached) => blobs::head_cached_blob(call, cached, &digest).await,
-            None => blobs::head_blob(call, &name, &digest).await,
+            Some(cached) => Box::pin(blobs::head_cached_blob(call, cached, &digest)).await,
+            None => Box::pin(blobs::head_blob(call, &name, &digest)).await,
         },
-        Route::DeleteBlob { name, digest } => blobs::delete_blob(call, &name, &digest).await,
-        Route::CreateUpload { name } => uploads::create_upload(call, &name, body).await,
-        Route::GetUpload { name, id } => uploads::get_upload(call, &name, &id).await,
-        Route::WriteUpload { name, id } => uploads::write_upload(call, &name, &id, body).await,
-        Route::CommitUpload { name, id } => uploads::commit_upload(call, &name, &id, body).await,
-        Route::CancelUpload { name, id } => uploads::cancel_upload(call, &name, &id).await,
+        Route::DeleteBlob { name, digest } => Box::pin(blobs::delete_blob(call, &name, &digest)).await,
+        Route::CreateUpload { name } => Box::pin(uploads::create_upload(call, &name, body)).await,
+        Route::GetUpload { name, id } => Box::pin(uploads::get_upload(call, &name, &id)).await,
+        Route::WriteUpload { name, id } => Box::pin(uploads::write_upload(call, &name, &id, body)).await,
+        Route::CommitUpload { name, id } => Box::pin(uploads::commit_upload(call, &name, &id, body)).await,
+        Route::CancelUpload { name, id } => Box::pin(uploads::cancel_upload(call, &name, &id)).await,
         Route::GetManifest { name, reference } => manifests::get_manifest(call, &name, &reference).await,
         Route::HeadManifest { name, reference } => manifests::head_manifest(call, &name, &reference).await,
-        Route::PutManifest { name, reference } => manifests::put_manifest(call, &name, reference, body).await,
-        Route::DeleteManifest { name, reference } => {
-            manifests::delete_manifest(call, &name, &reference).await
+        Route::PutManifest { name, reference } => {
+            Box::pin(manifests::put_manifest(call, &name, reference, body)).await
         }
-        Route::ListTags { name } => tags::list_tags(call, &name).await,
-        Route::DeleteRepository { name } => own::delete_repository(call, &name).await,
-        Route::SetTag { name, tag } => own::set_tag(call, &name, &tag, body).await,
+        Route::DeleteManifest { name, reference } => {
+            Box::pin(manifests::delete_manifest(call, &name, &reference)).await
+        }
+        Route::ListTags { name } => Box::pin(tags::list_tags(call, &name)).await,
+        Route::DeleteRepository { name } => Box::pin(own::delete_repository(call, &name)).await,
+        Route::SetTag { name, tag } => Box::pin(own::set_tag(call, &name, &tag, body)).await,
         Route::ListTagHistory { name, tag } => own::list_tag_history(call, &name, &tag),
         Route::ListManifests { name } => own::list_manifests(call, &name),
         Route::ListManifestTags { name, digest } => own::list_manifest_tags(call, &name, &digest),
-        Route::ListSignatures { name, digest } => signatures::list_signatures(call, &name, &digest).await,
+        Route::ListSignatures { name, digest } => {
+            Box::pin(signatures::list_signatures(call, &name, &digest)).await
+        }
         Route::ListReferrers { name, subject } => {
-            referrers::list_referrers(call, &name, subject.as_ref()).await
+            Box::pin(referrers::list_referrers(call, &name, subject.as_ref())).await
         }
     }
 }
