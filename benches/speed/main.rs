@@ -17,8 +17,13 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is what this program is for")]
 
 mod blob;
+#[path = "../collection/case.rs"]
+#[expect(dead_code, reason = "the other bench measures more")]
+mod case;
 mod chart;
 mod comparison;
+mod filling;
+mod listing;
 mod load;
 mod machine;
 mod measured;
@@ -26,9 +31,16 @@ mod processors;
 mod program;
 mod pull;
 mod reach;
+mod reclaim;
 mod report;
 mod setting;
 mod slow_disk;
+mod start;
+#[path = "../collection/store.rs"]
+#[expect(dead_code, reason = "the other bench measures more")]
+mod store;
+#[path = "../collection/unsynced.rs"]
+mod unsynced;
 
 use report::Report;
 use setting::Setting;
@@ -37,7 +49,13 @@ use setting::Setting;
 type Part = (&'static str, fn(&Setting, &mut Report));
 
 /// Everything that is measured, in the report's order.
-const PARTS: &[Part] = &[("pull", pull::report), ("slow-disk", slow_disk::report)];
+const PARTS: &[Part] = &[
+    ("pull", pull::report),
+    ("slow-disk", slow_disk::report),
+    ("listing", listing::report),
+    ("start", start::report),
+    ("reclaim", reclaim::report),
+];
 
 fn main() {
     let setting = Setting::from_arguments();
