@@ -56,27 +56,38 @@ impl Comparison {
         rounds: usize,
         x: f64,
         label: impl Into<String>,
-        mut contenders: Vec<Contender<'_>>,
+        contenders: Vec<Contender<'_>>,
     ) {
-        let label = label.into();
-        let mut all: Vec<Rounds> = contenders
-            .iter()
-            .map(|contender| Rounds { name: contender.name.clone(), rounds: Vec::new() })
-            .collect();
+        self.grow(rounds, vec![((x, label.into()), contenders)]);
+    }
+
+    /// The same at many sizes in turn, each round at all of them, so that sizes can be compared with each other too.
+    pub(crate) fn grow(&mut self, rounds: usize, mut sizes: Vec<((f64, String), Vec<Contender<'_>>)>) {
+        let rounds_of =
+            |contender: &Contender<'_>| Rounds { name: contender.name.clone(), rounds: Vec::new() };
+        let mut all: Vec<Vec<Rounds>> =
+            sizes.iter().map(|(_, contenders)| contenders.iter().map(rounds_of).collect()).collect();
+        let number = sizes.len();
         for round in 0..=rounds {
-            for turn in 0..contenders.len() {
-                let who = (turn + round) % contenders.len();
-                rustix::fs::sync();
-                let measured = (contenders[who].run)(round);
-                if round > 0 {
-                    all[who].rounds.push(measured);
+            for size in (0..number).map(|turn| (turn + round) % number) {
+                let contenders = &mut sizes[size].1;
+                for turn in 0..contenders.len() {
+                    let who = (turn + round) % contenders.len();
+                    rustix::fs::sync();
+                    let measured = (contenders[who].run)(round);
+                    if round > 0 {
+                        all[size][who].rounds.push(measured);
+                    }
                 }
             }
         }
-        self.points.push((x, label, all));
-        let point = self.summary().points.pop().expect("it was just added");
-        for line in point.rows(self.amount) {
-            eprintln!("{}: {line}", self.title);
+        let first = self.points.len();
+        let points = sizes.into_iter().zip(all).map(|(((x, label), _), rounds)| (x, label, rounds));
+        self.points.extend(points);
+        for point in &self.summary().points[first..] {
+            for line in point.rows(self.amount) {
+                eprintln!("{}: {line}", self.title);
+            }
         }
     }
 

@@ -13,15 +13,19 @@
 //! Rounds of the things compared alternate, and so does which goes first, since machines change their speed from minute to minute;
 //! a figure is the median of its rounds. `docs/performance.md` keeps a report, and says how to read it.
 
-#![allow(dead_code, unused_imports, reason = "parts are still to come")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the report is what this program is for")]
 
 mod bare;
 mod blob;
+#[path = "../collection/case.rs"]
+#[expect(dead_code, reason = "the other bench measures more")]
+mod case;
 mod chart;
 mod comparison;
+mod filling;
 mod hashing;
 mod images;
+mod listing;
 mod load;
 mod machine;
 mod manifests;
@@ -32,10 +36,12 @@ mod program;
 mod pull;
 mod push;
 mod reach;
+mod reclaim;
 mod report;
 mod setting;
 mod sink;
 mod slow_disk;
+mod start;
 #[path = "../collection/store.rs"]
 #[expect(dead_code, reason = "the bench of collections needs more of it")]
 mod store;
@@ -55,6 +61,9 @@ const PARTS: &[Part] = &[
     ("push", push::report),
     ("manifests", manifests::report),
     ("images", images::report),
+    ("listing", listing::report),
+    ("reclaim", reclaim::report),
+    ("start", start::report),
     ("memory", memory::report),
     ("slow-disk", slow_disk::report),
 ];
@@ -63,7 +72,7 @@ fn main() {
     let mut arguments = std::env::args_os().skip(1);
     let first = arguments.next();
     if first.as_deref() == Some(sink::ARGUMENT.as_ref()) {
-        return sink::serve();
+        sink::serve();
     }
     if first.as_deref() == Some(bare::ARGUMENT.as_ref()) {
         return bare::serve(arguments.next().expect("it is told what to answer").as_ref());
