@@ -8,6 +8,7 @@
 
 mod crowd;
 #[path = "../speed/load/exchange.rs"]
+#[expect(dead_code, reason = "what the other bench sends")]
 mod exchange;
 #[path = "../collection/figures.rs"]
 mod figures;

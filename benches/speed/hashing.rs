@@ -32,7 +32,7 @@ pub(crate) fn report(setting: &Setting, report: &mut Report) {
     let blob = Blob::new(setting.or_quick(1 << 30, 64 * MIB));
     fs::write(&path, blob.pieces().collect::<Vec<_>>().concat()).expect("a file can be written");
     let (path, bytes) = (path.as_path(), blob.len());
-    let digest = blob.digest().hex().to_string();
+    let digest = blob.digest().hex();
     let openssl = |environment: Option<&str>| {
         let (before, began) = (cpu_of_children(), monotonic());
         let mut command = Command::new(installed("openssl", "openssl"));
@@ -74,7 +74,7 @@ fn hash(path: &Path) -> String {
     let mut buffer = vec![0; 64 << 10];
     loop {
         match file.read(&mut buffer).expect("it can be read") {
-            0 => return hasher.finish().hex().to_string(),
+            0 => return hasher.finish().hex(),
             read => hasher.update(&buffer[..read]),
         }
     }

@@ -32,11 +32,11 @@ pub(crate) fn report(setting: &Setting, report: &mut Report) {
     report.reach("memory at rest", "", Wanted::AtMost(20.0), mebibytes(idle[0]), "MiB");
 
     let pulled = Blob::new(bytes);
-    let pushed: Vec<Blob> = (0..pushes).map(|_| Blob::new(bytes)).collect();
+    let sent: Vec<Blob> = (0..pushes).map(|_| Blob::new(bytes)).collect();
     let title = format!("Memory with {pulls} pulls and {pushes} pushes of {} at once", name(bytes));
     let mut comparison = Comparison::new(title, "at once", Amount::Bytes);
     let contenders = start.map(|start| {
-        let (pulled, pushed, all) = (&pulled, &pushed, &all);
+        let (pulled, sent, all) = (&pulled, &sent, &all);
         let name = start(setting, all).name().to_owned();
         Contender::new(name, move |_| {
             let program = start(setting, all);
@@ -48,7 +48,7 @@ pub(crate) fn report(setting: &Setting, report: &mut Report) {
                     answer.read()
                 }
                 Some(number) => {
-                    let blob = &pushed[usize::try_from(number).expect("there are few")];
+                    let blob = &sent[usize::try_from(number).expect("there are few")];
                     blob.push(&program);
                     blob.len()
                 }

@@ -41,7 +41,9 @@ pub(crate) fn report(setting: &Setting, report: &mut Report) {
     let data = folder.path().join("data");
     let orlop = Program::orlop_at(&data, &[], &all);
     let blobs: Vec<_> = (0..PULLS).map(|_| Blob::new(bytes)).collect();
-    blobs.iter().for_each(|blob| blob.push(&orlop));
+    for blob in &blobs {
+        blob.push(&orlop);
+    }
     let small = Blob::new(4096);
     small.push(&orlop);
     let files: Vec<_> = blobs.iter().map(|blob| file_of(&data, blob)).collect();
@@ -71,7 +73,9 @@ pub(crate) fn report(setting: &Setting, report: &mut Report) {
                     others(server, asked, &stop, &all)
                 });
             }
-            files.iter().for_each(|file| forget(file));
+            for file in &files {
+                forget(file);
+            }
             let _slow = SlowDisk::for_server(server, &data);
             let stop = AtomicBool::new(false);
             thread::scope(|scope| {

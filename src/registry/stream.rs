@@ -87,7 +87,7 @@ enum CheckpointState {
     /// There is none.
     None,
     /// Its place is known, and not yet reached by both.
-    Ahead { hashers: Option<Vec<Hasher>>, written: Option<(u64, StagedSync)> },
+    Ahead { hashers: Option<Vec<Hasher>>, written: Option<(u64, Box<StagedSync>)> },
     /// A thread records it.
     Recording,
 }
@@ -252,7 +252,7 @@ impl Shared {
                     self.session.note_written(staged.len());
                     if step.is_marked {
                         let sync = staged.sync_beside().expect("there is a file with the first byte");
-                        self.come_to_checkpoint(None, Some((staged.len(), sync)));
+                        self.come_to_checkpoint(None, Some((staged.len(), Box::new(sync))));
                     }
                 }
                 Err(error) => self.progress().fail(error),
@@ -273,7 +273,7 @@ impl Shared {
     fn come_to_checkpoint(
         self: &Arc<Shared>,
         hashed: Option<Vec<Hasher>>,
-        synced: Option<(u64, StagedSync)>,
+        synced: Option<(u64, Box<StagedSync>)>,
     ) {
         let mut progress = self.progress();
         // There is none any more where something has failed.
