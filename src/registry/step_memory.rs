@@ -125,6 +125,12 @@ mod tests {
     /// So many uploads that all of them get the smallest steps.
     const MANY: usize = LIMIT / STEPS / SMALLEST;
 
+    /// What is taken, and what is kept.
+    fn held(memory: &StepMemory) -> (usize, usize) {
+        let state = memory.lock();
+        (state.taken, state.kept)
+    }
+
     fn take_all(share: &StepShare) -> Vec<AlignedBuffer> {
         std::iter::from_fn(|| share.try_take()).collect()
     }
@@ -138,9 +144,9 @@ mod tests {
         for step in steps {
             share.give_back(step);
         }
-        assert_eq!((memory.lock().taken, memory.lock().kept), (0, STEPS * LARGEST));
+        assert_eq!(held(&memory), (0, STEPS * LARGEST));
         drop(share);
-        assert_eq!((memory.lock().taken, memory.lock().kept), (0, KEPT_WHEN_IDLE));
+        assert_eq!(held(&memory), (0, KEPT_WHEN_IDLE));
     }
 
     #[test]
@@ -149,7 +155,7 @@ mod tests {
         let shares: Vec<_> = (0..MANY).map(|_| memory.share()).collect();
         let steps: Vec<_> = shares.iter().flat_map(take_all).collect();
         assert!(steps.iter().all(|step| step.capacity() == SMALLEST));
-        assert_eq!(memory.lock().taken, LIMIT);
+        assert_eq!(held(&memory).0, LIMIT);
     }
 
     #[test]
@@ -170,7 +176,8 @@ mod tests {
         }
         let steps: Vec<_> = others.iter().flat_map(take_all).collect();
         assert_eq!(steps.len(), (MANY - 1) * STEPS);
-        assert!(memory.lock().taken + memory.lock().kept <= LIMIT);
+        let (taken, kept) = held(&memory);
+        assert!(taken + kept <= LIMIT);
     }
 
     #[test]
@@ -178,6 +185,7 @@ mod tests {
         let memory = StepMemory::default();
         let share = memory.share();
         drop((share.try_take(), share));
-        assert_eq!((memory.lock().taken, memory.lock().uploads), (0, 0));
+        assert_eq!(held(&memory), (0, 0));
+        assert_eq!(memory.lock().uploads, 0);
     }
 }
