@@ -164,6 +164,8 @@ impl Metadata {
         let caches = self.slot.caches();
         if let Some(value) = caches.made(key).and_then(|value| value.downcast().ok()) {
             caches.metrics.descriptors_cached();
+            // The only thing that is made so far has a manifest's bytes.
+            caches.metrics.manifest_cached();
             return Ok(Some(value));
         }
         let ticket = caches.ticket();
