@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::blob_writer::keep_or_discard;
 use super::sessions::{self, Held, Session, blocking};
@@ -69,6 +69,8 @@ struct Progress {
     /// The checkpoints that were made, for whoever has the upload to note.
     recorded: Vec<(u64, Vec<Hasher>)>,
     failure: Option<Error>,
+    /// The threads that were begun, to be waited for: whoever has the upload back may close the registry, which they hold.
+    threads: Vec<JoinHandle<()>>,
     /// A thread has panicked, and what it had is lost.
     is_broken: bool,
 }
@@ -106,6 +108,7 @@ impl Stream {
             checkpoint: CheckpointState::None,
             recorded: Vec::new(),
             failure: None,
+            threads: Vec::new(),
             is_broken: false,
         };
         let share = inner.sessions.step_memory().share();
@@ -152,15 +155,13 @@ impl Stream {
         progress.to_hash.push_back(step.clone());
         progress.to_write.push_back(step);
         // Where somebody has them, there is a thread that will see the step.
-        let (hashers, held) = (progress.hashers.take(), progress.held.take());
-        drop(progress);
-        if let Some(hashers) = hashers {
+        if let Some(hashers) = progress.hashers.take() {
             let shared = self.shared.clone();
-            spawn_blocking(move || shared.hash(hashers));
+            progress.begin(move || shared.hash(hashers));
         }
-        if let Some(held) = held {
+        if let Some(held) = progress.held.take() {
             let shared = self.shared.clone();
-            spawn_blocking(move || shared.write(held));
+            progress.begin(move || shared.write(held));
         }
         Ok(())
     }
@@ -184,12 +185,18 @@ impl Stream {
         // Where that fails, so does what follows.
         let _ = self.hand_over().await;
         let Shared { inner, session, moved, .. } = &*self.shared;
-        let (held, failure) = loop {
+        let end = loop {
             if let Some(end) = self.shared.progress().end() {
-                break end?;
+                break end;
             }
             moved.notified().await;
         };
+        let threads = std::mem::take(&mut self.shared.progress().threads);
+        for thread in threads {
+            // A panic has been told of already.
+            let _ = thread.await;
+        }
+        let (held, failure) = end?;
         let Some(failure) = failure else { return Ok(held) };
         let (inner, session) = (inner.clone(), session.clone());
         blocking(move || keep_or_discard(&inner, &session, held, Err(failure))).await
@@ -286,7 +293,7 @@ impl Shared {
         if let (Some(hashers), Some((len, sync))) = (hashers.take(), written.take()) {
             progress.checkpoint = CheckpointState::Recording;
             let shared = self.clone();
-            spawn_blocking(move || shared.record(len, &sync, hashers));
+            progress.begin(move || shared.record(len, &sync, hashers));
         }
     }
 
@@ -316,6 +323,12 @@ fn append<'h>(held: &'h mut Held, bytes: &[u8]) -> Result<&'h StagedBlob, Error>
 impl Progress {
     fn require_sound(&self) -> Result<(), Failed> {
         if self.failure.is_some() || self.is_broken { Err(Failed) } else { Ok(()) }
+    }
+
+    /// Begins a thread, which comes to nothing before the caller lets go of this.
+    fn begin(&mut self, work: impl FnOnce() + Send + 'static) {
+        self.threads.retain(|thread| !thread.is_finished());
+        self.threads.push(spawn_blocking(work));
     }
 
     /// Ends the stream with an error; of several, the first is told.
