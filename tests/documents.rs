@@ -160,7 +160,7 @@ fn what_was_to_be_reached_says_the_same_in_the_figures_and_in_both_tables() {
     let (readme, page) = (read("README.md"), read("docs/performance.md"));
     let sections = figures["parts"].as_object().unwrap().values();
     let rows: Vec<_> = sections.flat_map(|section| section["reach"].as_array().unwrap()).collect();
-    assert!(rows.len() >= 10, "{} rows", rows.len());
+    assert!(!rows.is_empty(), "something was to be reached");
     for row in rows {
         let (work, got) = (row["work"].as_str().unwrap(), row["got"].as_f64().unwrap());
         let (kind, bound) = row["wanted"].as_object().unwrap().iter().next().unwrap();

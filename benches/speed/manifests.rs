@@ -33,7 +33,7 @@ const AT_A_PEER: u64 = 500;
 const LAYERS: u64 = 8;
 
 /// How many pushes are under way at once while the store is made.
-const AT_ONCE: u64 = 1_024;
+const AT_ONCE: u64 = 256;
 
 /// How long a round is.
 const ROUND: Duration = Duration::from_secs(1);
