@@ -9,12 +9,11 @@ use serde_json::json;
 use super::backup::Backup;
 use super::directory::write_file;
 use super::form::Form;
-use super::metadata_copy::{CopyReader, CopyWriter, Item};
+use super::metadata_copy::CopyWriter;
 use super::store::{Amount, Intake};
-use super::verify::each_of;
 use super::{Error, Progress, Snapshot, SnapshotName, Step, Tell, sums};
 use crate::fsio::{Access, Disk, FileError, FileReader, FileWriter, in_background};
-use crate::metadata::{Content, Export, ExportedTag, SCHEMA, Table, content};
+use crate::metadata::{Content, Export, ExportedTag, SCHEMA, Table, content, is_manifest};
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{CollectionHold, Registry};
 
@@ -53,7 +52,7 @@ pub fn create(
     let workshop = backup.workshop(&registry.data().join(FOLDER))?;
     let number = backup.names()?.last().map_or(1, |last| last.number() + 1);
     let taken_at = registry.now();
-    let mut writing = Writing { backup, dir: &workshop, open: None, tell: &mut *tell };
+    let mut writing = Writing { backup, dir: &workshop, table: Table::Meta, open: None, tell: &mut *tell };
     registry.export(options.with_cached, &mut writing)?;
     let written = writing.finish()?;
     // Whoever pushes meanwhile comes first. The export itself doesn't give way: the longer it takes, the more the file grows.
@@ -92,6 +91,7 @@ pub fn create(
     if backup.is_encrypted() {
         seal(disk, backup.form(), &workshop)?;
     } else {
+        disk.remove(&workshop.join(sums::CONTENTS))?;
         write_file(disk, &workshop.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
     }
     let text = serde_json::to_vec_pretty(&snapshot).expect("it has nothing that JSON hasn't");
@@ -107,21 +107,8 @@ pub fn create(
     Ok(snapshot)
 }
 
-/// Encrypts the files that tell names, and lists the content for those who can't read them.
+/// Encrypts the files that tell names.
 fn seal(disk: &dyn Disk, form: &Form, workshop: &Path) -> Result<(), Error> {
-    let path = workshop.join(sums::CONTENTS);
-    disk.remove(&path)?;
-    let mut out = BufWriter::with_capacity(BUFFER, FileWriter::new(disk.create(&path)?));
-    let failed = |source| FileError::new("write", &path, source);
-    each_of(open_metadata(disk, workshop)?, |content, is_manifest| {
-        let kind = if is_manifest { "manifest" } else { "blob" };
-        let wrote = match &content {
-            Content::Canonical(digest, len) => writeln!(out, "{digest} {len} {kind}"),
-            Content::Alias(alias, canonical) => writeln!(out, "{alias} {canonical} {kind}"),
-        };
-        Ok(wrote.map_err(failed)?)
-    })?;
-    out.flush().map_err(failed)?;
     for name in ["absent.jsonl", "index.json", "metadata.zst"] {
         let (from, to) = (workshop.join(name), workshop.join(form.name(name)));
         disk.remove(&to)?;
@@ -135,14 +122,6 @@ fn seal(disk: &dyn Disk, form: &Form, workshop: &Path) -> Result<(), Error> {
         disk.remove(&from)?;
     }
     Ok(())
-}
-
-/// The copy of the metadata that is being made.
-fn open_metadata(disk: &dyn Disk, workshop: &Path) -> Result<CopyReader, Error> {
-    let path = workshop.join("metadata.zst");
-    let damaged = || Error::Damaged { path: path.clone(), reason: "it isn't there".to_owned() };
-    let file = FileReader::new(disk.open(&path, Access::Read)?.ok_or_else(damaged)?);
-    CopyReader::new(Box::new(file), path)
 }
 
 /// What an export has written.
@@ -173,10 +152,13 @@ struct IndexAnnotations<'a> {
 type Out = BufWriter<FileWriter>;
 
 /// Takes an export: everything but the bytes of blobs. Payloads that the backup hasn't got wait in one file, since making a file
-/// for each takes longer than the export should.
+/// for each takes longer than the export should. The list of content says what is to be copied; where the backup is encrypted it stays,
+/// for those who can't read the names, and has the manifests too.
 struct Writing<'a> {
     backup: &'a Backup,
     dir: &'a Path,
+    /// Whose rows come.
+    table: Table,
     open: Option<Open>,
     tell: Tell<'a>,
 }
@@ -187,6 +169,7 @@ struct Open {
     index: Out,
     absent: Out,
     payloads: Out,
+    contents: Out,
     written: Written,
 }
 
@@ -203,12 +186,13 @@ impl Writing<'_> {
 
     /// Ends the files.
     fn finish(mut self) -> Result<Written, Error> {
-        let Open { metadata, mut index, mut absent, mut payloads, mut written } =
+        let Open { metadata, mut index, mut absent, mut payloads, mut contents, mut written } =
             self.open.take().expect("an export begins with a restart");
         written.rows = metadata.finish()?;
         self.line("index.json", || index.write_all(b"]}").and_then(|()| index.flush()))?;
         self.line("absent.jsonl", || absent.flush())?;
         self.line(PAYLOADS, || payloads.flush())?;
+        self.line(sums::CONTENTS, || contents.flush())?;
         Ok(written)
     }
 }
@@ -224,11 +208,12 @@ impl Export for Writing<'_> {
             Ok::<_, Error>(BufWriter::with_capacity(BUFFER, FileWriter::new(disk.create(&path)?)))
         };
         let metadata = CopyWriter::create(disk, self.dir.join("metadata.zst"), SCHEMA)?;
-        let (mut index, absent, payloads) = (out("index.json")?, out("absent.jsonl")?, out(PAYLOADS)?);
+        let (mut index, absent) = (out("index.json")?, out("absent.jsonl")?);
+        let (payloads, contents) = (out(PAYLOADS)?, out(sums::CONTENTS)?);
         let head =
             br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":["#;
         self.line("index.json", || index.write_all(head))?;
-        self.open = Some(Open { metadata, index, absent, payloads, written: Written::default() });
+        self.open = Some(Open { metadata, index, absent, payloads, contents, written: Written::default() });
         Ok(())
     }
 
@@ -278,10 +263,23 @@ impl Export for Writing<'_> {
     }
 
     fn table(&mut self, table: Table) -> Result<(), Error> {
+        self.table = table;
         self.open().metadata.table(table.name())
     }
 
     fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        let is_manifest = is_manifest(self.table.name());
+        if (!is_manifest || self.backup.is_encrypted())
+            && let Some(content) = content(self.table.name(), key, value)?
+        {
+            let kind = if is_manifest { "manifest" } else { "blob" };
+            let out = &mut self.open().contents;
+            let wrote = match content {
+                Content::Canonical(digest, len) => writeln!(out, "{digest} {len} {kind}"),
+                Content::Alias(alias, canonical) => writeln!(out, "{alias} {canonical} {kind}"),
+            };
+            self.line(sums::CONTENTS, || wrote)?;
+        }
         let open = self.open();
         open.metadata.row(key, value)?;
         let rows = open.metadata.rows();
@@ -382,22 +380,14 @@ impl Copying<'_> {
         Ok(all)
     }
 
-    /// Hands the blobs of the copy of the metadata, and the aliases of all content, to `take`.
+    /// Hands the blobs of the list, and the aliases of all content, to `take`.
     fn each(&mut self, mut take: impl FnMut(&mut Self, Content) -> Result<(), Error>) -> Result<(), Error> {
-        let mut reader = open_metadata(self.disk, self.dir)?;
-        let mut table = String::new();
-        while let Some(item) = reader.next()? {
-            match item {
-                Item::Table(name) => table = name,
-                // Payloads are there by now.
-                Item::Row(..) if table == Table::Manifests.name() => {}
-                Item::Row(key, value) => {
-                    if let Some(content) = content(&table, &key, &value)? {
-                        take(self, content)?;
-                    }
-                }
-            }
-        }
-        Ok(())
+        let path = self.dir.join(sums::CONTENTS);
+        let missing = || Error::Damaged { path: path.clone(), reason: "it isn't there".to_owned() };
+        let list = FileReader::new(self.disk.open(&path, Access::Read)?.ok_or_else(missing)?);
+        // Payloads are there by now.
+        sums::each_listed(list, &path, &mut |content, is_manifest| {
+            if is_manifest { Ok(()) } else { take(self, content) }
+        })
     }
 }

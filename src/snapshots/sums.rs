@@ -1,12 +1,13 @@
 //! `SHA256SUMS`: what the small files of a snapshot have to be.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 
 use super::backup::{Backup, file_name};
 use super::form::Form;
 use super::{Error, SnapshotName};
 use crate::fsio::{Access, Disk, FileError, FileReader};
+use crate::metadata::Content;
 use crate::oci::{Digest, DigestAlgorithm, Hasher};
 
 pub(super) const NAME: &str = "SHA256SUMS";
@@ -22,6 +23,32 @@ pub(super) fn files(form: &Form) -> Vec<String> {
     let mut files: Vec<String> = own.into_iter().chain(more.map(str::to_owned)).collect();
     files.sort_unstable();
     files
+}
+
+/// Hands what such a list, which messages call `path`, has to `take`; of manifests it says so.
+pub(super) fn each_listed(
+    list: impl Read,
+    path: &Path,
+    take: &mut dyn FnMut(Content, bool) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let damaged = |reason: &str| Error::Damaged { path: path.to_owned(), reason: reason.to_owned() };
+    for line in BufReader::with_capacity(PIECE, list).lines() {
+        let line = line.map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => damaged("it has bytes that are no text"),
+            _ => FileError::new("read", path, error).into(),
+        })?;
+        let mut words = line.split(' ');
+        let (digest, of, kind) = (words.next(), words.next(), words.next());
+        let is_manifest = kind == Some("manifest");
+        let digest = digest.and_then(|digest| digest.parse().ok());
+        let of = of.and_then(|of| of.parse().map(Ok).or_else(|_| of.parse().map(Err)).ok());
+        match (digest, of) {
+            (Some(digest), Some(Ok(len))) => take(Content::Canonical(digest, len), is_manifest)?,
+            (Some(alias), Some(Err(canonical))) => take(Content::Alias(alias, canonical), is_manifest)?,
+            _ => return Err(damaged("it has a line that is none of a list of content")),
+        }
+    }
+    Ok(())
 }
 
 /// It has no more bytes.

@@ -1,6 +1,5 @@
 //! Comparing snapshots with what they should be.
 
-use std::io::{BufRead, BufReader, ErrorKind};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +8,6 @@ use super::backup::{Backup, file_name};
 use super::create::say;
 use super::metadata_copy::{CopyReader, Item};
 use super::{Error, SnapshotName, Step, Tell, hashing, sums};
-use crate::fsio::FileError;
 use crate::metadata::{Content, content};
 
 /// So many problems are named; more are counted.
@@ -120,25 +118,9 @@ fn each_listed(
 ) -> Result<(), Error> {
     let file = file_name(snapshot, sums::CONTENTS);
     let path = backup.path(&file);
-    let damaged = |reason: &str| Error::Damaged { path: path.clone(), reason: reason.to_owned() };
-    let list = backup.open_file(&file)?.ok_or_else(|| damaged("it isn't there"))?;
-    for line in BufReader::new(list).lines() {
-        let line = line.map_err(|error| match error.kind() {
-            ErrorKind::InvalidData => damaged("it has bytes that are no text"),
-            _ => FileError::new("read", &path, error).into(),
-        })?;
-        let mut words = line.split(' ');
-        let (digest, of, kind) = (words.next(), words.next(), words.next());
-        let is_manifest = kind == Some("manifest");
-        let digest = digest.and_then(|digest| digest.parse().ok());
-        let of = of.and_then(|of| of.parse().map(Ok).or_else(|_| of.parse().map(Err)).ok());
-        match (digest, of) {
-            (Some(digest), Some(Ok(len))) => take(Content::Canonical(digest, len), is_manifest)?,
-            (Some(alias), Some(Err(canonical))) => take(Content::Alias(alias, canonical), is_manifest)?,
-            _ => return Err(damaged("it has a line that is none of a list of content")),
-        }
-    }
-    Ok(())
+    let missing = || Error::Damaged { path: path.clone(), reason: "it isn't there".to_owned() };
+    let list = backup.open_file(&file)?.ok_or_else(missing)?;
+    sums::each_listed(list, &path, take)
 }
 
 /// The same of a copy of the metadata.
