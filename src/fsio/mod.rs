@@ -23,7 +23,7 @@ mod stream;
 
 pub use aligned::AlignedBuffer;
 pub use append::{append_to, append_to_present};
-pub use background::in_background;
+pub use background::{Turn, in_background};
 pub use copy::copy_durable;
 pub use disk::{Access, Adoption, Disk, DiskFile, Entry, ReadNow};
 pub use error::FileError;

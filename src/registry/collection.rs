@@ -9,12 +9,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
 use super::followers::{Gone, remove_followers};
 use super::revision::remove;
 use super::{Error, Inner, unlinked};
-use crate::clock::{Timestamp, monotonic};
+use crate::clock::Timestamp;
+use crate::fsio::Turn;
 use crate::metadata::candidates::{self, Candidate};
 use crate::metadata::deletions::{self, DeletedKind, DeletionRecord};
 use crate::metadata::repositories::{self, RepositoryId};
@@ -33,9 +33,6 @@ const CANDIDATES: usize = 32;
 /// How many times as long as a step took the collection rests behind it, where others have written meanwhile, so that those
 /// who push have the disk and the writer to themselves for most of the time.
 const REST: u32 = 2;
-
-/// The longest rest.
-const LONGEST_REST: Duration = Duration::from_millis(200);
 
 /// How many untagged manifests one look at them reads.
 const UNTAGGED: usize = 1_000;
@@ -150,7 +147,7 @@ pub(super) async fn collect(
     let mut collected = Collected::default();
     let mut pass = Pass::default();
     loop {
-        let (began, changes) = (monotonic(), inner.changes.load(Ordering::Relaxed));
+        let turn = Turn::begin(inner.changes.load(Ordering::Relaxed));
         let (step, more) = pass_on(inner, &mut pass).await?;
         collected.add(&step);
         progress(&collected);
@@ -159,8 +156,9 @@ pub(super) async fn collect(
             *inner.last_collected.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
             return Ok(collected);
         }
-        if inner.changes.load(Ordering::Relaxed) != changes {
-            tokio::time::sleep((began.elapsed() * REST).min(LONGEST_REST)).await;
+        let rest = turn.rest(inner.changes.load(Ordering::Relaxed), REST);
+        if !rest.is_zero() {
+            tokio::time::sleep(rest).await;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
+use std::thread;
 
 use serde::Serialize;
 use serde_json::json;
@@ -12,7 +13,7 @@ use super::form::Form;
 use super::metadata_copy::CopyWriter;
 use super::store::{Amount, Intake};
 use super::{Error, Progress, Snapshot, SnapshotName, Step, Tell, sums};
-use crate::fsio::{Access, Disk, FileError, FileReader, FileWriter, in_background};
+use crate::fsio::{Access, Disk, FileError, FileReader, FileWriter, Turn, in_background};
 use crate::metadata::{Content, Export, ExportedTag, SCHEMA, Table, content, is_manifest};
 use crate::oci::{Digest, RepositoryName};
 use crate::registry::{CollectionHold, Registry};
@@ -22,6 +23,10 @@ const BUFFER: usize = 1 << 20;
 
 /// So often progress is told, in rows.
 const TOLD_ROWS: u64 = 10_000;
+
+/// How many times as long as it took to bring content until it was synced the copying rests behind that, where others push meanwhile:
+/// they wait for the same journal.
+const REST: u32 = 1;
 
 /// The folder in a data directory for the files of snapshots that go elsewhere, or are encrypted, while they are made.
 const FOLDER: &str = "backup";
@@ -62,11 +67,14 @@ pub fn create(
             disk,
             dir: &workshop,
             intake: backup.intake(&workshop)?,
+            turn: Turn::begin(registry.changes()),
+            syncs: 0,
+            registry,
             lost: Vec::new(),
             tell: &mut *tell,
         };
         copying.payloads()?;
-        let blobs = copying.blobs(registry)?;
+        let blobs = copying.blobs()?;
         let lost = copying.lost.iter().chain(copying.intake.lost()).map(ToString::to_string);
         Ok::<_, Error>(Copied { blobs, added: copying.intake.added(), lost: lost.collect() })
     })?;
@@ -316,6 +324,11 @@ struct Copying<'a> {
     /// Where these files are.
     dir: &'a Path,
     intake: Box<dyn Intake + 'a>,
+    registry: &'a Registry,
+    /// What has been done since the last rest.
+    turn: Turn,
+    /// How often it was synced when that began.
+    syncs: u64,
     link: bool,
     /// Manifests whose bytes were wrong.
     lost: Vec<Digest>,
@@ -342,6 +355,7 @@ impl Copying<'_> {
                 self.lost.push(digest);
             } else if !self.intake.has(&digest, bytes.len() as u64)? {
                 self.intake.bytes(&digest, bytes)?;
+                self.rest();
             }
         }
         self.disk.remove(&path)?;
@@ -349,7 +363,7 @@ impl Copying<'_> {
     }
 
     /// Copies the blobs, and gives content that is known by another digest that name too. Returns what there is of blobs.
-    fn blobs(&mut self, registry: &Registry) -> Result<Amount, Error> {
+    fn blobs(&mut self) -> Result<Amount, Error> {
         let (mut all, mut missing) = (Amount::default(), 0);
         self.each(|copying, content| {
             if let Content::Canonical(digest, len) = content {
@@ -364,10 +378,11 @@ impl Copying<'_> {
         self.each(|copying, content| match content {
             Content::Canonical(digest, len) if !copying.intake.has(&digest, len)? => {
                 done += len;
-                let from = registry.blob_path(&digest);
+                let from = copying.registry.blob_path(&digest);
                 if !(copying.link && copying.intake.link(&from, &digest, len)?) {
                     copying.intake.file(&from, &digest, len)?;
                 }
+                copying.rest();
                 say(copying.tell, Step::Copying, done, Some(missing.max(done)))
             }
             Content::Canonical(..) | Content::Alias(..) => Ok(()),
@@ -378,6 +393,16 @@ impl Copying<'_> {
             Content::Canonical(..) => Ok(()),
         })?;
         Ok(all)
+    }
+
+    /// Leaves the disk to those who push, if something was synced since the last time.
+    fn rest(&mut self) {
+        let syncs = self.intake.syncs();
+        if syncs != self.syncs {
+            thread::sleep(self.turn.rest(self.registry.changes(), REST));
+            self.turn = Turn::begin(self.registry.changes());
+            self.syncs = syncs;
+        }
     }
 
     /// Hands the blobs of the list, and the aliases of all content, to `take`.

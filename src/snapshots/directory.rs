@@ -196,6 +196,7 @@ struct DirectoryIntake<'a> {
     /// What has come and isn't known to be durable.
     batch: HashMap<Digest, u64>,
     batch_bytes: u64,
+    syncs: u64,
     /// The algorithms whose folders are there.
     folders: Vec<DigestAlgorithm>,
     added: Amount,
@@ -210,6 +211,7 @@ impl<'a> DirectoryIntake<'a> {
             form,
             batch: HashMap::new(),
             batch_bytes: 0,
+            syncs: 0,
             folders: Vec::new(),
             added: Amount::default(),
             lost: Vec::new(),
@@ -302,6 +304,7 @@ impl Intake for DirectoryIntake<'_> {
         }
         let (directory, disk) = (self.directory, self.directory.disk.as_ref());
         disk.sync_all(&directory.dir)?;
+        self.syncs += 1;
         for (digest, len) in std::mem::take(&mut self.batch) {
             self.make_folder(&digest)?;
             disk.rename(&directory.incoming(&digest), &self.content(&digest))?;
@@ -323,6 +326,10 @@ impl Intake for DirectoryIntake<'_> {
             disk.symlink(&format!("../{}/{}", canonical.algorithm(), canonical.hex()), &path)?;
         }
         Ok(())
+    }
+
+    fn syncs(&self) -> u64 {
+        self.syncs
     }
 
     fn added(&self) -> Amount {

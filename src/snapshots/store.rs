@@ -103,6 +103,11 @@ pub(super) trait Intake {
     /// Gives content that was settled another name too, where the place knows of such.
     fn alias(&mut self, alias: &Digest, canonical: &Digest) -> Result<(), Error>;
 
+    /// How often what came was made durable by this machine's disk, which others wait for meanwhile.
+    fn syncs(&self) -> u64 {
+        0
+    }
+
     /// What was taken that wasn't there before.
     fn added(&self) -> Amount;
 
