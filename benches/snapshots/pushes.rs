@@ -21,6 +21,9 @@ const TURNS: [usize; 5] = [0, 1, 0, 2, 0];
 /// How long clients push without a snapshot each time.
 const ALONE: Duration = Duration::from_secs(30);
 
+/// Quantiles are taken of so many milliseconds at a time, and their median counts, since a disk changes its speed within minutes.
+const WINDOW: f64 = 10_000.0;
+
 /// How many clients push at once, each waiting for one answer after the other.
 const CLIENTS: u64 = 8;
 
@@ -56,9 +59,11 @@ pub(crate) fn report(folder: &Path, repositories: u64) {
                 run(orlop().args(["backup", "create"]).arg(&backup).arg("--data").arg(&data));
             }),
         };
-        let figures = [0.5, 0.99, 0.999].map(|share| quantile(&pushes, share));
+        let of_all = |share| median(&pushes.iter().map(|window| quantile(window, share)).collect::<Vec<_>>());
+        let figures = [0.5, 0.99, 0.999].map(of_all);
         let [p50, p99, p999] = figures;
-        let (seconds, rate) = (took.as_secs_f64(), pushes.len() as f64 / took.as_secs_f64());
+        let seconds = took.as_secs_f64();
+        let rate = pushes.iter().map(Vec::len).sum::<usize>() as f64 / seconds;
         println!("| {name} | {seconds:.1} | {rate:.0} | {p50:.2} | {p99:.2} | {p999:.2} |");
         rounds[kind].push(figures);
     }
@@ -79,11 +84,11 @@ pub(crate) fn report(folder: &Path, repositories: u64) {
     remove(&backup);
 }
 
-/// Lets clients push while `work` runs, and for this long at least; returns how long each push took, and all of it.
-fn round(address: SocketAddr, at_least: Duration, work: impl FnOnce()) -> (Vec<f64>, Duration) {
+/// Lets clients push while `work` runs, and for this long at least; returns how long the pushes of each window took, and all of it.
+fn round(address: SocketAddr, at_least: Duration, work: impl FnOnce()) -> (Vec<Vec<f64>>, Duration) {
     let stop = AtomicBool::new(false);
     let began = orlop::clock::monotonic();
-    let pushes = thread::scope(|scope| {
+    let clients: Vec<Vec<f64>> = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|client| {
                 scope.spawn({
@@ -95,7 +100,27 @@ fn round(address: SocketAddr, at_least: Duration, work: impl FnOnce()) -> (Vec<f
         work();
         thread::sleep(at_least.saturating_sub(began.elapsed()));
         stop.store(true, Ordering::Relaxed);
-        clients.into_iter().flat_map(|client| client.join().expect("the client ends well")).collect()
+        clients.into_iter().map(|client| client.join().expect("the client ends well")).collect()
     });
-    (pushes, began.elapsed())
+    (windows(&clients), began.elapsed())
+}
+
+/// The pushes of all clients by the time at which they began; each client pushes without a rest. What is left at the end counts with
+/// the window before.
+fn windows(clients: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let mut windows: Vec<Vec<f64>> = Vec::new();
+    let whole = clients.iter().map(|pushes| pushes.iter().sum::<f64>()).fold(0.0, f64::max) / WINDOW;
+    for pushes in clients {
+        let mut at = 0.0;
+        for took in pushes {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in a list")]
+            let place = (at / WINDOW).min((whole - 1.0).max(0.0)) as usize;
+            if windows.len() <= place {
+                windows.resize(place + 1, Vec::new());
+            }
+            windows[place].push(*took);
+            at += took;
+        }
+    }
+    windows
 }

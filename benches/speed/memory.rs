@@ -12,7 +12,7 @@ use crate::report::Report;
 use crate::setting::Setting;
 
 /// How often it is done; the most that ever was counts.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 
 /// Measures.
 pub(crate) fn report(setting: &Setting, report: &mut Report) {

@@ -23,7 +23,7 @@ use crate::setting::Setting;
 /// How many bytes move in a round at least, so that small blobs are pulled often.
 const ROUND: u64 = 256 * MIB;
 
-/// From so many bytes in a round on, three rounds are enough.
+/// From so many bytes in a round on, two rounds are enough.
 const HEAVY: u64 = 4 << 30;
 
 /// How long a range is.
@@ -126,7 +126,7 @@ fn pulls(
             streams(source.program, clients, false, |_| (0..times).map(|_| source.pull(blob)).sum())
         })
     });
-    let rounds = if clients * times * blob.len() >= HEAVY { setting.rounds.min(3) } else { setting.rounds };
+    let rounds = if clients * times * blob.len() >= HEAVY { setting.rounds.min(2) } else { setting.rounds };
     #[expect(clippy::cast_precision_loss, reason = "a place on an axis")]
     let x = blob.len() as f64;
     comparison.alternate(rounds, x, name(blob.len()), contenders.collect());

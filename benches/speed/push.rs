@@ -16,7 +16,7 @@ use crate::sink;
 /// How many bytes move in a round at least, so that small blobs are pushed often.
 const ROUND: u64 = 128 * MIB;
 
-/// From so many bytes in a round on, three rounds are enough.
+/// From so many bytes in a round on, two rounds are enough.
 const HEAVY: u64 = 4 << 30;
 
 /// Into how many requests a push in chunks is divided.
@@ -96,7 +96,7 @@ fn pushes(comparison: &mut Comparison, setting: &Setting, way: Way, bytes: u64, 
         })
     });
     let heavy = clients * times * bytes >= HEAVY;
-    let rounds = if heavy { setting.rounds.min(3) } else { setting.rounds };
+    let rounds = if heavy { setting.rounds.min(2) } else { setting.rounds };
     #[expect(clippy::cast_precision_loss, reason = "a place on an axis")]
     let x = bytes as f64;
     comparison.alternate(rounds, x, name(bytes), contenders.collect());

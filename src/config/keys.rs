@@ -288,9 +288,9 @@ const REST: &[Key] = &[
     ),
     Key::text(
         "storage.cache.manifests",
-        "8 MiB",
+        "32 MiB",
         |config, value| small_size(value).map(|bytes| config.storage.cache.manifests = bytes),
-        "The memory for manifests that are pulled often. 0 caches none, and so does storage.cache.blobdescriptor = \"none\".",
+        "The memory for manifests that are pulled often, of some 2 KiB each. 0 caches none, and so does storage.cache.blobdescriptor = \"none\".",
     ),
     Key::words(
         "cache.upstreams",

@@ -9,20 +9,21 @@
 //! keys that they have in common, and a write of any of them takes it out.
 //!
 //! Above the rows lies what is made of several: a manifest as it is served, say. It is made by a look-up that notes which rows it has
-//! met, and holds for as long as nothing in the shards of these has changed, which costs a hit one number per row and no search.
+//! met, and holds for as long as nothing in the parts of the tables that these are in has changed, which costs a hit one number per row and
+//! no search.
 //!
 //! How a late reader is told: every change, at its begin and at its end, takes the next number of one sequence and leaves
-//! it in the shard of its row. A read notes the sequence before its transaction begins; what it saw is taken into a shard
+//! it in the shard of its row, and in its part, of which there are many more. A read notes the sequence before its transaction begins; what it saw is taken into a shard
 //! only if no later number stands there, and if nobody is changing the very row.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
 use super::Table;
+use super::cached_rows::CachedRows;
 use crate::telemetry::StorageMetrics;
 
 /// Into how many parts, each with its own lock, the rows of small tables are divided.
@@ -40,22 +41,22 @@ const SIGNED_MANIFEST: usize = 8 + 1 + 32;
 pub struct CacheOptions {
     /// The most rows of each small table: names, tags, revisions, links, blobs, digests, freshness. 0 caches none.
     pub descriptors: usize,
-    /// The memory for manifests, in bytes. 0 caches none, and so does `descriptors` of 0.
+    /// The memory for manifests, in bytes: a quarter for their payloads, the rest for what is served. 0 caches none, and so does `descriptors` of 0.
     pub manifest_bytes: usize,
 }
 
 impl Default for CacheOptions {
     fn default() -> CacheOptions {
-        CacheOptions { descriptors: 10_000, manifest_bytes: 8 << 20 }
+        CacheOptions { descriptors: 10_000, manifest_bytes: 32 << 20 }
     }
 }
 
 /// The caches of all tables that have one.
 #[derive(Debug)]
 pub(super) struct Caches {
-    tables: [Option<TableCache<Bytes>>; Table::ALL.len()],
+    tables: [Option<CachedRows<Bytes>>; Table::ALL.len()],
     /// What is made of rows.
-    made: TableCache<Made>,
+    made: CachedRows<Made>,
     /// The number of the last change.
     sequence: AtomicU64,
     is_on: AtomicBool,
@@ -77,9 +78,9 @@ impl Caches {
             | Table::BlobLinks
             | Table::Manifests
             | Table::Tags
-            | Table::Freshness => Some(TableCache::new(SHARDS, descriptors, |_| 1)),
+            | Table::Freshness => Some(CachedRows::new(SHARDS, descriptors, |_| 1)),
             Table::ManifestPayloads => (manifest_bytes > 0)
-                .then(|| TableCache::new(PAYLOAD_SHARDS, manifest_bytes, |row: &Bytes| row.len() + OVERHEAD)),
+                .then(|| CachedRows::new(PAYLOAD_SHARDS, manifest_bytes / 4, |row: &Bytes| row.len() + OVERHEAD)),
             Table::Meta
             | Table::RepositoriesById
             | Table::AliasesByDigest
@@ -108,7 +109,7 @@ impl Caches {
             | Table::Users
             | Table::AccessTokens => None,
         });
-        let made = TableCache::new(SHARDS, manifest_bytes, |made: &Made| made.weight);
+        let made = CachedRows::new(SHARDS, manifest_bytes / 4 * 3, |made: &Made| made.weight);
         let is_on = AtomicBool::new(descriptors > 0);
         Caches { tables, made, sequence: AtomicU64::new(0), is_on, metrics }
     }
@@ -137,9 +138,9 @@ impl Caches {
     pub(super) fn made(&self, key: &[u8]) -> Option<Arc<dyn Any + Send + Sync>> {
         let rows = self.made.shard(key).read();
         let made = rows.get(key)?;
-        let is_unchanged = made.of.iter().all(|(table, shard)| {
+        let is_unchanged = made.of.iter().all(|(table, part)| {
             let cache = self.tables[*table as usize].as_ref();
-            cache.is_some_and(|cache| cache.shards[*shard].changed.load(Ordering::SeqCst) <= made.ticket.0)
+            cache.is_some_and(|cache| cache.changed(*part) <= made.ticket.0)
         });
         (is_unchanged && self.is_on()).then(|| Arc::clone(&made.value))
     }
@@ -156,21 +157,18 @@ impl Caches {
         let mut of = Vec::with_capacity(rows.len());
         for (table, key) in rows {
             let Some(cache) = &self.tables[*table as usize] else { return };
-            let number = cache.number(key);
-            let shard = cache.shards[number].read();
-            if shard.changed > ticket.0 || shard.changing.contains_key(key.as_slice()) {
+            let part = cache.part(key);
+            if cache.changed(part) > ticket.0 || cache.shard(key).read().changing.contains_key(key.as_slice()) {
                 return;
             }
-            if !of.contains(&(*table, number)) {
-                of.push((*table, number));
-            }
+            of.push((*table, part));
         }
         if self.is_on() {
             let weight = weight + OVERHEAD;
             let mut shard = self.made.shard(key).write();
             // One that holds no longer.
             shard.take(key);
-            shard.put(key, Made { value, of: of.into(), ticket, weight }, weight, self.made.room);
+            shard.put(key, Made { value, of: of.into(), ticket, weight }, weight, self.made.room());
         }
     }
 
@@ -187,7 +185,7 @@ impl Caches {
     /// Takes a row that the holder of `ticket` has read, unless it may have changed since.
     pub(super) fn fill(&self, ticket: Ticket, table: Table, key: &[u8], value: Bytes) {
         if let Some(cache) = self.tables[table as usize].as_ref().filter(|_| self.is_on()) {
-            cache.fill(ticket, key, value);
+            cache.fill(ticket.0, key, value);
         }
     }
 
@@ -196,9 +194,8 @@ impl Caches {
         let (table, key) = Caches::place(table, key);
         let cache = self.tables[table as usize].as_ref()?;
         let key: Arc<[u8]> = key.into();
-        let shard = cache.shard(&key);
-        let mut rows = shard.write();
-        shard.note_change(&mut rows, self.next());
+        let mut rows = cache.shard(&key).write();
+        cache.note_change(&mut rows, &key, self.next());
         rows.take(&key);
         *rows.changing.entry(key.clone()).or_default() += 1;
         drop(rows);
@@ -208,16 +205,9 @@ impl Caches {
     /// Forgets everything, what is being read included: the tables may be others than they were.
     pub(super) fn clear(&self) {
         for cache in self.tables.iter().flatten() {
-            for shard in &cache.shards {
-                let mut rows = shard.write();
-                let changing = std::mem::take(&mut rows.changing);
-                *rows = Rows { changing, ..Rows::default() };
-                shard.note_change(&mut rows, self.next());
-            }
+            cache.clear(|| self.next());
         }
-        for shard in &self.made.shards {
-            *shard.write() = Rows::default();
-        }
+        self.made.clear(|| self.next());
     }
 
     /// Forgets everything for good.
@@ -242,9 +232,8 @@ pub(super) struct Change {
 impl Drop for Change {
     fn drop(&mut self) {
         let Some(cache) = self.caches.tables[self.table as usize].as_ref() else { return };
-        let shard = cache.shard(&self.key);
-        let mut rows = shard.write();
-        shard.note_change(&mut rows, self.caches.next());
+        let mut rows = cache.shard(&self.key).write();
+        cache.note_change(&mut rows, &self.key, self.caches.next());
         if let Some(changes) = rows.changing.get_mut(&self.key) {
             *changes -= 1;
             if *changes == 0 {
@@ -258,180 +247,17 @@ impl Drop for Change {
 #[derive(Debug)]
 struct Made {
     value: Arc<dyn Any + Send + Sync>,
-    /// The shards of those rows.
+    /// The parts of the tables that those rows are in.
     of: Box<[(Table, usize)]>,
     /// From before the first of them was read.
     ticket: Ticket,
     weight: usize,
 }
 
-/// The cached rows of one table.
-#[derive(Debug)]
-struct TableCache<V> {
-    shards: Box<[Shard<V>]>,
-    /// The most that the rows of one shard may weigh.
-    room: usize,
-    weigh: fn(&V) -> usize,
-}
-
-#[derive(Debug)]
-struct Shard<V> {
-    rows: RwLock<Rows<V>>,
-    /// The same number as in the rows, for who doesn't lock them.
-    changed: AtomicU64,
-}
-
-/// The rows of one shard, and who is changing which.
-#[derive(Debug)]
-struct Rows<V> {
-    places: HashMap<Arc<[u8]>, usize>,
-    slots: Vec<Option<Slot<V>>>,
-    free: Vec<usize>,
-    /// Where the search for a row to drop goes on.
-    hand: usize,
-    weight: usize,
-    /// How many changes of a row are under way.
-    changing: HashMap<Arc<[u8]>, usize>,
-    /// The number of the last change in this shard.
-    changed: u64,
-}
-
-#[derive(Debug)]
-struct Slot<V> {
-    key: Arc<[u8]>,
-    value: V,
-    weight: usize,
-    /// Whether it was read since the hand passed; such a row is spared once.
-    used: AtomicBool,
-}
-
-impl<V> TableCache<V> {
-    fn new(shards: usize, room: usize, weigh: fn(&V) -> usize) -> TableCache<V> {
-        TableCache {
-            shards: std::iter::repeat_with(Shard::default).take(shards).collect(),
-            room: (room / shards).max(1),
-            weigh,
-        }
-    }
-
-    /// Keys end in digests, tags and names, whose last bytes differ.
-    fn number(&self, key: &[u8]) -> usize {
-        let tail = key.iter().rev().take(8);
-        let mixed = tail.fold(0_usize, |mixed, &byte| mixed.wrapping_mul(31).wrapping_add(byte.into()));
-        mixed % self.shards.len()
-    }
-
-    fn shard(&self, key: &[u8]) -> &Shard<V> {
-        &self.shards[self.number(key)]
-    }
-
-    fn fill(&self, ticket: Ticket, key: &[u8], value: V) {
-        let mut rows = self.shard(key).write();
-        if rows.changed > ticket.0 || rows.changing.contains_key(key) || rows.places.contains_key(key) {
-            return;
-        }
-        let weight = (self.weigh)(&value);
-        rows.put(key, value, weight, self.room);
-    }
-}
-
-impl<V> Default for Shard<V> {
-    fn default() -> Shard<V> {
-        Shard { rows: RwLock::default(), changed: AtomicU64::new(0) }
-    }
-}
-
-impl<V> Shard<V> {
-    fn read(&self) -> RwLockReadGuard<'_, Rows<V>> {
-        self.rows.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Rows<V>> {
-        self.rows.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes the number of a change, before it happens and after it has.
-    fn note_change(&self, rows: &mut Rows<V>, number: u64) {
-        rows.changed = number;
-        self.changed.store(number, Ordering::SeqCst);
-    }
-}
-
-impl<V> Default for Rows<V> {
-    fn default() -> Rows<V> {
-        Rows {
-            places: HashMap::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            hand: 0,
-            weight: 0,
-            changing: HashMap::new(),
-            changed: 0,
-        }
-    }
-}
-
-impl<V> Rows<V> {
-    fn get(&self, key: &[u8]) -> Option<&V> {
-        let slot = self.slots[*self.places.get(key)?].as_ref()?;
-        if !slot.used.load(Ordering::Relaxed) {
-            slot.used.store(true, Ordering::Relaxed);
-        }
-        Some(&slot.value)
-    }
-
-    /// Puts a row into a place that nobody has, for which others go where there is no room.
-    fn put(&mut self, key: &[u8], value: V, weight: usize, room: usize) {
-        // One row must not empty half a shard.
-        if room > 1 && weight > room / 2 {
-            return;
-        }
-        while self.weight + weight > room && self.drop_one() {}
-        let key: Arc<[u8]> = key.into();
-        self.weight += weight;
-        let slot = Some(Slot { key: key.clone(), value, weight, used: AtomicBool::new(false) });
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            self.slots.len() - 1
-        });
-        self.slots[place] = slot;
-        self.places.insert(key, place);
-    }
-
-    fn take(&mut self, key: &[u8]) {
-        if let Some(place) = self.places.remove(key) {
-            self.vacate(place);
-        }
-    }
-
-    fn vacate(&mut self, place: usize) {
-        if let Some(slot) = self.slots[place].take() {
-            self.weight -= slot.weight;
-            self.free.push(place);
-        }
-    }
-
-    /// Drops the next row that was not read since the hand last passed; says whether there was a row at all.
-    fn drop_one(&mut self) -> bool {
-        if self.places.is_empty() {
-            return false;
-        }
-        loop {
-            let place = self.hand % self.slots.len();
-            self.hand = place + 1;
-            let Some(slot) = &self.slots[place] else { continue };
-            if slot.used.swap(false, Ordering::Relaxed) {
-                continue;
-            }
-            let key = slot.key.clone();
-            self.take(&key);
-            return true;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -550,32 +376,36 @@ mod tests {
     #[test]
     fn rows_that_are_read_outlive_those_that_are_not() {
         let caches = caches(SHARDS * 4);
-        // All in one shard: the key's last eight bytes decide.
-        let key = |n: u8| [n, 0, 0, 0, 0, 0, 0, 0, 0];
-        for n in 0..100 {
-            caches.fill(caches.ticket(), TAGS, &key(n), Bytes::copy_from_slice(&[n]));
-            assert!(cached(&caches, &key(0)).is_some(), "lost after {n}");
+        let cache = caches.tables[TAGS as usize].as_ref().unwrap();
+        let keys = (0..10_000_u16).map(u16::to_be_bytes);
+        let in_one_shard = |key: &[u8; 2]| std::ptr::eq(cache.shard(key), cache.shard(&[0; 2]));
+        let keys: Vec<_> = keys.filter(in_one_shard).take(100).collect();
+        assert_eq!(keys.len(), 100);
+        for key in &keys {
+            caches.fill(caches.ticket(), TAGS, key, Bytes::copy_from_slice(key));
+            assert!(cached(&caches, &keys[0]).is_some(), "lost after {key:?}");
         }
-        assert_eq!((0..100).filter(|&n| cached(&caches, &key(n)).is_some()).count(), 4);
+        assert_eq!(keys.iter().filter(|key| cached(&caches, *key).is_some()).count(), 4);
     }
 
     #[test]
     fn manifests_are_bounded_by_their_bytes() {
         let caches = caches(8);
-        let room = 4096 / PAYLOAD_SHARDS;
+        let room = 1024 / PAYLOAD_SHARDS;
         let put = |n: u8, len| {
             let value = Bytes::from(vec![n; len]);
-            caches.fill(caches.ticket(), Table::ManifestPayloads, &[n, 0, 0, 0, 0, 0, 0, 0, 0], value);
-            caches.get(Table::ManifestPayloads, &[n, 0, 0, 0, 0, 0, 0, 0, 0], |_| ()).is_some()
+            caches.fill(caches.ticket(), Table::ManifestPayloads, &[n], value);
+            caches.get(Table::ManifestPayloads, &[n], |_| ()).is_some()
         };
         assert!(!put(0, room), "one that fills a shard is not taken");
-        for n in 1..50 {
+        for n in 1..200 {
             assert!(put(n, room / 4));
         }
         let cache = caches.tables[Table::ManifestPayloads as usize].as_ref().unwrap();
-        assert!(
-            cache.shards.iter().all(|shard| shard.read().weight <= room && shard.read().slots.len() <= 4)
-        );
+        for n in 1..200 {
+            let (weight, places) = cache.shard(&[n]).read().taken();
+            assert!(weight <= room && places <= 4, "{weight}, {places}");
+        }
     }
 
     proptest! {
@@ -659,6 +489,22 @@ mod tests {
         caches.close();
         keep(caches.ticket());
         assert_eq!(found(), None);
+    }
+
+    #[test]
+    fn what_was_made_outlives_changes_of_nearly_all_other_rows() {
+        let caches = caches(8);
+        let rows = [(TAGS, b"row".to_vec())];
+        caches.keep(caches.ticket(), b"made", &rows, Arc::new(7_u8), 0);
+        let mut gone = 0;
+        for n in 0..1_000_u16 {
+            drop(caches.change(TAGS, &n.to_be_bytes()));
+            if caches.made(b"made").is_none() {
+                gone += 1;
+                caches.keep(caches.ticket(), b"made", &rows, Arc::new(7_u8), 0);
+            }
+        }
+        assert!(gone < 10, "{gone} of 1,000 changes of other rows");
     }
 
     #[test]

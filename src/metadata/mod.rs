@@ -11,6 +11,7 @@
 
 mod backend;
 mod cache;
+mod cached_rows;
 mod changed_rows;
 mod codec;
 mod compact;
