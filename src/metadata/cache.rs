@@ -79,8 +79,9 @@ impl Caches {
             | Table::Manifests
             | Table::Tags
             | Table::Freshness => Some(CachedRows::new(SHARDS, descriptors, |_| 1)),
-            Table::ManifestPayloads => (manifest_bytes > 0)
-                .then(|| CachedRows::new(PAYLOAD_SHARDS, manifest_bytes / 4, |row: &Bytes| row.len() + OVERHEAD)),
+            Table::ManifestPayloads => (manifest_bytes > 0).then(|| {
+                CachedRows::new(PAYLOAD_SHARDS, manifest_bytes / 4, |row: &Bytes| row.len() + OVERHEAD)
+            }),
             Table::Meta
             | Table::RepositoriesById
             | Table::AliasesByDigest
@@ -158,7 +159,8 @@ impl Caches {
         for (table, key) in rows {
             let Some(cache) = &self.tables[*table as usize] else { return };
             let part = cache.part(key);
-            if cache.changed(part) > ticket.0 || cache.shard(key).read().changing.contains_key(key.as_slice()) {
+            if cache.changed(part) > ticket.0 || cache.shard(key).read().changing.contains_key(key.as_slice())
+            {
                 return;
             }
             of.push((*table, part));

@@ -332,3 +332,99 @@ pub fn is_signed(value: &[u8]) -> Result<bool, Error> {
     let record = codec::decode::<manifests::ManifestRecord>(value)?;
     Ok(record.media_type == MediaType::DOCKER_MANIFEST_SCHEMA1_SIGNED)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::fsio::{Disk, SimulatedDisk};
+    use crate::metadata::repositories::ensure;
+    use crate::metadata::{Options, WriteTx};
+    use crate::oci::DigestAlgorithm;
+    use crate::telemetry::StorageMetrics;
+    use blobs::{Alias, BlobRecord, LinkRecord};
+
+    /// Notes the rows of one table.
+    struct Noting {
+        of: Table,
+        table: Table,
+        keys: Vec<Vec<u8>>,
+    }
+
+    impl Export for Noting {
+        type Error = Error;
+
+        fn restart(&mut self) -> Result<(), Error> {
+            self.keys.clear();
+            Ok(())
+        }
+
+        fn payload(&mut self, _: &Digest, _: &[u8]) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn tag(&mut self, _: ExportedTag<'_>) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn absent(&mut self, _: &RepositoryName, _: &Digest, _: &Digest) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn table(&mut self, table: Table) -> Result<(), Error> {
+            self.table = table;
+            Ok(())
+        }
+
+        fn row(&mut self, key: &[u8], _: &[u8]) -> Result<(), Error> {
+            if self.table == self.of {
+                self.keys.push(key.to_vec());
+            }
+            Ok(())
+        }
+    }
+
+    /// Content of the repository `name`, by three names besides its digest.
+    fn push(tx: &WriteTx<'_>, name: &str, upstream: Option<&str>) -> Result<(), Error> {
+        let content = Digest::of(DigestAlgorithm::Sha256, name.as_bytes());
+        let id = ensure(tx, &name.parse().unwrap(), Timestamp::from_millis(7), "", upstream)?;
+        blobs::insert(tx, &content, &BlobRecord { size: 1, created_at: 7 })?;
+        let media_type = "application/octet-stream".parse().unwrap();
+        let link = LinkRecord { media_type, created_at: 7, actor: String::new(), due_at: None };
+        blobs::insert_link(tx, id, &content, &link)?;
+        blobs::insert_alias(
+            tx,
+            Alias::Digest(Digest::of(DigestAlgorithm::Sha512, name.as_bytes())),
+            &content,
+        )?;
+        for version in ["tarsum.v1+sha256", "tarsum.dev+sha256"] {
+            let sum = format!("{version}:{}", content.hex());
+            blobs::insert_alias(tx, Alias::TarSum(sum.parse().unwrap(), id), &content)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn content_of_ones_own_is_exported_with_each_of_its_names_and_cached_content_with_none() {
+        let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new());
+        disk.create_dir("/data".as_ref()).unwrap();
+        let metadata = Metadata::open(&disk, "/data", Options::default(), StorageMetrics::default()).unwrap();
+        let pushed = metadata.write_blocking::<_, Error, _>(|tx| {
+            for name in ["one", "other", "third"] {
+                push(tx, name, None)?;
+                push(tx, &format!("docker.io/{name}"), Some("docker.io"))?;
+            }
+            Ok(())
+        });
+        pushed.unwrap();
+        for (of, own, all) in [(Table::AliasesByDigest, 9, 18), (Table::Blobs, 3, 6)] {
+            for (with_cached, expected) in [(false, own), (true, all)] {
+                let mut noting = Noting { of, table: Table::Meta, keys: Vec::new() };
+                metadata.export(with_cached, &mut noting).unwrap();
+                assert_eq!(noting.keys.len(), expected, "{of:?}, cached: {with_cached}");
+            }
+        }
+    }
+}
