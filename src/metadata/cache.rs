@@ -267,7 +267,7 @@ mod tests {
     const TAGS: Table = Table::Tags;
 
     fn caches(descriptors: usize) -> Arc<Caches> {
-        let options = CacheOptions { descriptors, manifest_bytes: 4096 };
+        let options = CacheOptions { descriptors, manifest_bytes: 4 * 4096 };
         Arc::new(Caches::new(options, StorageMetrics::default()))
     }
 
@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn manifests_are_bounded_by_their_bytes() {
         let caches = caches(8);
-        let room = 1024 / PAYLOAD_SHARDS;
+        let room = 4096 / PAYLOAD_SHARDS;
         let put = |n: u8, len| {
             let value = Bytes::from(vec![n; len]);
             caches.fill(caches.ticket(), Table::ManifestPayloads, &[n], value);

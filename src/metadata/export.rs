@@ -399,7 +399,7 @@ mod tests {
             Alias::Digest(Digest::of(DigestAlgorithm::Sha512, name.as_bytes())),
             &content,
         )?;
-        for version in ["tarsum.v1+sha256", "tarsum.dev+sha256"] {
+        for version in ["tarsum+sha256", "tarsum.v1+sha256"] {
             let sum = format!("{version}:{}", content.hex());
             blobs::insert_alias(tx, Alias::TarSum(sum.parse().unwrap(), id), &content)?;
         }
