@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn keys_that_end_alike_spread_over_all_shards() {
-        let rows = CachedRows::new(16, 1_000, |_: &()| 1);
+        let rows = CachedRows::new(16, 1_000, |(): &()| 1);
         let mut count = [0; 16];
         for n in 0..1_600 {
             let key = format!("team/app-{n}\0release-2026-11");
