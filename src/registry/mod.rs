@@ -62,7 +62,7 @@ mod version_range;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -412,11 +412,6 @@ impl Registry {
     /// and wait no longer than for any other write.
     pub async fn collect(&self, progress: impl FnMut(&Collected)) -> Result<Collected, Error> {
         collection::collect(&self.0, progress).await
-    }
-
-    /// How many changes have been begun since it was opened.
-    pub fn changes(&self) -> u64 {
-        self.0.changes.load(Ordering::Relaxed)
     }
 
     /// What a collection would remove now, and what keeps the rest of what nothing live names. Reads all of that.

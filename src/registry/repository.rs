@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
     Actor, BlobService, CachedService, DeletionService, Error, ExpiryService, Inner, ManifestService, Origin,
-    ReferrerService, SignatureService, Sizes, TagService, eviction, sizes,
+    ReferrerService, Registry, SignatureService, Sizes, TagService, eviction, sizes,
 };
 use crate::clock::Timestamp;
 use crate::metadata::events::{Action, EventTarget};
@@ -293,6 +293,13 @@ impl Scope {
     /// The repository's identifier inside a transaction.
     pub(super) fn id(&self, tx: &impl Read) -> Result<RepositoryId, Error> {
         repositories::id_of(tx, &self.name)?.ok_or(Error::RepositoryUnknown)
+    }
+}
+
+impl Registry {
+    /// How many changes of any repository have been begun since it was opened.
+    pub fn changes(&self) -> u64 {
+        self.0.changes.load(Ordering::Relaxed)
     }
 }
 
