@@ -13,7 +13,8 @@
 //! no search.
 //!
 //! How a late reader is told: every change, at its begin and at its end, takes the next number of one sequence and leaves
-//! it in the shard of its row, and in its part, of which there are many more. A read notes the sequence before its transaction begins; what it saw is taken into a shard
+//! it in the shard of its row, and in its part, of which there are many more. A read notes the sequence before its transaction
+//! begins; what it saw is taken into a shard
 //! only if no later number stands there, and if nobody is changing the very row.
 
 use std::any::Any;
@@ -41,7 +42,8 @@ const SIGNED_MANIFEST: usize = 8 + 1 + 32;
 pub struct CacheOptions {
     /// The most rows of each small table: names, tags, revisions, links, blobs, digests, freshness. 0 caches none.
     pub descriptors: usize,
-    /// The memory for manifests, in bytes: a quarter for their payloads, the rest for what is served. 0 caches none, and so does `descriptors` of 0.
+    /// The memory for manifests, in bytes: a quarter for their payloads, the rest for what is served. 0 caches none, and so
+    /// does `descriptors` of 0.
     pub manifest_bytes: usize,
 }
 
