@@ -3,6 +3,8 @@
 
 #[path = "collection/store.rs"]
 mod store;
+#[path = "snapshots/watched.rs"]
+mod watched;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,6 +24,9 @@ use orlop::snapshots::{
 };
 use store::{INDEX, image, index, push, push_blob, push_image, sha256, tag};
 use tempfile::TempDir;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use watched::{WatchedDisk, nice};
 
 fn quiet(_: Progress) -> ControlFlow<()> {
     ControlFlow::Continue(())
@@ -527,5 +532,36 @@ async fn snapshots_beside_deletions_and_a_collection_without_pause_are_whole() {
     for name in &names {
         let restored = restore_to(&backup, name.as_str(), &dir.path().join(name.as_str())).unwrap();
         assert_eq!(restored.verify(Depth::Full).unwrap().problems, [""; 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn copying_gives_way_and_rests_behind_each_sync_where_somebody_has_pushed_meanwhile() {
+    let dir = TempDir::new().unwrap();
+    let registry = open(&dir.path().join("data"));
+    let app = registry.namespace().repository(&"app".parse().unwrap());
+    // A hundred files are synced at once: there is more to copy behind a sync of manifests, and behind one of blobs.
+    let mut pushes = JoinSet::new();
+    for number in 0..150 {
+        let app = app.clone();
+        pushes.spawn(async move { push_image(&app, &[&format!("layer {number}")], &["latest"]).await });
+    }
+    assert_eq!(pushes.join_all().await.len(), 150);
+    let runtime = Handle::current();
+    let disk = Arc::new(WatchedDisk::new(move || {
+        runtime.block_on(push_blob(&app, "pushed meanwhile"));
+        std::thread::sleep(Duration::from_millis(150));
+    }));
+    let backup = Backup::create(disk.clone(), &dir.path().join("backup")).unwrap();
+    disk.take_notes();
+    take(&registry, &backup, false).await;
+
+    let notes = disk.take_notes();
+    assert!(notes.nice.iter().all(|with| *with > nice()), "{notes:?} beside {}", nice());
+    let paused: Vec<_> = notes.syncs.iter().filter_map(|sync| Some((sync.took, sync.pause?))).collect();
+    assert_eq!(paused.len(), 2, "{notes:?}");
+    for (took, pause) in paused {
+        // As long as the turn, up to a fifth of a second.
+        assert!(pause >= took.min(Duration::from_millis(200)), "{notes:?}");
     }
 }
