@@ -1,12 +1,16 @@
 //! A registry on a port, and a client that pushes to it over one connection.
 
+use std::convert::Infallible;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use axum::body::Body;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
-use orlop::http::{Service, router};
+use orlop::http::{Respond, Service, Wire};
 use orlop::registry::Registry;
 use orlop::telemetry::{Metrics, StorageMetrics};
 use tokio::net::TcpListener;
@@ -16,12 +20,16 @@ pub(crate) async fn serve(registry: Registry) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = listener.local_addr().expect("it is bound");
     let metrics = Metrics::new(&StorageMetrics::default());
-    let service = TowerToHyperService::new(router(Service::new(registry, metrics)));
+    let wire = Wire::new(Service::new(registry, metrics));
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.expect("a client connects");
             stream.set_nodelay(true).expect("an option can be set");
-            let service = service.clone();
+            let wire = wire.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let answer = wire.clone().respond(request.map(Body::new));
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     });

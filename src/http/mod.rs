@@ -1,6 +1,6 @@
 //! The wire: routes, errors, bodies and handlers of the distribution API.
 //!
-//! [`router`] makes the service that a connection is served with. A request passes [`observe`], which gives it an id and
+//! [`Wire`] is what a connection is served with. A request passes [`observe`], which gives it an id and
 //! logs it once; [`routes`] turns its method and path into a closed [`Operation`]; a handler in [`v2`] calls one or two
 //! functions of the registry and writes their answer down. Whatever fails on the way becomes an [`ErrorCode`].
 
@@ -28,6 +28,7 @@ mod query;
 mod ranges;
 mod refusals;
 mod remote_admin;
+mod respond;
 mod routes;
 mod service;
 mod token;
@@ -37,5 +38,6 @@ pub use errors::{ErrorCode, ErrorEntry, Errors};
 pub use forwarded::{Proxies, ProxyHeaders, TrustedProxy, TrustedProxyError};
 pub use limits::RequestLimits;
 pub use peer::Peer;
+pub use respond::Respond;
 pub use routes::{Access, Operation, Row};
-pub use service::{Service, Settings, router};
+pub use service::{Service, Settings, Wire};

@@ -14,6 +14,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::{Either, ready};
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, USER_AGENT};
 use http::{Extensions, HeaderMap, HeaderValue, Method, Uri};
 use http_body::{Frame, SizeHint};
@@ -93,83 +94,108 @@ pub(super) struct Observer {
 
 /// Wraps the handlers of a router by [`observed`].
 pub(super) async fn observe(State(observer): State<Observer>, request: Request, next: Next) -> Response {
-    observed(&observer, request, |request| next.run(request)).await
+    observed(&observer, request, |request| next.run(request)).await.map(Body::new)
 }
 
 /// Wraps every request: counts its bytes, answers its id, turns a panic into a 500, and speaks once at its end, which
-/// is when the last byte of the answer has been taken, or the connection was lost.
-pub(super) async fn observed<F: Future<Output = Response>>(
+/// is when the last byte of the answer has been taken, or the connection was lost. `answer` only begins to answer; what can panic is in
+/// its future.
+pub(super) fn observed<F: Future<Output = Response>>(
     observer: &Observer,
     request: Request,
     answer: impl FnOnce(Request) -> F,
-) -> Response {
-    let Observer { metrics, proxies, guard } = observer;
-    let started = monotonic();
-    let in_flight = metrics.request_started();
-    let sent_id =
-        request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok()).and_then(RequestId::accept);
-    let id = sent_id.unwrap_or_else(RequestId::generate);
-    let id_value = HeaderValue::from_str(id.as_str()).ok();
-
-    let (mut parts, body) = request.into_parts();
-    note_way(proxies, &mut parts);
-    hide_secrets(&mut parts.headers);
-    let progress = Arc::new(Progress { id: Some(id), ..Progress::default() });
-    let body = if body.is_end_stream() {
-        body
-    } else {
-        Body::new(CountedBody { body, progress: Arc::clone(&progress) })
+) -> impl Future<Output = http::Response<ObservedBody>> {
+    let (observation, admitted) = Observation::begin(observer, request);
+    // All of it lies in the future once, which is copied as a whole before it begins.
+    let answering = match admitted {
+        Ok(request) => Either::Left(AssertUnwindSafe(answer(request)).catch_unwind()),
+        Err(refusal) => Either::Right(ready(Ok(refusal))),
     };
-    // An answer to HEAD is complete without the body that is made for it.
-    let is_head = parts.method == Method::HEAD;
-    let mut line = Line {
-        metrics: metrics.clone(),
-        started,
-        method: method_name(&parts.method),
-        uri: parts.uri.clone(),
-        remote: remote(&parts),
-        user_agent: parts.headers.get(USER_AGENT).cloned(),
-        status: CLIENT_LEFT,
-        error: None,
-        upload: None,
-        digest: None,
-        failure: None,
-        progress: Arc::clone(&progress),
-        is_audited: false,
-        is_job: false,
-        sent_bytes: 0,
-        is_complete: false,
-        _in_flight: in_flight,
-    };
-    parts.extensions.insert(progress);
+    answering.map(|answered| observation.end(answered))
+}
 
-    let answer = match guard.as_deref().map_or(Ok(()), |guard| guard.admit(&parts)) {
-        Ok(()) => AssertUnwindSafe(answer(Request::from_parts(parts, body))).catch_unwind().await,
-        Err(refused) => {
-            Incoming::new(&parts.headers, body).discard();
-            Ok(refused.into_response())
-        }
-    };
-    let mut response = answer.unwrap_or_else(|panic| {
-        ApiError::failure(format!("the request's handler panicked: {}", panic_message(panic.as_ref())))
-            .into_response()
-    });
+/// A request that is being answered.
+struct Observation {
+    line: Line,
+    id: Option<HeaderValue>,
+    is_head: bool,
+}
 
-    if let Some(id) = id_value {
-        response.headers_mut().insert(REQUEST_ID.clone(), id);
+impl Observation {
+    /// Takes note of a request, which is refused where a limit is reached.
+    fn begin(observer: &Observer, request: Request) -> (Observation, Result<Request, Response>) {
+        let Observer { metrics, proxies, guard } = observer;
+        let started = monotonic();
+        let in_flight = metrics.request_started();
+        let sent_id =
+            request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok()).and_then(RequestId::accept);
+        let id = sent_id.unwrap_or_else(RequestId::generate);
+        let id_value = HeaderValue::from_str(id.as_str()).ok();
+
+        let (mut parts, body) = request.into_parts();
+        note_way(proxies, &mut parts);
+        hide_secrets(&mut parts.headers);
+        let progress = Arc::new(Progress { id: Some(id), ..Progress::default() });
+        let body = if body.is_end_stream() {
+            body
+        } else {
+            Body::new(CountedBody { body, progress: Arc::clone(&progress) })
+        };
+        let line = Line {
+            metrics: metrics.clone(),
+            started,
+            method: method_name(&parts.method),
+            uri: parts.uri.clone(),
+            remote: remote(&parts),
+            user_agent: parts.headers.get(USER_AGENT).cloned(),
+            status: CLIENT_LEFT,
+            error: None,
+            upload: None,
+            digest: None,
+            failure: None,
+            progress: Arc::clone(&progress),
+            is_audited: false,
+            is_job: false,
+            sent_bytes: 0,
+            is_complete: false,
+            _in_flight: in_flight,
+        };
+        parts.extensions.insert(progress);
+        // An answer to HEAD is complete without the body that is made for it.
+        let is_head = parts.method == Method::HEAD;
+        let admitted = match guard.as_deref().map_or(Ok(()), |guard| guard.admit(&parts)) {
+            Ok(()) => Ok(Request::from_parts(parts, body)),
+            Err(refused) => {
+                Incoming::new(&parts.headers, body).discard();
+                Err(refused.into_response())
+            }
+        };
+        (Observation { line, id: id_value, is_head }, admitted)
     }
-    line.status = response.status().as_u16();
-    line.error = response.extensions().get::<ErrorCode>().map(|code| code.as_str());
-    line.failure = response.extensions_mut().remove::<Failure>().map(|failure| failure.0);
-    line.upload = response.headers().get(&UPLOAD_UUID).cloned();
-    line.digest = response.headers().get(&CONTENT_DIGEST).cloned();
-    line.is_job = is_job(response.headers());
-    // What was done is done, whether or not anybody takes the answer.
-    line.tell_audit(Some(line.status));
-    response.map(|body| {
-        line.is_complete = body.is_end_stream() || is_head;
-        Body::new(ObservedBody { body, line })
-    })
+
+    /// Takes note of the answer, and of its body as it leaves.
+    fn end(self, answered: Result<Response, Box<dyn Any + Send>>) -> http::Response<ObservedBody> {
+        let Observation { mut line, id, is_head } = self;
+        let mut response = answered.unwrap_or_else(|panic| {
+            ApiError::failure(format!("the request's handler panicked: {}", panic_message(panic.as_ref())))
+                .into_response()
+        });
+        if let Some(id) = id {
+            response.headers_mut().insert(REQUEST_ID.clone(), id);
+        }
+        line.status = response.status().as_u16();
+        line.error = response.extensions().get::<ErrorCode>().map(|code| code.as_str());
+        line.failure = response.extensions_mut().remove::<Failure>().map(|failure| failure.0);
+        line.upload = response.headers().get(&UPLOAD_UUID).cloned();
+        line.digest = response.headers().get(&CONTENT_DIGEST).cloned();
+        line.is_job = is_job(response.headers());
+        // What was done is done, whether or not anybody takes the answer.
+        line.tell_audit(Some(line.status));
+        response.map(|body| {
+            line.is_complete = body.is_end_stream() || is_head;
+            ObservedBody { body, line }
+        })
+    }
 }
 
 /// Keeps what shows who somebody is out of whatever prints a header.
@@ -206,6 +232,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 
 /// What will be said about a request; it is said when this is dropped. Everything in it is as it came: it is put into words only where
 /// the log has such lines.
+#[derive(Debug)]
 struct Line {
     metrics: Metrics,
     started: Instant,
@@ -354,7 +381,8 @@ impl HttpBody for CountedBody {
 }
 
 /// An answer's body that counts what leaves, and holds the request's line until it is dropped.
-struct ObservedBody {
+#[derive(Debug)]
+pub struct ObservedBody {
     body: Body,
     line: Line,
 }

@@ -1,14 +1,13 @@
 //! What the handlers share, and the one page on which paths are given to them.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::{any, get};
+use futures_util::future::Either;
 use http::HeaderValue;
-use tower_service::Service as _;
 
 use crate::auth;
 use crate::proxy::Cache;
@@ -20,7 +19,8 @@ use super::body::BlobBodies;
 use super::buffers::BufferPool;
 use super::forwarded::Proxies;
 use super::limits::{Guard, RequestLimits};
-use super::observe::{Observer, observed};
+use super::observe::{ObservedBody, Observer, observed};
+use super::respond::Respond;
 use super::{headers, health, remote_admin, v2};
 
 /// What the wire needs to serve a registry.
@@ -123,49 +123,13 @@ impl App {
     }
 }
 
-/// The service of one registry, for any number of connections.
-///
-/// The server may put the peer's address into a request's extensions as `axum::extract::ConnectInfo<Peer>`; it
-/// then stands in the log. Each call makes a buffer pool of its own: one router is enough for one process.
-pub fn router(service: Service) -> Router {
-    let Service { registry, access, tokens, admin, cache, settings, metrics } = service;
-    let guard = Arc::new(Guard::new(settings.limits));
-    let app = Arc::new(App {
-        registry,
-        access,
-        tokens,
-        admin,
-        cache,
-        metrics: metrics.clone(),
-        bodies: BlobBodies::new(BufferPool::new(settings.buffer_bytes)),
-        guard: Arc::clone(&guard),
-        chunk_min_length: (settings.chunk_min_length > 0)
-            .then(|| HeaderValue::from(settings.chunk_min_length)),
-        origin: settings.external_url.unwrap_or_default().trim_end_matches('/').to_owned(),
-    });
-    let others = Router::new()
-        .route("/v2", any(v2::dispatch))
-        .route("/v2/", any(v2::dispatch))
-        .route("/v2/{*rest}", any(v2::dispatch))
-        .route("/v2/_orlop/admin/{*rest}", any(remote_admin::dispatch))
-        .route("/livez", get(health::get_livez))
-        .route("/readyz", get(health::get_readyz))
-        .route("/metrics", get(health::get_metrics))
-        .fallback(v2::dispatch);
-    let others = match app.path() {
-        // A proxy in front may take the path off, or not.
-        Some(path) => Router::new().nest(path, others.clone()).merge(others),
-        None => others,
-    };
-    let observer = Observer { metrics, proxies: Arc::new(settings.proxies), guard: Some(guard) };
-    let wire =
-        Wire { observer, is_at_root: app.path().is_none(), others: others.with_state(app.clone()), app };
-    Router::new().fallback(serve).with_state(Arc::new(wire))
-}
+/// One registry on the wire, for any number of connections. Clones are the same; each made anew has a buffer pool of its own, so
+/// that one is enough for one process.
+#[derive(Debug, Clone)]
+pub struct Wire(Arc<Inner>);
 
-/// What a request meets.
 #[derive(Debug)]
-struct Wire {
+struct Inner {
     observer: Observer,
     app: Arc<App>,
     /// Whether the API lies at its host's root only.
@@ -174,21 +138,59 @@ struct Wire {
     others: Router,
 }
 
-async fn serve(State(wire): State<Arc<Wire>>, request: Request) -> Response {
-    observed(&wire.observer, request, |request| wire.answer(request)).await
+impl Wire {
+    /// What answers for a registry.
+    pub fn new(service: Service) -> Wire {
+        let Service { registry, access, tokens, admin, cache, settings, metrics } = service;
+        let guard = Arc::new(Guard::new(settings.limits));
+        let app = Arc::new(App {
+            registry,
+            access,
+            tokens,
+            admin,
+            cache,
+            metrics: metrics.clone(),
+            bodies: BlobBodies::new(BufferPool::new(settings.buffer_bytes)),
+            guard: Arc::clone(&guard),
+            chunk_min_length: (settings.chunk_min_length > 0)
+                .then(|| HeaderValue::from(settings.chunk_min_length)),
+            origin: settings.external_url.unwrap_or_default().trim_end_matches('/').to_owned(),
+        });
+        let others = Router::new()
+            .route("/v2", any(v2::dispatch))
+            .route("/v2/", any(v2::dispatch))
+            .route("/v2/{*rest}", any(v2::dispatch))
+            .route("/v2/_orlop/admin/{*rest}", any(remote_admin::dispatch))
+            .route("/livez", get(health::get_livez))
+            .route("/readyz", get(health::get_readyz))
+            .route("/metrics", get(health::get_metrics))
+            .fallback(v2::dispatch);
+        let others = match app.path() {
+            // A proxy in front may take the path off, or not.
+            Some(path) => Router::new().nest(path, others.clone()).merge(others),
+            None => others,
+        };
+        let observer = Observer { metrics, proxies: Arc::new(settings.proxies), guard: Some(guard) };
+        let (is_at_root, others) = (app.path().is_none(), others.with_state(app.clone()));
+        Wire(Arc::new(Inner { observer, app, is_at_root, others }))
+    }
 }
 
-impl Wire {
+impl Respond for Wire {
+    type Body = ObservedBody;
+
+    async fn respond(self, request: Request) -> http::Response<ObservedBody> {
+        observed(&self.0.observer, request, |request| self.0.answer(request)).await
+    }
+}
+
+impl Inner {
     /// Answers what nearly every request is for without asking the router, which costs as much as a small answer does.
-    async fn answer(&self, request: Request) -> Response {
+    fn answer(&self, request: Request) -> impl Future<Output = Response> + Send {
         let rest = request.uri().path().strip_prefix("/v2/");
         if self.is_at_root && rest.is_some_and(|rest| !rest.starts_with(OWN)) {
-            return v2::answer(&self.app, request).await;
+            return Either::Left(v2::answer(&self.app, request));
         }
-        let answered: Result<_, Infallible> = Box::pin(self.others.clone().call(request)).await;
-        match answered {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
+        Either::Right(Box::pin(self.others.clone().respond(request)))
     }
 }

@@ -409,6 +409,11 @@ impl Repository {
     pub fn manifests(&self) -> ManifestService {
         ManifestService::new(self.scope.clone())
     }
+
+    /// The same, for whoever wants nothing else of the repository.
+    pub fn into_manifests(self) -> ManifestService {
+        ManifestService::new(self.scope)
+    }
     /// Its tags.
     pub fn tags(&self) -> TagService {
         TagService::new(self.scope.clone())

@@ -1,5 +1,6 @@
 //! The accept loop.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::io;
 use std::net::IpAddr;
@@ -7,15 +8,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::ConnectInfo;
+use futures_util::FutureExt;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::{Service, service_fn};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -23,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::config::Limits;
-use crate::http::Peer;
+use crate::http::{Peer, Respond};
 use crate::telemetry::Metrics;
 
 use super::crowd::Crowd;
@@ -129,12 +130,12 @@ impl Listen for TcpListener {
     }
 }
 
-/// Serves `router` on `listener` until `stop` is ready, then drains.
+/// Serves `wire` on `listener` until `stop` is ready, then drains.
 ///
 /// No connection is left when this returns: those that haven't ended in `limits.drain_timeout` are cut.
 pub async fn serve<L: Listen>(
     listener: L,
-    router: Router,
+    wire: impl Respond,
     limits: &Limits,
     metrics: &Metrics,
     stop: impl Future<Output = ()>,
@@ -167,17 +168,17 @@ pub async fn serve<L: Listen>(
             continue;
         };
         let establishing = listener.establish(incoming, peer.clone());
-        let task = (http.clone(), router.clone(), graceful.watcher(), stopping.clone());
+        let task = (http.clone(), wire.clone(), graceful.watcher(), stopping.clone());
         let open = metrics.connection_opened();
         connections.spawn(async move {
-            let (http, router, watcher, mut stopping) = task;
+            let (http, wire, watcher, mut stopping) = task;
             let established = tokio::select! {
                 biased;
                 established = http.in_time(establishing) => established,
                 _ = stopping.changed() => return,
             };
             let result = match established {
-                Ok(established) => http.serve(established, router, watcher, stopping).await,
+                Ok(established) => http.serve(established, wire, watcher, stopping).await,
                 Err(error) => Err(error.to_string()),
             };
             drop((permit, open, place));
@@ -254,7 +255,7 @@ impl Http {
     async fn serve<S, P>(
         self,
         established: Established<S, P>,
-        router: Router,
+        wire: impl Respond,
         watcher: Watcher,
         mut stopping: watch::Receiver<()>,
     ) -> Result<(), String>
@@ -265,16 +266,20 @@ impl Http {
         let Established { stream, peer, protocol } = established;
         let (first_byte_timeout, idle_timeout) = (self.first_byte_timeout, self.idle_timeout);
         let io = TokioIo::new(TimedIo::new(StrictIo::new(stream), idle_timeout));
-        let router = TowerToHyperService::new(router);
-        let prepare = move |request: Request<Incoming>| {
-            let mut request = request.map(|body| TimedBody::new(body, first_byte_timeout, idle_timeout));
+        let respond = move |request: Request<Incoming>| {
+            let mut request = request.map(|body| {
+                if body.is_end_stream() {
+                    Body::empty()
+                } else {
+                    Body::new(TimedBody::new(body, first_byte_timeout, idle_timeout))
+                }
+            });
             request.extensions_mut().insert(ConnectInfo(peer.clone()));
-            request
+            wire.clone().respond(request).map(Ok::<_, Infallible>)
         };
         match protocol {
             Protocol::Http1 => {
-                let service = service_fn(move |request| router.call(prepare(request)));
-                let served = watcher.watch(self.http1.serve_connection(io, service)).await;
+                let served = watcher.watch(self.http1.serve_connection(io, service_fn(respond))).await;
                 served.map_err(|error| with_cause(&error))
             }
             Protocol::Http2 => {
@@ -282,8 +287,8 @@ impl Http {
                 let begun = activity.clone();
                 let service = service_fn(move |request| {
                     let answering = begun.begin();
-                    let answer = router.call(prepare(request));
-                    async move { answer.await.map(|answer| answer.map(|body| answering.until_taken(body))) }
+                    respond(request)
+                        .map(|answer| answer.map(|answer| answer.map(|body| answering.until_taken(body))))
                 });
                 let mut connection = pin!(self.http2.serve_connection(io, service));
                 let stuck = || format!("the client took nothing for {} s", idle_timeout.as_secs_f64());

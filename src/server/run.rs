@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use tokio::sync::watch;
 
 use crate::auth::{Access, IssuerOptions, KeySource, KeysError, TokenKeys, Tokens, UsersError};
@@ -13,8 +12,8 @@ use crate::client::{self, Client};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, DescriptorCache, Input, Limits, Loaded, RetentionSettings, Upstream};
 use crate::fsio::RealDisk;
-use crate::http;
 use crate::http::admin::{Admin, Certificate, Running};
+use crate::http::{self, Wire};
 use crate::maintenance::run_on_schedule;
 use crate::metadata::{self, CacheOptions};
 use crate::notifications::{self, Notifications, Source};
@@ -29,7 +28,7 @@ use crate::telemetry::{Metrics, StorageMetrics};
 use super::cache::warnings;
 use super::reload::Reload;
 use super::sockets::{ListenError, Place, Sockets};
-use super::tls::{Redirect, Tls, TlsError, with_hsts};
+use super::tls::{Hsts, Redirect, Tls, TlsError};
 use super::{AdminSocket, Drained, Hangups, PasswordError, cache_settings, serve};
 
 /// The number of commands that are served at once. They have connections of their own, so that a registry that is busy
@@ -272,7 +271,7 @@ pub struct Server {
     reload: Reload,
     backups: BackupSchedule,
     cache: Option<Cache>,
-    router: Router,
+    wire: Hsts<Wire>,
     metrics: Metrics,
     limits: Limits,
     notifications: notifications::Settings,
@@ -336,7 +335,7 @@ impl Server {
         )
         .with_token_keys(tokens.keys().clone())
         .with_backups(backups.clone());
-        let router = http::router(http::Service {
+        let wire = Wire::new(http::Service {
             registry: registry.clone(),
             access: access.clone(),
             admin: Some(admin.clone()),
@@ -351,7 +350,7 @@ impl Server {
             },
             metrics: metrics.clone(),
         });
-        let router = with_hsts(router, config.tls.hsts);
+        let wire = Hsts::new(wire, config.tls.hsts);
         let notifications = notifications::Settings {
             endpoints,
             source: source(&places),
@@ -376,7 +375,7 @@ impl Server {
             reload,
             backups,
             cache,
-            router,
+            wire,
             metrics,
             limits,
             notifications,
@@ -469,7 +468,7 @@ impl Server {
                 serve(sockets, redirect.router(), &redirect_limits, &admin_metrics, told()).await;
             }
         };
-        let served = serve(self.sockets, self.router, &self.limits, &self.metrics, stop);
+        let served = serve(self.sockets, self.wire, &self.limits, &self.metrics, stop);
         let (drained, (), ()) = tokio::join!(served, admin, redirect);
         self.backups.stop();
         // A snapshot that is being taken reads the registry to its end.

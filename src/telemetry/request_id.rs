@@ -2,15 +2,19 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
 
 /// The longest id that is taken over from a client.
 const MAX_LEN: usize = 64;
 
-/// The name under which the log line and the answer of one request can be found.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct RequestId(Arc<str>);
+/// The name under which the log line and the answer of one request can be found. It lies where it is kept, since each request has one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct RequestId {
+    /// Zeros behind its end.
+    text: [u8; MAX_LEN],
+    len: usize,
+}
 
 impl RequestId {
     /// A new id, unique in this process and with high probability among processes.
@@ -21,23 +25,34 @@ impl RequestId {
         });
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let mut text = [b'-'; 8 + 1 + 16];
-        write_hex(&mut text[..8], u64::from(*PROCESS));
         let digits = (number.ilog2() / 4 + 1) as usize;
+        let mut text = [0; MAX_LEN];
+        write_hex(&mut text[..8], u64::from(*PROCESS));
+        text[8] = b'-';
         write_hex(&mut text[9..9 + digits], number);
-        Self(std::str::from_utf8(&text[..9 + digits]).expect("hexadecimal digits are ASCII").into())
+        Self { text, len: 9 + digits }
     }
 
     /// The id that a client or a proxy sent in `X-Request-Id`, if it can stand in a log line and a header as it is:
     /// 1 to 64 letters, digits, `-`, `_`, `.`, `:`, `=` and `/`.
     pub fn accept(sent: &str) -> Option<Self> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:=/".contains(&byte);
-        ((1..=MAX_LEN).contains(&sent.len()) && sent.bytes().all(plain)).then(|| Self(sent.into()))
+        ((1..=MAX_LEN).contains(&sent.len()) && sent.bytes().all(plain)).then(|| {
+            let mut text = [0; MAX_LEN];
+            text[..sent.len()].copy_from_slice(sent.as_bytes());
+            Self { text, len: sent.len() }
+        })
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        std::str::from_utf8(&self.text[..self.len]).expect("letters, digits and signs are ASCII")
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RequestId").field(&self.as_str()).finish()
     }
 }
 
@@ -51,7 +66,7 @@ fn write_hex(room: &mut [u8], mut number: u64) {
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use orlop::client::registry as upstream;
 use orlop::config::{Config, Limits};
 use orlop::fsio::{Disk, RealDisk};
-use orlop::http::{Service, router};
+use orlop::http::{Service, Wire};
 use orlop::oci::Digest;
 use orlop::proxy::{Cache, Settings, UpstreamSettings};
 use orlop::registry::{Action, Depth, EventOptions, Listener, Options, Policy, Registry, UpstreamAccess};
@@ -114,7 +114,7 @@ impl Caching {
         let limits = Limits { drain_timeout: Duration::from_millis(100), ..Config::default().limits };
         let ended = runtime.spawn(async move {
             let stopped = async { drop(stopped.await) };
-            serve(listener, router(service), &limits, &metrics, stopped).await;
+            serve(listener, Wire::new(service), &limits, &metrics, stopped).await;
         });
         self.running = Some(Running { address, registry, cache, stop, ended, runtime });
     }

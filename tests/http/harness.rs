@@ -1,4 +1,4 @@
-//! A registry in a directory of its own, and requests to its router.
+//! A registry in a directory of its own, and requests to it without a socket.
 #![expect(unreachable_pub, reason = "the test beside it uses all of it")]
 
 use std::io;
@@ -9,9 +9,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, Request};
 use http_body_util::BodyExt;
-use hyper::service::Service as _;
-use hyper_util::service::TowerToHyperService;
-use orlop::http::{Service, Settings, router};
+use orlop::http::{Respond, Service, Settings, Wire};
 use orlop::oci::{Digest, DigestAlgorithm};
 use orlop::registry::{self, Depth, Options, Policy};
 use orlop::telemetry::{Metrics, StorageMetrics};
@@ -97,7 +95,7 @@ impl Log {
 /// A registry that is removed, after it was found clean, at the end of the test.
 pub struct Registry {
     store: registry::Registry,
-    service: TowerToHyperService<axum::Router>,
+    wire: Wire,
     directory: TempDir,
     is_closed: std::cell::Cell<bool>,
 }
@@ -111,15 +109,15 @@ impl Registry {
         let directory = TempDir::new().unwrap();
         let options = Options { policy, ..Options::new(directory.path().join("data")) };
         let registry = registry::Registry::open(options).unwrap();
-        let service = TowerToHyperService::new(serve(&registry, Settings::default()));
-        Self { store: registry, service, directory, is_closed: false.into() }
+        let wire = serve(&registry, Settings::default());
+        Self { store: registry, wire, directory, is_closed: false.into() }
     }
 
     /// The same registry, served under an external URL and with advice about chunks.
     pub fn behind(mut self, external_url: &str, chunk_min_length: u64) -> Self {
         let external_url = Some(external_url.to_owned());
         let settings = Settings { external_url, chunk_min_length, ..Settings::default() };
-        self.service = TowerToHyperService::new(serve(&self.store, settings));
+        self.wire = serve(&self.store, settings);
         self
     }
 
@@ -190,7 +188,7 @@ impl Registry {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self.service.call(request.body(body).unwrap()).await.unwrap();
+        let response = self.wire.clone().respond(request.body(body).unwrap()).await;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Reply { status: parts.status.as_u16(), headers: parts.headers, body }
@@ -199,7 +197,7 @@ impl Registry {
     /// Asks for `path`, reads the first piece of the answer's body, and then all of it, or leaves.
     pub async fn get_in_part(&self, path: &str, reads_on: bool) -> Result<(), String> {
         let request = Request::get(path).header("host", "registry.test").body(Body::empty()).unwrap();
-        let mut body = self.service.call(request).await.unwrap().into_body();
+        let mut body = self.wire.clone().respond(request).await.into_body();
         while let Some(frame) = body.frame().await {
             frame.map_err(|error| error.to_string())?;
             if !reads_on {
@@ -245,7 +243,7 @@ impl Drop for Registry {
     }
 }
 
-fn serve(registry: &registry::Registry, settings: Settings) -> axum::Router {
+fn serve(registry: &registry::Registry, settings: Settings) -> Wire {
     let metrics = Metrics::new(&StorageMetrics::default());
-    router(Service { settings, ..Service::new(registry.clone(), metrics) })
+    Wire::new(Service { settings, ..Service::new(registry.clone(), metrics) })
 }

@@ -67,14 +67,14 @@ impl Connection {
         let status = status.and_then(|code| code.parse().ok()).expect("an answer has a status");
         let length = self.header("content-length").map_or(0, |value| value.parse().expect("a length"));
         let has_body = !request.is_head && status != 304 && status != 204;
-        if has_body {
-            assert!(
-                self.header("transfer-encoding").is_none(),
-                "the answer is in chunks, which nothing here reads"
-            );
-            self.skip(length).await;
+        if !has_body {
+            return (status, 0);
         }
-        (status, if has_body { length } else { 0 })
+        if self.header("transfer-encoding").is_some() {
+            return (status, self.skip_chunks().await);
+        }
+        self.skip(length).await;
+        (status, length)
     }
 
     /// A header of the last answer.
@@ -93,5 +93,45 @@ impl Connection {
             assert!(read > 0, "the server closed the connection within a body");
             left -= read as u64;
         }
+    }
+
+    /// Reads a body in chunks, keeps the head, and returns how long the body was.
+    async fn skip_chunks(&mut self) -> u64 {
+        let (mut at, mut length) = (self.head, 0);
+        loop {
+            let end = loop {
+                if let Some(end) = memchr::memchr(b'\n', &self.received[at..self.filled]) {
+                    break at + end;
+                }
+                self.read_on(&mut at).await;
+            };
+            let line = std::str::from_utf8(&self.received[at..end]).expect("digits").trim();
+            at = end + 1;
+            let size = u64::from_str_radix(line, 16).expect("a chunk has a size");
+            length += size;
+            // With the end of its line; the last chunk has nothing but that, since nobody here sends trailers.
+            let mut left = size + 2;
+            while left > 0 {
+                if at == self.filled {
+                    self.read_on(&mut at).await;
+                }
+                let there = left.min((self.filled - at) as u64);
+                left -= there;
+                at += usize::try_from(there).expect("it is in the buffer");
+            }
+            if size == 0 {
+                return length;
+            }
+        }
+    }
+
+    /// Reads more behind the head, where what begins at `at` is moved to.
+    async fn read_on(&mut self, at: &mut usize) {
+        self.received.copy_within(*at..self.filled, self.head);
+        self.filled -= *at - self.head;
+        *at = self.head;
+        let read = self.stream.read(&mut self.received[self.filled..]).await.expect("the server writes");
+        assert!(read > 0, "the server closed the connection within a body");
+        self.filled += read;
     }
 }

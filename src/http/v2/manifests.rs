@@ -23,7 +23,7 @@ pub(super) async fn get_manifest(call: &Call<'_>, name: &RepositoryName, referen
     if let Some(cached) = &call.cached {
         call.note(Box::pin(cached.manifest(reference)).await?);
     }
-    let manifests = call.repository(name).manifests();
+    let manifests = call.repository(name).into_manifests();
     hold(&manifests, reference).await?;
     let Some(served) = manifests.served(reference)? else {
         return Err(unknown(call, name));
@@ -57,7 +57,7 @@ pub(super) async fn head_manifest(call: &Call<'_>, name: &RepositoryName, refere
             }
         }
     }
-    let manifests = call.repository(name).manifests();
+    let manifests = call.repository(name).into_manifests();
     hold(&manifests, reference).await?;
     let Some(served) = manifests.served(reference)? else {
         return Err(unknown(call, name));

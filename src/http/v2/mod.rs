@@ -107,20 +107,22 @@ pub(super) async fn dispatch(State(app): State<Arc<App>>, request: Request) -> R
     answer(&app, request).await
 }
 
-/// Answers a request.
-pub(super) async fn answer(app: &App, request: Request) -> Response {
+/// Answers a request. What it takes apart lies in the future once, which is copied as a whole before it begins.
+pub(super) fn answer(app: &App, request: Request) -> impl Future<Output = Response> + Send {
     let (parts, body) = request.into_parts();
     let mut body = Incoming::new(&parts.headers, body);
-    let mut response = match Route::parse(&parts.method, parts.uri.path()) {
-        Ok(route) => {
-            set_route(&parts.extensions, route.operation().row().name);
-            respond(app, &parts, route, &mut body).await
-        }
-        Err(error) => error.into_response(),
-    };
-    body.discard();
-    response.headers_mut().insert(API_VERSION.clone(), REGISTRY_2);
-    response
+    async move {
+        let mut response = match Route::parse(&parts.method, parts.uri.path()) {
+            Ok(route) => {
+                set_route(&parts.extensions, route.operation().row().name);
+                respond(app, &parts, route, &mut body).await
+            }
+            Err(error) => error.into_response(),
+        };
+        body.discard();
+        response.headers_mut().insert(API_VERSION.clone(), REGISTRY_2);
+        response
+    }
 }
 
 async fn respond(app: &App, parts: &Parts, mut route: Route, body: &mut Incoming) -> Response {

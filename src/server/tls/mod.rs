@@ -21,7 +21,7 @@ use crate::client::Client;
 use crate::config::{self, ClientCertificates, TlsVersion};
 
 use self::acme::Challenges;
-pub(super) use self::hsts::with_hsts;
+pub(super) use self::hsts::Hsts;
 pub(super) use self::redirect::Redirect;
 
 const TLS_1_3: &[&SupportedProtocolVersion] = &[&version::TLS13];
