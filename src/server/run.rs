@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::auth::{Access, IssuerOptions, KeySource, KeysError, TokenKeys, Tokens, UsersError};
 use crate::client::{self, Client};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, monotonic};
 use crate::config::{self, Config, DescriptorCache, Input, Limits, Loaded, RetentionSettings, Upstream};
 use crate::fsio::RealDisk;
 use crate::http::admin::{Admin, Certificate, Running};
@@ -46,6 +46,9 @@ const REDIRECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How often pulls are written down; a crash loses those since.
 const PULLS_INTERVAL: Duration = Duration::from_secs(5);
+/// How many times as long as it took to write them nothing is written, where that is longer: to write what many thousand images were
+/// used costs as much as to answer for them.
+const PULLS_REST: u32 = 20;
 
 /// Why a server can't start; the text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -533,13 +536,14 @@ async fn sync(cache: Option<Cache>) {
 /// Writes down who pulled what, and which access tokens were used, from time to time.
 async fn flush_pulls(registry: Registry) {
     loop {
+        let began = monotonic();
         if let Err(error) = registry.flush_pulls().await {
             tracing::warn!(%error, "cannot count pulls; trying again in a moment");
         }
         if let Err(error) = registry.accounts().flush_uses().await {
             tracing::warn!(%error, "cannot write when access tokens were used; trying again in a moment");
         }
-        let soon = tokio::time::sleep(PULLS_INTERVAL);
+        let soon = tokio::time::sleep(PULLS_INTERVAL.max(began.elapsed() * PULLS_REST));
         tokio::select! {
             () = soon => {}
             () = registry.many_pulls() => {}
