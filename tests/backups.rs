@@ -3,6 +3,8 @@
 
 #[path = "backups/command.rs"]
 mod command;
+#[path = "backups/damaged.rs"]
+mod damaged;
 #[path = "backups/older.rs"]
 mod older;
 #[path = "backups/parts.rs"]
@@ -16,14 +18,16 @@ mod support;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use command::{Backups, Said, all_below, command};
 use orlop::registry::{Options, Registry};
 use rounds::{Random, kill_within, time};
 use serde_json::{Value, json};
-use support::{Content, Server, noise, sha256};
+use support::{Content, FaultyUpstream, Server, image, noise, sha256};
 use tempfile::TempDir;
 
 struct Scene {
@@ -34,9 +38,37 @@ struct Scene {
 
 /// A server, and a place for backups.
 fn scene() -> Scene {
-    let folder = TempDir::new().unwrap();
-    let backups = Backups(folder.path().join("backup"));
-    Scene { server: Server::start(), backups, folder }
+    scene_with("")
+}
+
+/// The same with a configuration file.
+fn scene_with(file: &str) -> Scene {
+    let server = Server::with_file(file, &[]);
+    // It goes when the server does; who takes only a part of the scene would drop the folder before.
+    let backups = Backups(server.configuration().with_file_name("backup"));
+    Scene { server, backups, folder: TempDir::new().unwrap() }
+}
+
+/// What a command says that works on the registry of a server, with its configuration.
+#[track_caller]
+fn orlop(server: &Server, arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_orlop"));
+    command.args(arguments).arg("--data").arg(server.data()).arg("--config").arg(server.configuration());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The digest of the first layer of an image.
+fn layer_of(image: &Content) -> String {
+    let document: Value = serde_json::from_slice(&image.bytes).unwrap();
+    document["layers"][0]["digest"].as_str().unwrap().to_owned()
+}
+
+/// Where a data directory has a blob.
+fn blob_file(data: &Path, digest: &str) -> PathBuf {
+    let hex = &digest["sha256:".len()..];
+    data.join(format!("blobs/sha256/{}/{hex}", &hex[..2]))
 }
 
 /// What is wrong with a data directory, every byte hashed. By a process of its own: one that another test has just forked keeps
@@ -566,7 +598,7 @@ fn a_forced_restore_moves_aside_what_was_there_and_removes_nothing() {
     backups.run("restore", &["1", "--data", data.to_str().unwrap()]).code(1).complains(&["--force moves"]);
     backups.run("restore", &[&arguments[..], &["--dry-run"]].concat()).ok().prints(&["can be restored"]);
     // Nothing is moved for a snapshot that isn't whole.
-    let manifest = backups.0.join("blobs").join(then.digest().replace(':', "/"));
+    let manifest = backups.content(&then.digest());
     fs::rename(&manifest, manifest.with_extension("away")).unwrap();
     backups.run("restore", &arguments).code(1).complains(&["can't be restored whole"]);
     fs::rename(manifest.with_extension("away"), &manifest).unwrap();
@@ -667,18 +699,16 @@ fn hard_links_are_made_only_when_asked_and_warned_of_and_never_restored() {
     let Scene { mut server, backups, folder } = scene();
     let image = server.push_image("app", "v1", 1);
     let data = server.data();
-    let document: Value = serde_json::from_slice(&image.bytes).unwrap();
-    let digest = document["layers"][0]["digest"].as_str().unwrap();
-    let hex = &digest[7..];
+    let digest = layer_of(&image);
     let links = |path: &Path| fs::metadata(path).unwrap().nlink();
-    let own = data.join(format!("blobs/sha256/{}/{hex}", &hex[..2]));
+    let own = blob_file(&data, &digest);
     let copies = Backups(folder.path().join("copies"));
     copies.create(&data);
     assert_eq!(links(&own), 1);
     copies.run("verify", &["--full"]).ok().omits(&["warning"]);
 
     backups.run("create", &["--link", "--data", data.to_str().unwrap()]).ok();
-    let linked = backups.0.join("blobs/sha256").join(hex);
+    let linked = backups.content(&digest);
     assert_eq!((links(&own), links(&linked)), (2, 2));
     for arguments in [&[][..], &["--full"]] {
         let said = backups.run("verify", arguments).ok();
@@ -687,7 +717,7 @@ fn hard_links_are_made_only_when_asked_and_warned_of_and_never_restored() {
     assert_eq!(backups.run("verify", &["--json"]).ok().json()["linked"], 2);
     let restored = folder.path().join("restored");
     backups.restore("1", &restored).ok();
-    assert_eq!(links(&restored.join(format!("blobs/sha256/{}/{hex}", &hex[..2]))), 1);
+    assert_eq!(links(&blob_file(&restored, &digest)), 1);
     // What the registry removes stays in the backup.
     server.stop();
     fs::remove_dir_all(&data).unwrap();
@@ -713,4 +743,94 @@ fn damaged_content_that_is_removed_comes_back_with_the_next_snapshot() {
     backups.run("verify", &[]).code(3).prints(&[&named]);
     backups.create(&server.data());
     backups.run("verify", &["--full"]).ok().omits(&["Remove what is damaged"]);
+}
+
+#[test]
+fn what_the_registry_has_lost_is_named_by_each_create_and_by_verify() {
+    let Scene { mut server, backups, folder } = scene();
+    let lost = layer_of(&server.push_image("app", "v1", 1));
+    server.push_image("app", "v2", 2);
+    let data = server.data();
+    let (own, away) = (blob_file(&data, &lost), folder.path().join("away"));
+    fs::rename(&own, &away).unwrap();
+    let arguments = ["--data", data.to_str().unwrap()];
+    let said = backups.run("create", &arguments).code(3);
+    let line = format!("lost             {lost}");
+    said.prints(&["tags             2", "blobs            4", &line, "orlop verify names the images"]);
+    server.stop();
+    let json = backups.run("create", &[&arguments[..], &["--json"]].concat()).code(3).json();
+    assert_eq!(json["lost"], json!([lost]), "{json}");
+    let absent = format!("problem: {}: it isn't there", backups.content(&lost).display());
+    let told = format!("/snapshot.json: {lost} was lost before it was taken");
+    for of in [&["1"][..], &["2", "--full"]] {
+        backups.run("verify", of).code(3).prints(&[&absent, &told, "problems         2"]);
+    }
+    backups.restore("2", &folder.path().join("restored")).code(1).complains(&["can't be restored whole"]);
+
+    fs::rename(&away, &own).unwrap();
+    server.run_again();
+    let json = backups.create(&data);
+    assert_eq!(json["lost"], json!([]), "{json}");
+    backups.run("verify", &["latest", "--full"]).ok();
+}
+
+#[test]
+fn what_is_cached_is_taken_along_only_when_that_is_asked_for() {
+    let upstream = FaultyUpstream::start();
+    let cached = image(b"{}", &[], &json!({}));
+    upstream.put_blob(b"{}");
+    upstream.put_manifest("1", &cached.media_type, &cached.bytes);
+    let file = format!("[[upstream]]\nhost = \"hub.example\"\nurl = \"{}\"\n", upstream.url());
+    let Scene { mut server, backups, .. } = scene_with(&file);
+    server.push_image("app", "v1", 1);
+    server.get("/v2/hub.example/box/manifests/1").send().expect(200);
+    let data = server.data();
+    let creates = || {
+        for (flags, with_cached, tags) in [(&[][..], false, 1), (&["--include-cache"], true, 2)] {
+            let arguments = [&["--json", "--data", data.to_str().unwrap()], flags].concat();
+            let json = backups.run("create", &arguments).ok().json();
+            assert_eq!((&json["withCached"], &json["tags"]), (&with_cached.into(), &tags.into()), "{json}");
+        }
+    };
+    creates();
+    server.stop();
+    creates();
+}
+
+#[test]
+fn users_and_tokens_are_restored_and_open_uploads_and_events_are_not() {
+    // Nobody takes the events.
+    let hook = "[[notifications.endpoint]]\nname = \"hook\"\nurl = \"http://127.0.0.1:1/\"\n";
+    let Scene { mut server, backups, .. } = scene_with(hook);
+    let (program, data) = (env!("CARGO_BIN_EXE_orlop"), server.data());
+    let image = server.push_image("app", "v1", 1);
+    let script = format!("echo sesame | {program} user add anna --password-stdin --data {}", data.display());
+    Said::of(Command::new("sh").args(["-c", &script])).ok();
+    let token = orlop(&server, &["token", "create", "ci", "--scope", "**:pull", "--json"]);
+    let token: Value = serde_json::from_str(&token).unwrap();
+    let anna = format!("Basic {}", STANDARD.encode("anna:sesame"));
+    let ci = format!("Bearer {}", token["secret"].as_str().unwrap());
+    let begun = server.post("/v2/app/blobs/uploads/").header("authorization", &anna).body(b"").send();
+    let upload = begun.expect(202).location();
+    let sent = server.patch(&upload).header("authorization", &anna).stream(b"so far").send();
+    let upload = sent.expect(202).location();
+    server.stop();
+    let uploads_and_events = || -> (u64, u64) {
+        let status: Value = serde_json::from_str(&orlop(&server, &["status", "--json"])).unwrap();
+        (status["uploads"].as_u64().unwrap(), status["events"]["kept"].as_u64().unwrap())
+    };
+    let (uploads, events) = uploads_and_events();
+    assert!(uploads == 1 && events > 0, "{uploads} {events}");
+    backups.create(&data);
+    fs::remove_dir_all(&data).unwrap();
+    backups.restore("latest", &data).ok();
+    assert_eq!(uploads_and_events(), (0, 0));
+    server.run_again();
+    for who in [&anna, &ci] {
+        let reply = server.get("/v2/app/manifests/v1").header("authorization", who).send();
+        reply.expect(200).expect_body(&image.bytes);
+    }
+    server.get("/v2/").send().expect_error(401, "UNAUTHORIZED");
+    let reply = server.get(&upload).header("authorization", &anna).send();
+    reply.expect_error(404, "BLOB_UPLOAD_UNKNOWN");
 }

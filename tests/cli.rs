@@ -182,6 +182,35 @@ fn what_the_exit_codes_mean_is_said_by_the_program() {
     }
 }
 
+/// The options of a command and of those below it, a line each behind its name, as `-h` shows them.
+fn options_of(directory: &Path, command: &[&str], into: &mut Vec<(String, String)>) {
+    let help = text(&run(directory, &[command, &["-h"]].concat()).stdout);
+    let below = |heading: &str| {
+        let lines = help.lines().skip_while(|line| *line != heading).skip(1);
+        lines.take_while(|line| !line.is_empty()).map(|line| line.trim_start().to_owned()).collect::<Vec<_>>()
+    };
+    into.extend(below("Options:").into_iter().map(|line| (command.join(" "), line)));
+    let names = below("Commands:").into_iter().filter_map(|line| line.split(' ').next().map(str::to_owned));
+    for name in names.filter(|name| name != "help") {
+        options_of(directory, &[command, &[name.as_str()]].concat(), into);
+    }
+}
+
+#[test]
+fn every_dry_run_has_the_same_short_option() {
+    let directory = tempdir().unwrap();
+    let mut options = Vec::new();
+    options_of(directory.path(), &[], &mut options);
+    // What stands behind its name is about it.
+    options.retain(|(_, line)| line.split("  ").next().is_some_and(|names| names.contains("--dry-run")));
+    for (command, line) in &options {
+        assert!(line.starts_with("-n, --dry-run"), "orlop {command}: {line}");
+    }
+    for command in ["backup prune", "gc", "import distribution", "import registry", "export docker"] {
+        assert!(options.iter().any(|(name, _)| name == command), "nobody looked at orlop {command}");
+    }
+}
+
 /// Each shell has completions for every command; that bash goes by them is tried by a test with bash.
 #[test]
 fn there_are_completions_and_manual_pages_of_every_command() {

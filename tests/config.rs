@@ -18,6 +18,7 @@ use orlop::maintenance::retention::{DeleteRules, DeleteTags};
 use orlop::notifications::Version;
 use orlop::oci::MediaType;
 use orlop::registry::Action;
+use orlop::snapshots::{BackupOptions, BackupTarget, Keep, S3Options};
 use orlop::telemetry::LogLevel;
 
 /// A directory that goes away with the test.
@@ -542,6 +543,58 @@ fn only_what_no_running_server_goes_by_needs_a_restart() {
         let after = with_file(directory.path(), &text).load().unwrap();
         assert_eq!(before.needs_restart(&after), expected, "{text}");
     }
+}
+
+#[test]
+fn each_key_of_a_backup_arrives_in_its_field() {
+    let directory = directory();
+    let text = r#"
+        [[backup]]
+        to = "s3://bucket/orlop"
+        every = "48h"
+        at = "03:30"
+        keep_last = 1
+        keep_hourly = 2
+        keep_daily = 3
+        keep_weekly = 4
+        keep_monthly = 5
+        include_cache = true
+        s3_endpoint = "https://store.example"
+        s3_region = "eu-central-1"
+        s3_credentials = "/etc/orlop/keys"
+        encrypt_to = ["age1anna", "age1bo"]
+        [[backup]]
+        to = "/mnt/disk/orlop"
+        s3_virtual_host = true
+    "#;
+    let config = with_file(directory.path(), text).load().unwrap().config;
+    let s3 = S3Options {
+        endpoint: Some("https://store.example".to_owned()),
+        region: Some("eu-central-1".to_owned()),
+        credentials: Some("/etc/orlop/keys".into()),
+        virtual_host: false,
+    };
+    let encrypt_to = vec!["age1anna".to_owned(), "age1bo".to_owned()];
+    let one = BackupTarget {
+        to: "s3://bucket/orlop".parse().unwrap(),
+        options: BackupOptions { s3, encrypt_to, identities: Vec::new() },
+        every: Duration::from_secs(48 * 60 * 60),
+        at: Some("03:30".parse().unwrap()),
+        keep: Keep { last: 1, hourly: 2, daily: 3, weekly: 4, monthly: 5 },
+        include_cache: true,
+    };
+    let other = BackupTarget {
+        to: "/mnt/disk/orlop".parse().unwrap(),
+        options: BackupOptions {
+            s3: S3Options { virtual_host: true, ..S3Options::default() },
+            ..BackupOptions::default()
+        },
+        every: Duration::from_secs(24 * 60 * 60),
+        at: None,
+        keep: Keep::default(),
+        include_cache: false,
+    };
+    assert_eq!(config.backups, [one, other]);
 }
 
 #[test]

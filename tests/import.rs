@@ -665,16 +665,25 @@ fn an_unsigned_schema_1_manifest_comes_as_such() {
 
 #[test]
 fn names_that_belong_to_an_upstream_here_or_are_not_served_are_told_of() {
-    let tree = Tree::new();
-    tree.tagged("docker.io/library/box", "v1", 1);
-    let image = tree.tagged("team/app", "v1", 2);
-    let server = Server::with_file("cache = [\"docker.io\"]\n", &[]);
-    let imported = import(&server, &tree, &[]);
-    assert_eq!(imported.code, 3);
-    let [(path, reason)] = &imported.skipped[..] else { panic!("{imported:?}") };
-    assert_eq!(path, "repositories/docker.io/library/box");
-    assert!(reason.contains("cached of an upstream"), "{reason}");
-    pull(&server, &tree, "team/app", "v1", &image);
+    for (file, outside, told) in [
+        ("cache = [\"docker.io\"]\n", "docker.io/library/box", "cached of an upstream"),
+        ("scope = [\"team/**\"]\n", "other/box", "serves only team/**, and other/box is not among that"),
+    ] {
+        let tree = Tree::new();
+        tree.tagged(outside, "v1", 1);
+        let image = tree.tagged("team/app", "v1", 2);
+        let server = Server::with_file(file, &[]);
+        for arguments in [&["--dry-run"][..], &[]] {
+            let imported = import(&server, &tree, arguments);
+            assert_eq!(imported.code, 3, "{imported:?}");
+            let [(path, reason)] = &imported.skipped[..] else { panic!("{imported:?}") };
+            assert_eq!(path, &format!("repositories/{outside}"));
+            assert!(reason.contains(told), "{reason}");
+            let counts = ["manifests", "tags", "blobs"].map(|what| imported.count(what));
+            assert_eq!(counts, [1, 1, 2], "{imported:?}");
+        }
+        pull(&server, &tree, "team/app", "v1", &image);
+    }
 }
 
 /// Begins imports into a stopped server's data, and kills each when so many files more are there; what is there is consistent each time.

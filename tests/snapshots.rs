@@ -14,15 +14,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use orlop::clock::{ManualClock, Timestamp};
 use orlop::fsio::{Disk, RealDisk, SimulatedDisk};
-use orlop::oci::Reference;
-use orlop::registry::{Actor, Depth, Options, Policy, Registry, UpstreamAccess};
+use orlop::oci::{Digest, DigestAlgorithm, Reference};
+use orlop::registry::{Actor, Depth, ManifestPut, Options, Policy, Registry, Repository, UpstreamAccess};
 use orlop::snapshots::{
     Backup, BackupOptions, CreateOptions, Error, Keep, Location, PartsOptions, Progress, RestoreOptions,
-    Selection, Snapshot, SnapshotName, TagChange, create, diff, prune, restore, restore_parts, verify,
+    RestoredParts, Selection, Snapshot, SnapshotName, TagChange, create, diff, prune, restore, restore_parts,
+    verify,
 };
-use store::{INDEX, image, index, push, push_blob, push_image, sha256, tag};
+use serde_json::Value;
+use store::{BEGIN, IMAGE, INDEX, image, index, media_type, push, push_blob, push_image, sha256, tag};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
@@ -42,6 +45,15 @@ fn open(data: &Path) -> Registry {
     let mut options = Options::new(data);
     options.policy = policy();
     Registry::open(options).unwrap()
+}
+
+/// A registry on the real disk whose time is told to it, and whose deletions can't be undone.
+fn open_without_undo(data: &Path) -> (Registry, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new(BEGIN));
+    let mut options = Options::new(data);
+    options.clock = clock.clone();
+    options.policy.collection.undo = Duration::ZERO;
+    (Registry::open(options).unwrap(), clock)
 }
 
 async fn take(registry: &Registry, backup: &Backup, with_cached: bool) -> Snapshot {
@@ -68,6 +80,19 @@ fn restore_with(backup: &Backup, name: &SnapshotName, registry: Options) -> Resu
     let restoring =
         || restore(backup, name, RestoreOptions { registry, dry_run: false, force: false }, &mut quiet);
     std::thread::scope(|scope| scope.spawn(restoring).join().unwrap()).map(drop)
+}
+
+/// Restores whatever parts can bring, into a registry that is in use.
+async fn restore_all_parts(target: &Registry, backup: &Backup, name: &SnapshotName) -> RestoredParts {
+    let (target, backup, name) = (target.clone(), backup.clone(), name.clone());
+    let restoring = move || {
+        let wanted = Selection { repositories: vec!["**".parse().unwrap()], tags: Vec::new() };
+        let options = PartsOptions { wanted, force: false, dry_run: false, actor: Actor::anonymous() };
+        let hear = |_| -> BoxFuture<'static, ()> { Box::pin(async {}) };
+        let restoring = restore_parts(&target, &backup, &name, &options, Arc::new(quiet), &hear);
+        Handle::current().block_on(restoring)
+    };
+    tokio::task::spawn_blocking(restoring).await.unwrap().unwrap()
 }
 
 /// Every tag with the manifest that it points to, and every blob with its bytes, as clients see them.
@@ -135,6 +160,61 @@ async fn what_was_there_then_is_restored_whatever_came_and_went_since() {
     let restored = restore_to(&backup, "latest", &dir.path().join("second")).unwrap();
     assert_eq!(content(&restored), now);
     assert_eq!(restored.verify(Depth::Full).unwrap().problems, [""; 0]);
+}
+
+/// Where a snapshot has its own files.
+fn snapshot_dir(backup: &Backup, name: &SnapshotName) -> PathBuf {
+    backup.dir().join("snapshots").join(name.as_str())
+}
+
+/// What a snapshot says not to have been there: each by its repository, the manifest that names it, and its digest.
+fn absent(backup: &Backup, name: &SnapshotName) -> Vec<[String; 3]> {
+    let list = fs::read_to_string(snapshot_dir(backup, name).join("absent.jsonl")).unwrap();
+    let parts = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        ["repository", "manifest", "digest"].map(|key| line[key].as_str().unwrap().to_owned())
+    };
+    let mut found: Vec<_> = list.lines().map(parts).collect();
+    found.sort();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_absent_is_listed_and_keeps_nothing_from_being_restored() {
+    const FOREIGN: &str = "application/vnd.oci.image.layer.nondistributable.v1.tar";
+    let dir = TempDir::new().unwrap();
+    let registry = open(&dir.path().join("data"));
+    let name = |text: &str| registry.namespace().repository(&text.parse().unwrap());
+    let (foreign, sparse) = (name("foreign"), name("sparse"));
+    // Of two such layers and of two images, one is there.
+    push_blob(&foreign, "here").await;
+    let layers = image(&["here", "elsewhere"], None).replace("a/layer", FOREIGN);
+    let layers = push(&foreign, IMAGE, &layers, &["v1"]).await;
+    let child = image(&["absent"], None);
+    push_image(&sparse, &["here"], &[]).await;
+    let children = push(&sparse, INDEX, &index(&[&image(&["here"], None), &child]), &["v1"]).await;
+    let line = |repository: &str, manifest: &Digest, digest: &Digest| {
+        [repository.to_owned(), manifest.to_string(), digest.to_string()]
+    };
+    let expected = [
+        line("foreign", &layers, &sha256(b"elsewhere")),
+        line("sparse", &children, &sha256(child.as_bytes())),
+    ];
+    let backup = backup_in(&dir);
+    let taken = take(&registry, &backup, false).await;
+    assert_eq!((taken.absent, &taken.lost[..]), (2, &[][..]), "{taken:?}");
+    assert_eq!(absent(&backup, &taken.name), expected);
+
+    let target = open(&dir.path().join("target"));
+    let restored = restore_all_parts(&target, &backup, &taken.name).await;
+    assert!(restored.is_whole() && restored.tags == 2, "{restored:?}");
+    for restored in [target, restore_to(&backup, "1", &dir.path().join("whole")).unwrap()] {
+        assert_eq!(content(&restored), content(&registry));
+        assert_eq!(restored.verify(Depth::Full).unwrap().problems, [""; 0]);
+        // It knows of them too.
+        let again = take(&restored, &backup, false).await;
+        assert_eq!(absent(&backup, &again.name), expected);
+    }
 }
 
 /// All files of a directory, links aside.
@@ -330,6 +410,65 @@ async fn what_no_snapshot_needs_is_removed_and_the_rest_restores() {
     assert_eq!(take(&registry, &backup, false).await.name.number(), 4);
 }
 
+fn sha512(text: &str) -> Digest {
+    Digest::of(DigestAlgorithm::Sha512, text.as_bytes())
+}
+
+/// Pushes an image by its sha512, which names its only layer by sha512 too; returns both.
+async fn push_by_sha512(repository: &Repository, layer: &str) -> [String; 2] {
+    let actor = Actor::anonymous();
+    let blob = repository.blobs().put(layer.to_owned().into(), Some(&sha512(layer)), &actor).await.unwrap();
+    let image = image(&[layer], None).replace(&blob.digest.to_string(), &sha512(layer).to_string());
+    let put = ManifestPut {
+        payload: image.clone().into(),
+        media_type: media_type(IMAGE),
+        reference: Reference::Digest(sha512(&image)),
+        tags: vec![tag(layer)],
+        actor,
+    };
+    repository.manifests().put(put).await.unwrap();
+    [layer.to_owned(), image]
+}
+
+#[tokio::test]
+async fn what_is_named_by_sha512_is_linked_by_that_name_until_no_snapshot_needs_it() {
+    let dir = TempDir::new().unwrap();
+    let (registry, clock) = open_without_undo(&dir.path().join("data"));
+    let app = registry.namespace().repository(&"app".parse().unwrap());
+    let [goes, stays] = [push_by_sha512(&app, "goes").await, push_by_sha512(&app, "stays").await];
+    let backup = backup_in(&dir);
+    let first = take(&registry, &backup, false).await.name;
+    let link = |text: &str| backup.dir().join("blobs/sha512").join(sha512(text).hex());
+    let linked = || fs::read_dir(backup.dir().join("blobs/sha512")).unwrap().count();
+    for text in goes.iter().chain(&stays) {
+        let content = format!("../sha256/{}", sha256(text.as_bytes()).hex());
+        assert_eq!(fs::read_link(link(text)).unwrap(), Path::new(&content));
+        assert_eq!(fs::read_to_string(link(text)).unwrap(), *text);
+    }
+    assert_eq!(linked(), 4);
+    // That is where who reads the layout looks.
+    let layout = snapshot_dir(&backup, &first);
+    let index: Value = serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let named = index["manifests"][0]["digest"].as_str().unwrap();
+    assert_eq!(named, sha512(&goes[1]).to_string());
+    assert_eq!(fs::read_to_string(layout.join("blobs").join(named.replace(':', "/"))).unwrap(), goes[1]);
+
+    app.manifests().delete(&sha512(&goes[1])).await.unwrap();
+    clock.advance(Duration::from_secs(2 * 60 * 60));
+    registry.collect(|_| {}).await.unwrap();
+    let second = take(&registry, &backup, false).await.name;
+    assert_eq!(linked(), 4);
+    // Two files, and the links to them.
+    assert_eq!(prune(&backup, &[first], &mut quiet).unwrap().files, 4);
+    assert_eq!(linked(), 2);
+    for text in &stays {
+        assert_eq!(fs::read_to_string(link(text)).unwrap(), *text);
+    }
+    assert_eq!(verify(&backup, &[second], true, &mut quiet).unwrap().count, 0);
+    let restored = restore_to(&backup, "latest", &dir.path().join("restored")).unwrap();
+    assert_eq!(content(&restored), content(&registry));
+}
+
 #[tokio::test]
 async fn a_pruning_that_lost_power_anywhere_leaves_whole_snapshots() {
     let disk = SimulatedDisk::new();
@@ -402,18 +541,7 @@ async fn what_is_cached_is_left_out_when_parts_are_restored() {
     let backup = backup_in(&dir);
     let name = take(&registry, &backup, true).await.name;
     let target = open(&dir.path().join("target"));
-    let restoring = {
-        let target = target.clone();
-        tokio::task::spawn_blocking(move || {
-            let wanted = Selection { repositories: vec!["**".parse().unwrap()], tags: Vec::new() };
-            let actor = Actor::anonymous();
-            let options = PartsOptions { wanted, force: false, dry_run: false, actor };
-            let hear = |_| -> futures_util::future::BoxFuture<'static, ()> { Box::pin(async {}) };
-            let restoring = restore_parts(&target, &backup, &name, &options, Arc::new(quiet), &hear);
-            tokio::runtime::Handle::current().block_on(restoring)
-        })
-    };
-    let restored = restoring.await.unwrap().unwrap();
+    let restored = restore_all_parts(&target, &backup, &name).await;
     assert_eq!((restored.tags, restored.repositories, restored.cached_repositories), (1, 1, 1));
     assert!(restored.is_whole());
     assert_eq!(content(&target).into_keys().collect::<Vec<_>>(), ["app:v1"]);
@@ -470,10 +598,7 @@ async fn a_forced_restore_that_lost_power_anywhere_has_both_and_is_gone_on_with(
 #[tokio::test]
 async fn numbers_grow_and_pruning_keeps_the_last_ones_taken_though_the_clock_goes_backwards() {
     let dir = TempDir::new().unwrap();
-    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_800_000_000_000)));
-    let mut options = Options::new(dir.path().join("data"));
-    options.clock = clock.clone();
-    let registry = Registry::open(options).unwrap();
+    let (registry, clock) = open_without_undo(&dir.path().join("data"));
     let backup = backup_in(&dir);
     for day in [20, 10, 15, 5] {
         clock.set(Timestamp::from_millis(1_800_000_000_000 + day * 24 * 60 * 60 * 1_000));
@@ -495,11 +620,7 @@ async fn numbers_grow_and_pruning_keeps_the_last_ones_taken_though_the_clock_goe
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn snapshots_beside_deletions_and_a_collection_without_pause_are_whole() {
     let dir = TempDir::new().unwrap();
-    let clock = Arc::new(ManualClock::new(Timestamp::from_millis(1_800_000_000_000)));
-    let mut options = Options::new(dir.path().join("data"));
-    options.clock = clock.clone();
-    options.policy.collection.undo = Duration::ZERO;
-    let registry = Registry::open(options).unwrap();
+    let (registry, clock) = open_without_undo(&dir.path().join("data"));
     let backup = backup_in(&dir);
     let over = Arc::new(AtomicBool::new(false));
     let churning = {

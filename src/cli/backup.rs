@@ -11,12 +11,13 @@ use clap::{Args, Subcommand};
 use crate::config::Config;
 use crate::fsio::{Disk, RealDisk};
 use crate::http::admin::{CreateBackup, RestoreBackup, told};
+use crate::oci::Digest;
 use crate::registry::NamePattern;
 use crate::server::registry_options;
 use crate::snapshots::{
-    self, Change, Difference, Fate, Keep, PrunePlan, Pruned, RestoreOptions, Restored, RestoredItem,
-    RestoredParts, Snapshot, SnapshotName, TagChange, TaggedPattern, Verified, diff, prune, prune_dry,
-    restore, verify,
+    self, Backup, Change, Difference, Fate, Keep, Problem, PrunePlan, Pruned, RestoreOptions, Restored,
+    RestoredItem, RestoredParts, Snapshot, SnapshotName, TagChange, TaggedPattern, Verified, diff, prune,
+    prune_dry, restore, verify,
 };
 
 use super::admin::{AdminArguments, AdminRequest};
@@ -300,7 +301,7 @@ fn run_verify(arguments: &VerifyArguments, output: &mut Output) -> anyhow::Resul
     if arguments.json {
         output.json(&verified)?;
     } else {
-        print_verified(&verified, output)?;
+        print_verified(&backup, &verified, output)?;
     }
     Ok(exit::done(verified.count == 0))
 }
@@ -522,7 +523,7 @@ fn print_snapshot(snapshot: &Snapshot, output: &mut Output) -> io::Result<()> {
     Ok(())
 }
 
-fn print_verified(verified: &Verified, output: &mut Output) -> io::Result<()> {
+fn print_verified(backup: &Backup, verified: &Verified, output: &mut Output) -> io::Result<()> {
     for problem in &verified.problems {
         output.line(format!("problem: {}: {}", problem.path.display(), problem.reason))?;
     }
@@ -530,9 +531,18 @@ fn print_verified(verified: &Verified, output: &mut Output) -> io::Result<()> {
     if unlisted > 0 {
         output.line(format!("problem: … and {unlisted} more"))?;
     }
-    if verified.count > 0 {
+    let is_damaged_below = |folder: &str| {
+        let dir = backup.dir().join(folder);
+        verified.problems.iter().any(|problem| problem.path.starts_with(&dir) && !is_of_lost(problem))
+    };
+    if is_damaged_below("blobs") {
         output.line(
             "Remove what is damaged below blobs: the next snapshot copies it anew, as long as the registry has it.",
+        )?;
+    }
+    if is_damaged_below("snapshots") {
+        output.line(
+            "A snapshot whose own files are damaged can't be mended: remove its directory below snapshots.",
         )?;
     }
     let hashed = match verified.hashed_files {
@@ -559,4 +569,9 @@ fn print_verified(verified: &Verified, output: &mut Output) -> io::Result<()> {
         ("problems", verified.count.to_string()),
     ];
     output.facts(rows)
+}
+
+/// Whether it is about what the registry had lost before the snapshot, which is called by its digest; the snapshot itself is whole.
+fn is_of_lost(problem: &Problem) -> bool {
+    problem.reason.split(' ').next().is_some_and(|word| word.parse::<Digest>().is_ok())
 }

@@ -69,7 +69,7 @@ pub(super) struct ExportArguments {
     #[arg(long)]
     force: bool,
     /// Write nothing, and say what would be written
-    #[arg(long)]
+    #[arg(long, short = 'n')]
     dry_run: bool,
     #[command(flatten)]
     admin: AdminArguments,

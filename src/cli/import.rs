@@ -159,7 +159,7 @@ struct TakeArguments {
     #[arg(long)]
     move_tags: bool,
     /// Change nothing, and say what would come
-    #[arg(long)]
+    #[arg(long, short = 'n')]
     dry_run: bool,
 }
 

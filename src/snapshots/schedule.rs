@@ -173,8 +173,8 @@ impl BackupSchedule {
     pub fn look(&self) {
         let targets = self.0.targets.borrow().clone();
         for target in targets {
-            match self.0.open(&target) {
-                Ok((_, last)) => target.state().last = last,
+            match self.0.open(&target).and_then(|backup| last_of(&backup)) {
+                Ok(last) => target.state().last = last,
                 Err(error) => self.0.failed(&target, &error.to_string()),
             }
         }
@@ -260,8 +260,8 @@ impl Shared {
         let mut over = Over { stopping: self.stopping.subscribe(), ended: target.ended.subscribe() };
         // So that people see how old it is from the start.
         let (shared, of) = (Arc::clone(&self), Arc::clone(&target));
-        match blocking(move || shared.open(&of)).await {
-            Ok((_, last)) => target.state().last = last,
+        match blocking(move || whole_last_of(&of, &shared.open(&of)?)).await {
+            Ok(last) => target.state().last = last,
             Err(error) => {
                 self.failed(&target, &error.to_string());
                 tracing::warn!(backup = target.name, %error, "no backup can be taken; trying again in a moment");
@@ -304,7 +304,12 @@ impl Shared {
     async fn attempt(self: &Arc<Self>, target: &Arc<Target>, over: &mut Over) -> Result<Attempt, Error> {
         let began = monotonic();
         let (shared, of) = (Arc::clone(self), Arc::clone(target));
-        let (backup, last) = blocking(move || shared.open(&of)).await?;
+        let (backup, last) = blocking(move || {
+            let backup = shared.open(&of)?;
+            let last = whole_last_of(&of, &backup)?;
+            Ok((backup, last))
+        })
+        .await?;
         let now = self.registry.now();
         let is_due = {
             let mut state = target.state();
@@ -356,7 +361,7 @@ impl Shared {
         let (stopping, ended) = (over.stopping.clone(), over.ended.clone());
         let pruned = blocking(move || {
             let over = Over { stopping, ended };
-            let (backup, _) = shared.open(&of)?;
+            let backup = shared.open(&of)?;
             let snapshots: Result<Vec<Snapshot>, Error> =
                 backup.names()?.iter().map(|name| backup.snapshot(name)).collect();
             let remove = keep.plan(&snapshots?).remove;
@@ -385,8 +390,8 @@ impl Shared {
         }
     }
 
-    /// The backup of a target, with its last snapshot. Blocks.
-    fn open(&self, target: &Target) -> Result<(Backup, Option<Snapshot>), Error> {
+    /// The backup of a target. Blocks.
+    fn open(&self, target: &Target) -> Result<Backup, Error> {
         let BackupTarget { to, options, .. } = &target.wanted;
         // A disk that isn't mounted must not become a backup beside the data.
         if let Location::Directory(dir) = to
@@ -394,9 +399,7 @@ impl Shared {
         {
             return Err(Error::Absent(dir.clone()));
         }
-        let backup = Backup::create_at(Arc::clone(&self.disk), to, options)?;
-        let last = backup.names()?.last().map(|name| backup.snapshot(name)).transpose()?;
-        Ok((backup, last))
+        Backup::create_at(Arc::clone(&self.disk), to, options)
     }
 
     fn failed(&self, target: &Target, reason: &str) {
@@ -439,6 +442,22 @@ impl Shared {
 impl Target {
     fn failures_in_a_row(&self) -> u64 {
         self.state().failure.as_ref().map_or(0, |failure| failure.in_a_row)
+    }
+}
+
+/// The last snapshot of a backup. Blocks.
+fn last_of(backup: &Backup) -> Result<Option<Snapshot>, Error> {
+    backup.names()?.last().map(|name| backup.snapshot(name)).transpose()
+}
+
+/// The same for who takes the next one: where the last one is damaged, there is none. Blocks.
+fn whole_last_of(target: &Target, backup: &Backup) -> Result<Option<Snapshot>, Error> {
+    match last_of(backup) {
+        Err(error @ Error::Damaged { .. }) => {
+            tracing::warn!(backup = target.name, %error, "the last backup is damaged; another one is due");
+            Ok(None)
+        }
+        last => last,
     }
 }
 

@@ -90,6 +90,11 @@ impl Backups {
         self.0.to_str().unwrap()
     }
 
+    /// Where it has content.
+    pub(crate) fn content(&self, digest: &str) -> PathBuf {
+        self.0.join("blobs").join(digest.replace(':', "/"))
+    }
+
     /// Runs a command on this directory.
     pub(crate) fn run(&self, verb: &str, arguments: &[&str]) -> Said {
         Said::of(&mut self.command(verb, arguments))

@@ -279,7 +279,8 @@ fn an_image_whose_bytes_are_damaged_or_gone_has_no_tag_and_the_others_come() {
 
 #[test]
 fn what_the_configuration_forbids_is_told_of_each_by_its_tag() {
-    let file = "[[immutable]]\nrepositories = [\"fixed/**\"]\n[[quota]]\nrepositories = [\"small/**\"]\nmax_size = \"700\"\n";
+    let file = "scope = [\"fixed/**\", \"small/**\"]\n[[immutable]]\nrepositories = [\"fixed/**\"]\n\
+                [[quota]]\nrepositories = [\"small/**\"]\nmax_size = \"700\"\n";
     let scene = Scene { server: Server::with_file(file, &[]), ..scene() };
     let Scene { server, backups, .. } = &scene;
     server.push_image("fixed/app", "v1", 1);
@@ -290,11 +291,21 @@ fn what_the_configuration_forbids_is_told_of_each_by_its_tag() {
     source.push_image("fixed/app", "new", 4);
     source.push_image("small/app", "v2", 5);
     source.push_image("small/app", "v3", 6);
+    source.push_image("other/app", "v1", 7);
     backups.create(&source.data());
     let said = restore(&scene, &["--repository", "**", "--force"]).code(3);
     let said = said.prints(&["! fixed/app:v1: the tag v1 is immutable here"]);
     let said = said.prints(&["! small/app:v", "may hold 700 bytes"]);
-    said.prints(&["+ fixed/app:new "]);
+    let said = said.prints(&["+ fixed/app:new "]);
+    let outside =
+        "! other/app:v1: this registry serves only fixed/**, small/**, and other/app is not among that";
+    said.prints(&[outside]);
+    for arguments in [&["--tag", "other/**:v1"][..], &["--tag", "other/**:v1", "--dry-run"]] {
+        restore(&scene, arguments).code(3).prints(&[outside, "tags             0", "failed           1"]);
+        let json = restore(&scene, &[arguments, &["--json"]].concat()).code(3).json();
+        let counts = ["tags", "manifests", "blobs", "bytes"].map(|what| json[what].clone());
+        assert_eq!(counts, [0, 0, 0, 0].map(Value::from), "{json}");
+    }
 }
 
 #[test]

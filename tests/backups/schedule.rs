@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::support::Server;
+use super::{blob_file, layer_of, orlop};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn orlop(server: &Server, arguments: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_orlop"));
-    command.args(arguments).arg("--data").arg(server.data()).arg("--config").arg(server.configuration());
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
 
 /// What `orlop status` says of the only target, once that is as wanted.
 #[track_caller]
@@ -45,6 +38,11 @@ fn snapshots(to: &Path) -> Vec<String> {
     names.retain(|name| name.starts_with(|first: char| first.is_ascii_digit()));
     names.sort();
     names
+}
+
+/// What says what is in the newest snapshot.
+fn newest(to: &Path) -> PathBuf {
+    to.join("snapshots").join(snapshots(to).last().unwrap()).join("snapshot.json")
 }
 
 /// Holds the lock of a backup directory until it is let go.
@@ -116,8 +114,7 @@ fn a_restart_takes_none_before_it_is_due_and_makes_up_what_was_missed() {
     // It was off for two days; and then the clock was set back by many years.
     for (millis, taken) in [(-2_i64 * 86_400_000, 2), (9_000_000_000_000, 3)] {
         server.stop();
-        let last =
-            to.path().join("snapshots").join(snapshots(to.path()).last().unwrap()).join("snapshot.json");
+        let last = newest(to.path());
         let mut snapshot: Value = serde_json::from_slice(&std::fs::read(&last).unwrap()).unwrap();
         let at = snapshot["takenAtMillis"].as_i64().unwrap() + millis;
         snapshot["takenAtMillis"] = at.into();
@@ -168,6 +165,25 @@ fn a_failure_is_seen_everywhere_and_ends_when_its_cause_does() {
     server.wait_for_lines(taken + 1, &["took a backup"]);
 }
 
+#[test]
+fn what_the_registry_has_lost_is_warned_of_until_a_snapshot_has_it() {
+    let to = TempDir::new().unwrap();
+    let mut server = Server::start();
+    let lost = blob_file(&server.data(), &layer_of(&server.push_image("team/app", "v1", 1)));
+    let away = server.configuration().with_file_name("away");
+    std::fs::rename(&lost, &away).unwrap();
+    server.configure(&target(to.path(), "every = \"1s\"\n"));
+    let status = backup_when(&server, |backup| backup["last"]["lost"] == 1);
+    let lacks = format!("in {} lacks 1 blobs that the registry had lost", to.path().display());
+    assert!(status["warnings"].to_string().contains(&lacks), "{status}");
+    let shown = orlop(&server, &["status"]);
+    let is_warning = |line: &str| line.starts_with("WARNING: ") && line.contains(&lacks);
+    assert!(shown.lines().any(is_warning), "{shown}");
+    std::fs::rename(&away, &lost).unwrap();
+    let status = backup_when(&server, |backup| backup["last"]["lost"] == 0);
+    assert!(!status["warnings"].to_string().contains("lacks"), "{status}");
+}
+
 /// Somebody copies the directory, so that the snapshot waits for its name; the server doesn't wait for that when it stops, nor
 /// when the schedule changes.
 #[test]
@@ -208,6 +224,10 @@ fn a_schedule_that_changes_holds_without_a_restart() {
     server.wait_for_line(&["took a backup", &other.path().display().to_string()]);
     let status = backup_when(&server, |backup| backup["to"] == other.path().to_str().unwrap());
     assert_eq!(status["backups"].as_array().unwrap().len(), 1, "{status}");
+    for (to, with_cached) in [(&one, false), (&other, true)] {
+        let snapshot: Value = serde_json::from_slice(&std::fs::read(newest(to.path())).unwrap()).unwrap();
+        assert_eq!(snapshot["withCached"], with_cached, "{snapshot}");
+    }
     let metrics = String::from_utf8(server.get("/metrics").send().expect(200).body).unwrap();
     assert!(!metrics.contains(one.path().to_str().unwrap()), "{metrics}");
     assert!(!server.log().contains("holds only after a restart"), "{}", server.log());
