@@ -49,6 +49,9 @@ fn skopeo_and_podman_take_images_out_of_a_snapshot_without_orlop() {
         let server = Server::start();
         let image = server.image("team/box:1");
         skopeo.copy(&Layout::of("in a snapshot").oci(), &format!("docker://{image}"), &[]);
+        let strong = Layout::by_sha512("by sha512");
+        let strong = strong.folder().display().to_string();
+        orlop(&["import", "oci", &strong, "--as", "team/strong:1"], server.data());
         orlop(&["backup", "create", &backup], server.data());
         skopeo.digest(&image)
     };
@@ -59,6 +62,11 @@ fn skopeo_and_podman_take_images_out_of_a_snapshot_without_orlop() {
     assert!(index.contains(&digest), "{index} has not {digest}");
     let id = podman.pull(&format!("{layout}:team/box:1"), &[]);
     assert_eq!(podman.read(id.trim(), "/etc/hello"), "in a snapshot");
+    // A layer that is named by its sha512 is there by that too.
+    let archive = format!("docker-archive:{}", folder.path().join("strong.tar").display());
+    skopeo.run(&["copy", "--quiet", &format!("{layout}:team/strong:1"), &archive]);
+    let id = podman.pull(&archive, &[]);
+    assert_eq!(podman.read(id.trim(), "/etc/hello"), "by sha512");
     let sums = Command::new("sha256sum")
         .args(["--check", "--quiet", "--strict", "SHA256SUMS"])
         .current_dir(layout.strip_prefix("oci:").expect("it is a layout"))
@@ -125,11 +133,6 @@ fn after_the_disk_is_lost_every_image_of_the_snapshot_pulls_and_runs_in_docker()
 fn where_files_can_share_blocks_a_snapshot_takes_no_room_for_what_the_registry_has() {
     const MEBIBYTE: u64 = 1 << 20;
     let disk = Disk::xfs(512);
-    let free = || {
-        run(Command::new("sync").arg("--file-system").arg(disk.path()));
-        let state = rustix::fs::statvfs(&disk.path()).expect("it is mounted");
-        state.f_bavail * state.f_frsize
-    };
     let (data, backup) = (disk.path().join("data"), disk.path().join("backup").display().to_string());
     let server = Server::start_at(&data, &[]);
     let blob = random_bytes(64 << 20);
@@ -138,9 +141,9 @@ fn where_files_can_share_blocks_a_snapshot_takes_no_room_for_what_the_registry_h
     let request =
         reqwest::blocking::Client::new().post(url).header("content-type", "application/octet-stream");
     assert_eq!(request.body(blob.clone()).send().expect("it answers").status(), 201);
-    let before = free();
+    let before = disk.available();
     orlop(&["backup", "create", &backup], &data);
-    let took = before - free();
+    let took = before - disk.available();
     assert!(took < 16 * MEBIBYTE, "{took} bytes for a blob of 64 MiB that is there already");
     let hex = digest.strip_prefix("sha256:").expect("it is a SHA-256");
     assert!(std::fs::read(Path::new(&backup).join("blobs/sha256").join(hex)).expect("it is there") == blob);

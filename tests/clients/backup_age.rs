@@ -25,7 +25,8 @@ pub(crate) fn identity(folder: &TempDir, name: &str) -> (String, String) {
     (path, recipient)
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+/// All files in a folder, and in those in it.
+pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).expect("the folder is there") {
         let path = entry.expect("it can be listed").path();

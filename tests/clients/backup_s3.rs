@@ -1,13 +1,16 @@
 //! Backups in a store that speaks S3.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::backup_age::files;
 use crate::garage::{BUCKET, Garage, SECRET};
 use crate::image::{Compression, random_files, sha256_of};
 use crate::process::{run, run_to_failure, run_verbosely};
@@ -92,9 +95,7 @@ fn snapshots_in_a_bucket_share_content_are_checked_pruned_and_restored() {
     assert_eq!(garage.list("one/registry/locks"), [""; 0]);
 
     run(&mut orlop(&garage, &["backup", "verify", &at, "--full"]));
-    let listed = run(&mut orlop(&garage, &["backup", "list", &at, "--json"]));
-    let listed: Vec<Value> = serde_json::from_str(&listed).expect("it is JSON");
-    assert_eq!(listed.len(), 3);
+    assert_eq!(listed(&garage, &at).len(), 3);
     let differs = run(&mut orlop(&garage, &["backup", "diff", &at, "1", "2"]));
     assert!(differs.contains("+ team/box:2"), "{differs}");
 
@@ -145,7 +146,19 @@ fn snapshots_in_a_bucket_share_content_are_checked_pruned_and_restored() {
     assert_eq!(garage.list("one/registry/blobs/").len(), 6);
     let files = garage.list("one/registry/snapshots/");
     assert!(files.len() == 6 && files.iter().all(|file| file.contains("/000004-")), "{files:?}");
-    assert_eq!(garage.list("").len(), 6 + 6 + 1, "only the format is beside them");
+    let all = garage.list("");
+    assert_eq!(all.len(), 6 + 6 + 1, "only the format is beside them");
+
+    // What is fetched into a folder is a backup directory.
+    let fetched = folder.path().join("fetched");
+    for object in &all {
+        let file = fetched.join(object.strip_prefix("one/registry/").expect("all are below it"));
+        fs::create_dir_all(file.parent().expect("it has a folder")).expect("a folder can be made");
+        garage.get(object, &file);
+    }
+    let fetched = fetched.display().to_string();
+    run(&mut orlop(&garage, &["backup", "verify", &fetched, "--full"]));
+    assert_eq!(create(&garage, &fetched, &small)["addedFiles"], 0, "it is gone on with");
 }
 
 #[test]
@@ -161,7 +174,7 @@ fn what_interrupts_a_snapshot_leaves_no_part_of_one() {
     killed.wait().expect("it ends");
     assert!(garage.uploads() > 0);
     assert_eq!(garage.list("locks/content/").len(), 1);
-    assert_eq!(run(&mut orlop(&garage, &["backup", "list", &at, "--json"])), "[]");
+    assert!(listed(&garage, &at).is_empty());
     let before = garage.list("blobs/").len() as u64;
     let taken = create(&garage, &at, &data);
     assert_eq!(taken["addedFiles"], 3 * 6 - 2 - before, "{taken}");
@@ -185,10 +198,26 @@ fn what_interrupts_a_snapshot_leaves_no_part_of_one() {
     assert!(said.contains("s3://backups/other") && said.contains("Run the command again"), "{said}");
 }
 
-fn begin(garage: &Garage, at: &str, data: &Path) -> std::process::Child {
-    let mut command = orlop(garage, &["backup", "create", at, "--data"]);
-    command.arg(data).stdout(Stdio::piped()).stderr(Stdio::piped());
+fn begin(garage: &Garage, at: &str, data: &Path) -> Child {
+    spawn(orlop(garage, &["backup", "create", at, "--data"]).arg(data))
+}
+
+fn spawn(command: &mut Command) -> Child {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().expect("it starts")
+}
+
+/// Makes one byte of a file another.
+fn damage(file: &Path) {
+    let mut bytes = fs::read(file).expect("it can be read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(file, bytes).expect("it can be written");
+}
+
+fn listed(garage: &Garage, at: &str) -> Vec<Value> {
+    let listed = run(&mut orlop(garage, &["backup", "list", at, "--json"]));
+    serde_json::from_str(&listed).expect("it is JSON")
 }
 
 /// Waits until an object is being sent in parts, which is noted in the data directory.
@@ -220,14 +249,71 @@ fn of_two_snapshots_at_once_each_is_whole_or_refused() {
     for refused in ended.iter().filter(|ended| !ended.status.success()) {
         assert!(String::from_utf8_lossy(&refused.stderr).contains("another process works in"), "{refused:?}");
     }
-    let listed = run(&mut orlop(&garage, &["backup", "list", &at, "--json"]));
-    let listed: Vec<Value> = serde_json::from_str(&listed).expect("it is JSON");
-    assert_eq!(listed.len(), done);
+    assert_eq!(listed(&garage, &at).len(), done);
     run(&mut orlop(&garage, &["backup", "verify", &at, "--full"]));
     // A hold keeps others from removing, and ends.
     let held = run(orlop(&garage, &["backup", "lock", &at, "--", "echo", "held"]).current_dir(folder.path()));
     assert_eq!(held, "held");
     assert_eq!(garage.list("both/locks"), [""; 0]);
+}
+
+#[test]
+fn pruning_waits_for_whoever_copies_the_bucket() {
+    let garage = Garage::start();
+    let folder = TempDir::with_prefix("orlop-s3-").expect("a temporary folder can be made");
+    let at = place("held");
+    let data = data_with(&folder, 0);
+    let [_, last] = [(); 2].map(|()| create(&garage, &at, &data));
+    let copy = ["backup", "lock", &at, "--", "sh", "-c", "echo copying; exec cat"];
+    let mut copying = spawn(orlop(&garage, &copy).current_dir(folder.path()));
+    let mut said = BufReader::new(copying.stdout.take().expect("it was piped")).lines();
+    assert_eq!(said.next().and_then(Result::ok).as_deref(), Some("copying"));
+    let mut pruning = spawn(&mut orlop(&garage, &["backup", "prune", &at, "--keep-last", "1"]));
+    // Each time that it asks for the lock it makes an object of its own.
+    let (mut seen, end) = (BTreeSet::new(), Instant::now() + Duration::from_secs(60));
+    while seen.len() < 3 {
+        let ended = pruning.try_wait().expect("it can be asked");
+        assert!(ended.is_none(), "it doesn't wait for the copy: {ended:?}");
+        assert!(Instant::now() < end, "it doesn't ask again: {seen:?}");
+        seen.extend(garage.list("held/locks/names/"));
+    }
+    assert_eq!(listed(&garage, &at).len(), 2);
+    drop(copying.stdin.take());
+    assert!(copying.wait().expect("it ends").success(), "the copy");
+    let pruned = pruning.wait_with_output().expect("it ends");
+    assert!(pruned.status.success(), "{pruned:?}");
+    let left = listed(&garage, &at);
+    assert!(left.len() == 1 && left[0]["name"] == last["name"], "{left:?}");
+    run(&mut orlop(&garage, &["backup", "verify", &at, "--full"]));
+    assert_eq!(garage.list("held/locks"), [""; 0]);
+}
+
+#[test]
+fn what_the_registry_has_damaged_is_named_and_never_gets_into_the_bucket() {
+    let garage = Garage::start();
+    let folder = TempDir::with_prefix("orlop-s3-").expect("a temporary folder can be made");
+    let data = data_with(&folder, 1);
+    let mut blobs = files(&data.join("blobs"));
+    blobs.sort_by_key(|blob| fs::metadata(blob).expect("it is there").len());
+    let [small, .., large] = &blobs[..] else { panic!("{blobs:?}") };
+    let lost = BTreeSet::from([small, large].map(|blob| {
+        damage(blob);
+        format!("sha256:{}", blob.file_name().expect("it has a name").to_string_lossy())
+    }));
+    let at = place("x");
+    let mut command = orlop(&garage, &["backup", "create", &at, "--json", "--data"]);
+    let ended = command.arg(&data).output().expect("it runs");
+    assert_eq!(ended.status.code(), Some(3), "{ended:?}");
+    let taken: Value = serde_json::from_slice(&ended.stdout).expect("it is JSON");
+    let named: BTreeSet<String> = serde_json::from_value(taken["lost"].clone()).expect("it is a list");
+    assert_eq!(named, lost);
+    // The manifest and three of the five blobs.
+    let objects = garage.list("x/blobs/sha256/");
+    assert_eq!((&taken["addedFiles"], objects.len()), (&4.into(), 4), "{taken}");
+    for digest in &lost {
+        assert!(!objects.iter().any(|object| object.ends_with(&digest[7..])), "{digest}: {objects:?}");
+    }
+    assert_eq!(garage.uploads(), 0);
 }
 
 #[test]
@@ -272,10 +358,7 @@ fn what_the_store_has_lost_is_named_and_the_rest_is_checked() {
     let at = place("x");
     create(&garage, &at, &data);
     let file = garage.largest_file();
-    let mut bytes = fs::read(&file).expect("it can be read");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&file, bytes).expect("it can be written");
+    damage(&file);
     let said = run_to_failure(&mut orlop(&garage, &["backup", "verify", &at, "--full", "--json"]));
     let verified: Value = serde_json::from_str(said.lines().next().unwrap_or_default()).expect("it is JSON");
     assert_eq!((&verified["count"], &verified["hashedFiles"]), (&Value::from(1), &Value::from(6)), "{said}");

@@ -60,6 +60,13 @@ impl Disk {
         Path::new("/proc").join(self.holder.pid().to_string()).join("root").join(folder)
     }
 
+    /// The bytes that are free when all that was written is there.
+    pub(crate) fn available(&self) -> u64 {
+        self.sync();
+        let state = rustix::fs::statvfs(self.path()).expect("it is mounted");
+        state.f_bavail * state.f_frsize
+    }
+
     /// Lets nobody write to it any more.
     pub(crate) fn protect(&self) {
         let pid = self.holder.pid().to_string();
@@ -87,6 +94,10 @@ impl Disk {
     /// Gives all of it back; ext4 does so no sooner than its journal says that it was given.
     pub(crate) fn free(&self) {
         std::fs::remove_file(self.path().join("taken")).expect("it was taken");
+        self.sync();
+    }
+
+    fn sync(&self) {
         run(Command::new(find("sync")).arg("--file-system").arg(self.path()));
     }
 }

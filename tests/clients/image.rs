@@ -38,6 +38,20 @@ impl Layout {
         )
     }
 
+    /// The same image, but `etc/hello` is in a layer that is named by its sha512.
+    pub(crate) fn by_sha512(hello: &str) -> Layout {
+        let layout = Layout::of(hello);
+        let mut manifest = layout.manifest();
+        let layer = &mut manifest["layers"][1]["digest"];
+        let former = layout.blob(layer.as_str().expect("a layer has a digest"));
+        let digest = digest_of("sha512", &former);
+        fs::create_dir(layout.path("blobs/sha512")).expect("a folder can be made");
+        fs::rename(former, layout.blob(&digest)).expect("a file can be renamed");
+        *layer = digest.into();
+        let named = layout.add_json("application/vnd.oci.image.manifest.v1+json", &manifest);
+        layout.name(named)
+    }
+
     /// An image for this machine with busybox as its first layer and one more for each list of files.
     pub(crate) fn with_layers(compression: Compression, layers: &[Vec<File<'_>>]) -> Layout {
         let layout = Layout::empty();
@@ -219,9 +233,13 @@ impl Layout {
 
 /// The digest of a file, by coreutils: what the server says must not be checked with its own code.
 pub(crate) fn sha256_of(path: &Path) -> String {
-    let line = run(Command::new(find("sha256sum")).arg(path));
+    digest_of("sha256", path)
+}
+
+fn digest_of(algorithm: &str, path: &Path) -> String {
+    let line = run(Command::new(find(&format!("{algorithm}sum"))).arg(path));
     let hex = line.split_whitespace().next().unwrap_or_default();
-    format!("sha256:{}", hex.trim_start_matches('\\'))
+    format!("{algorithm}:{}", hex.trim_start_matches('\\'))
 }
 
 /// The digest of some bytes, by coreutils.

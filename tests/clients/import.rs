@@ -7,9 +7,10 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::disk::Disk;
 use crate::docker::Docker;
 use crate::docker_registry::DockerRegistry;
-use crate::image::{foreign_architecture, native_architecture};
+use crate::image::{foreign_architecture, native_architecture, sha256_of};
 use crate::process::{find, run};
 use crate::server::Server;
 use crate::skopeo::Skopeo;
@@ -145,4 +146,58 @@ fn every_image_of_a_docker_registry_pulls_with_the_same_digest_after_an_import()
     for what in ["manifests", "tags", "blobs", "linkedBlobs", "signatures"] {
         assert_eq!(again[what], 0, "{what}: {again}");
     }
+}
+
+#[test]
+fn an_import_from_a_registry_that_serves_is_gone_on_with_after_it_was_stopped() {
+    let folder = TempDir::with_prefix("docker-registry-").expect("a temporary folder can be made");
+    let store = folder.path().join("store");
+    let registry = docker_registry(folder.path());
+    let (skopeo, server) = (Skopeo::on(Host::new()), Server::start());
+    let names = ["team/app:1", "team/app:latest", "team/app:2"];
+    let (first, second) = (Layout::of("first"), Layout::of("second"));
+    for name in &names[..2] {
+        skopeo.push(&first, &registry.image(name));
+    }
+    let begun = imported(server.data(), &store);
+    assert_eq!((&begun["tags"], &begun["manifests"]), (&2.into(), &1.into()), "{begun}");
+
+    // One tag moves, and one is new.
+    for name in &names[1..] {
+        skopeo.push(&second, &registry.image(name));
+    }
+    let digests = names.map(|name| skopeo.digest(&registry.image(name)));
+    drop(registry);
+    let rest = imported(server.data(), &store);
+    assert_eq!((&rest["tags"], &rest["knownTags"]), (&2.into(), &1.into()), "{rest}");
+    assert_eq!((&rest["manifests"], &rest["blobs"]), (&1.into(), &3.into()), "both have busybox: {rest}");
+    assert_eq!(names.map(|name| skopeo.digest(&server.image(name))), digests);
+    for (name, hello) in names.iter().zip(["first", "second", "second"]) {
+        assert_eq!(skopeo.pull_and_read(&server.image(name), "/etc/hello"), hello, "{name}");
+    }
+}
+
+#[test]
+fn where_files_can_share_blocks_an_import_copies_nothing() {
+    const LAYER: u64 = 64 << 20;
+    let disk = Disk::xfs(512);
+    let skopeo = Skopeo::on(Host::new());
+    let image = Layout::with_large_layer(LAYER);
+    let digest = {
+        let registry = docker_registry(&disk.path());
+        skopeo.push(&image, &registry.image("team/large:1"));
+        skopeo.digest(&registry.image("team/large:1"))
+    };
+    let server = Server::start_at(&disk.path().join("data"), &[]);
+    let before = disk.available();
+    let report = imported(server.data(), &disk.path().join("store"));
+    let took = before.saturating_sub(disk.available());
+    assert_eq!((&report["blobs"], &report["copiedBytes"]), (&2.into(), &0.into()), "{report}");
+    assert!(report["bytes"].as_u64() > Some(LAYER), "{report}");
+    assert!(took < LAYER / 4, "{took} bytes for a layer of 64 MiB that is there already");
+    let imported = server.image("team/large:1");
+    assert_eq!(skopeo.digest(&imported), digest);
+    let layer = image.manifest()["layers"][0]["digest"].as_str().expect("a layer has a digest").to_owned();
+    let pulled = skopeo.pull_into(&imported, "pulled", &["--preserve-digests"]);
+    assert_eq!(sha256_of(&pulled.join(layer.trim_start_matches("sha256:"))), layer);
 }

@@ -35,6 +35,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("podman", "podman"),
     ("setpriv", "util-linux"),
     ("sha256sum", "coreutils"),
+    ("sha512sum", "coreutils"),
     ("skopeo", "skopeo"),
     ("tar", "tar"),
     ("unshare", "util-linux"),
