@@ -11,13 +11,12 @@ use clap::{Args, Subcommand};
 use crate::config::Config;
 use crate::fsio::{Disk, RealDisk};
 use crate::http::admin::{CreateBackup, RestoreBackup, told};
-use crate::oci::Digest;
 use crate::registry::NamePattern;
 use crate::server::registry_options;
 use crate::snapshots::{
-    self, Backup, Change, Difference, Fate, Keep, Problem, PrunePlan, Pruned, RestoreOptions, Restored,
-    RestoredItem, RestoredParts, Snapshot, SnapshotName, TagChange, TaggedPattern, Verified, diff, prune,
-    prune_dry, restore, verify,
+    self, Backup, Change, Difference, Fate, Keep, PrunePlan, Pruned, RestoreOptions, Restored, RestoredItem,
+    RestoredParts, Snapshot, SnapshotName, TagChange, TaggedPattern, Verified, diff, prune, prune_dry,
+    restore, verify,
 };
 
 use super::admin::{AdminArguments, AdminRequest};
@@ -533,7 +532,7 @@ fn print_verified(backup: &Backup, verified: &Verified, output: &mut Output) -> 
     }
     let is_damaged_below = |folder: &str| {
         let dir = backup.dir().join(folder);
-        verified.problems.iter().any(|problem| problem.path.starts_with(&dir) && !is_of_lost(problem))
+        verified.problems.iter().any(|problem| problem.path.starts_with(&dir) && !problem.was_lost)
     };
     if is_damaged_below("blobs") {
         output.line(
@@ -569,9 +568,4 @@ fn print_verified(backup: &Backup, verified: &Verified, output: &mut Output) -> 
         ("problems", verified.count.to_string()),
     ];
     output.facts(rows)
-}
-
-/// Whether it is about what the registry had lost before the snapshot, which is called by its digest; the snapshot itself is whole.
-fn is_of_lost(problem: &Problem) -> bool {
-    problem.reason.split(' ').next().is_some_and(|word| word.parse::<Digest>().is_ok())
 }

@@ -20,6 +20,9 @@ pub struct Problem {
     pub path: PathBuf,
     /// What is wrong with it.
     pub reason: String,
+    /// Whether it only tells of what the registry had lost before: the file itself is what it was.
+    #[serde(default, rename = "wasLost")]
+    pub was_lost: bool,
 }
 
 /// What a check has found.
@@ -46,9 +49,13 @@ pub struct Verified {
 
 impl Verified {
     pub(super) fn wrong(&mut self, path: PathBuf, reason: impl Into<String>) {
+        self.note(Problem { path, reason: reason.into(), was_lost: false });
+    }
+
+    fn note(&mut self, problem: Problem) {
         self.count += 1;
         if self.problems.len() < NAMED {
-            self.problems.push(Problem { path, reason: reason.into() });
+            self.problems.push(problem);
         }
     }
 }
@@ -84,7 +91,8 @@ pub fn verify(
         match backup.snapshot(name) {
             Ok(snapshot) => {
                 for lost in snapshot.lost {
-                    verified.wrong(path("snapshot.json"), format!("{lost} was lost before it was taken"));
+                    let reason = format!("{lost} was lost before it was taken");
+                    verified.note(Problem { path: path("snapshot.json"), reason, was_lost: true });
                 }
             }
             // The sum has said so.
