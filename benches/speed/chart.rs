@@ -9,6 +9,7 @@ use crate::reach::Reach;
 
 /// Pixels.
 const WIDTH: u32 = 960;
+const WORK: u32 = 540;
 const LINE: u32 = 30;
 const PANEL: u32 = 300;
 const COLUMNS: u32 = 2;
@@ -21,19 +22,15 @@ const FARTHEST: f64 = 16.0;
 
 const BETTER: RGBColor = RGBColor(46, 125, 80);
 const WORSE: RGBColor = RGBColor(190, 70, 50);
-const LINES: [RGBColor; 5] = [
-    RGBColor(120, 120, 120),
-    RGBColor(28, 100, 180),
-    RGBColor(214, 120, 30),
-    RGBColor(130, 70, 160),
-    RGBColor(40, 140, 120),
-];
+const OWN: RGBColor = RGBColor(28, 100, 180);
+const DOCKER: RGBColor = RGBColor(214, 120, 30);
+const OTHERS: [RGBColor; 3] = [RGBColor(120, 120, 120), RGBColor(130, 70, 160), RGBColor(40, 140, 120)];
 
 /// How far each row is from what was to be reached: to the right of the line it is better by that factor.
 pub(crate) fn reached(rows: &[&Reach]) -> String {
     let height = LINE * u32::try_from(rows.len() + 3).expect("there are few");
     let mut svg = String::new();
-    let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
+    let area = SVGBackend::with_string(&mut svg, (WIDTH + WORK / 4, height)).into_drawing_area();
     draw_reached(&area, rows).expect("a string takes every drawing");
     drop(area);
     svg
@@ -46,7 +43,7 @@ fn draw_reached(area: &Area<'_>, rows: &[&Reach]) -> Drawn {
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .x_label_area_size(LINE + 10)
-        .y_label_area_size(430)
+        .y_label_area_size(WORK)
         .build_cartesian_2d((1.0 / FARTHEST..FARTHEST).log_scale().base(2.0), places)?;
     chart
         .configure_mesh()
@@ -65,7 +62,7 @@ fn draw_reached(area: &Area<'_>, rows: &[&Reach]) -> Drawn {
         let bar = [(margin.min(1.0), top + 0.2), (margin.max(1.0), top + 0.8)];
         chart.draw_series([Rectangle::new(bar, color.filled())])?;
         let (x, y) = chart.backend_coord(&(1.0 / FARTHEST, top + 0.5));
-        let style = ("sans-serif", 16).into_text_style(area).pos(Pos::new(HPos::Right, VPos::Center));
+        let style = ("sans-serif", 15).into_text_style(area).pos(Pos::new(HPos::Right, VPos::Center));
         area.draw_text(&format!("{}: {}", row.work, row.measured()), &style, (x - 10, y))?;
         top += 1.0;
     }
@@ -74,9 +71,10 @@ fn draw_reached(area: &Area<'_>, rows: &[&Reach]) -> Drawn {
     Ok(())
 }
 
-/// Each comparison over several sizes as a panel with a line for everybody.
+/// Each comparison over several sizes as a panel with a line for everybody. Kinds of requests are no sizes.
 pub(crate) fn curves(summaries: &[&Summary]) -> String {
-    let curves: Vec<_> = summaries.iter().filter(|summary| summary.points.len() >= 3).collect();
+    let is_curve = |summary: &&&Summary| summary.points.len() >= 3 && summary.axis != "request";
+    let curves: Vec<_> = summaries.iter().filter(is_curve).collect();
     let rows = u32::try_from(curves.len()).expect("there are few").div_ceil(COLUMNS).max(1);
     let mut svg = String::new();
     let area = SVGBackend::with_string(&mut svg, (WIDTH, rows * PANEL)).into_drawing_area();
@@ -100,6 +98,8 @@ fn draw_curve(area: &Area<'_>, summary: &Summary) -> Drawn {
     let all =
         || summary.points.iter().flat_map(|point| &point.contenders).map(|figures| figures.middle * scale);
     let (low, high) = (all().fold(f64::MAX, f64::min), all().fold(0.0, f64::max));
+    // The names stand above the lines, in a third of the height.
+    let above = high * (4.0 * high / low).sqrt();
     let first = summary.points.first().map_or(1.0, |point| point.x).max(1.0);
     let last = summary.points.last().map_or(2.0, |point| point.x).max(first * 2.0);
     let mut chart = ChartBuilder::on(area)
@@ -107,18 +107,26 @@ fn draw_curve(area: &Area<'_>, summary: &Summary) -> Drawn {
         .caption(&summary.title, ("sans-serif", 16))
         .x_label_area_size(36)
         .y_label_area_size(64)
-        .build_cartesian_2d((first..last).log_scale(), (low / 2.0..high * 2.0).log_scale())?;
+        .build_cartesian_2d((first..last).log_scale(), (low / 2.0..above).log_scale())?;
     chart
         .configure_mesh()
         .light_line_style(TRANSPARENT)
         .label_style(("sans-serif", 14))
         .x_desc(&summary.axis)
         .y_desc(unit)
+        .x_labels(5)
+        .y_labels(5)
         .x_label_formatter(&|x| short(*x))
         .y_label_formatter(&|y| short(*y))
         .draw()?;
     let names = summary.points.first().into_iter().flat_map(|point| &point.contenders);
-    for (who, color) in names.zip(LINES.into_iter().cycle()) {
+    let mut others = OTHERS.into_iter().cycle();
+    for who in names {
+        let color = match who.name.as_str() {
+            "orlop" => OWN,
+            "docker-registry" => DOCKER,
+            _ => others.next().unwrap_or(BLACK),
+        };
         let points: Vec<_> = summary
             .points
             .iter()
@@ -136,8 +144,8 @@ fn draw_curve(area: &Area<'_>, summary: &Summary) -> Drawn {
     chart
         .configure_series_labels()
         .label_font(("sans-serif", 14))
+        .position(SeriesLabelPosition::UpperLeft)
         .border_style(TRANSPARENT)
-        .background_style(WHITE.mix(0.8))
         .draw()?;
     Ok(())
 }

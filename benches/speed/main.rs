@@ -8,7 +8,8 @@
 //! - `--rounds N`: how often each thing is measured (7); `--quick` is two rounds of less, to see that all of it runs;
 //! - `--stores DIR`: keeps large stores there, which take minutes to make, for the next time;
 //! - `--out DIR`: where `speed.md`, `speed.json` and `speed.svg` go (`target/speed`);
-//! - `--publish`: puts the table and the chart into the README and `docs` as well.
+//! - `--publish`: puts the table and the chart into the README and `docs` as well;
+//! - `--redraw`: measures nothing, and makes the report again of what was measured before.
 //!
 //! Rounds of the things compared alternate, and so does which goes first, since machines change their speed from minute to minute;
 //! a figure is the median of its rounds. `docs/performance.md` keeps a report, and says how to read it.
@@ -84,7 +85,8 @@ fn main() {
     let mut report = Report::continued(&setting.out);
     println!("Machine: {}\n", machine::describe());
     for (name, measure) in PARTS {
-        if setting.parts.is_empty() || setting.parts.iter().any(|part| part == name) {
+        let is_wanted = setting.parts.is_empty() || setting.parts.iter().any(|part| part == name);
+        if is_wanted && !setting.redraw {
             report.begin(name);
             measure(&setting, &mut report);
         }

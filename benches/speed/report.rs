@@ -34,8 +34,10 @@ struct Section {
 impl Report {
     /// What an earlier run in the same folder left.
     pub(crate) fn continued(out: &Path) -> Report {
-        let text = fs::read_to_string(out.join("speed.json"));
-        text.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+        let published = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+        let text =
+            [out, &published].iter().find_map(|folder| fs::read_to_string(folder.join("speed.json")).ok());
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
     /// Begins the part with this name.

@@ -26,6 +26,8 @@ pub(crate) struct Setting {
     pub(crate) out: PathBuf,
     /// Whether the report goes into the documents too.
     pub(crate) publish: bool,
+    /// Whether only the report is made again, of what was measured before.
+    pub(crate) redraw: bool,
     /// Other registries.
     pub(crate) peers: Vec<Peer>,
     stores: Option<PathBuf>,
@@ -41,6 +43,7 @@ impl Setting {
             quick: false,
             out: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/target/speed")),
             publish: false,
+            redraw: false,
             peers: Vec::new(),
             stores: None,
             temporary: TempDir::with_prefix("orlop-bench-").expect("a temporary folder can be made"),
@@ -53,6 +56,7 @@ impl Setting {
                 "--bench" => {}
                 "--quick" => (setting.quick, setting.rounds) = (true, 2),
                 "--publish" => setting.publish = true,
+                "--redraw" => setting.redraw = true,
                 "--rounds" => setting.rounds = value().parse().expect("a number of rounds"),
                 "--out" => setting.out = value().into(),
                 "--stores" => setting.stores = Some(value().into()),
