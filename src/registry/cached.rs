@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::repository::Scope;
-use super::{Actor, BlobDescriptor, Error, Inner};
+use super::{Actor, BlobDescriptor, Error, Inner, Policy};
 use crate::clock::Timestamp;
 use crate::metadata::blobs::LinkRecord;
 use crate::metadata::repositories::{self, Cached, RepositoryId};
-use crate::metadata::{self, Read, blobs, freshness, tags};
+use crate::metadata::{self, Metadata, Read, Scan, blobs, freshness, tags};
 use crate::oci::{Digest, RepositoryName, Tag};
 
 /// How long what nothing names stays in a cached repository.
@@ -22,6 +22,18 @@ pub enum UpstreamAccess {
     Anonymous,
     /// Nobody whom no rule allows: the upstream is asked with credentials.
     Private,
+}
+
+/// Whether there can be cached repositories: an upstream is configured, or once something came from one.
+pub(super) fn may_be(metadata: &Metadata, policy: &Policy) -> Result<bool, metadata::Error> {
+    let mut is_known = !policy.upstreams.is_empty();
+    metadata.read(|tx| {
+        repositories::each_upstream(tx, |_, _| {
+            is_known = true;
+            Ok(Scan::Stop)
+        })
+    })?;
+    Ok(is_known)
 }
 
 impl Inner {
@@ -80,6 +92,10 @@ impl CachedService {
     /// was, and isn't public. One that doesn't exist is private where its upstream is.
     pub fn is_private(&self) -> Result<bool, Error> {
         let (inner, name) = (&self.scope.inner, &self.scope.name);
+        if !inner.may_have_cached {
+            // A look-up less for each pull.
+            return Ok(false);
+        }
         let access = self.scope.upstream().and_then(|folder| inner.policy.upstreams.get(folder));
         let found = self.scope.look_up(|tx, id| match access {
             Some(UpstreamAccess::Public) => Ok(false),

@@ -287,6 +287,7 @@ struct Inner {
     token_uses: TokenUses,
     clock: Arc<dyn Clock>,
     policy: Policy,
+    may_have_cached: bool,
     trust_roots: TrustRoots,
     /// Held by those whose signed manifests are being verified.
     signed: Arc<Semaphore>,
@@ -338,6 +339,7 @@ impl Registry {
         let pulls = Pulls::new(&metadata, clock.now()).map_err(metadata::OpenError::from)?;
         let sessions = Sessions::new(metrics.clone(), policy.collection.lease);
         Ok(Registry(Arc::new(Inner {
+            may_have_cached: cached::may_be(&metadata, &policy).map_err(metadata::OpenError::from)?,
             metadata,
             blobs,
             sessions,
@@ -462,8 +464,7 @@ impl Registry {
         orphans::sweep(&self.0).await
     }
 
-    /// Writes down which manifests and tags were pulled, and how often. Meant to run every few seconds: a crash loses the
-    /// pulls of the last ones. Nothing is written where nobody has pulled anything.
+    /// Writes down which manifests and tags were pulled, and how often, if any were. A crash loses what wasn't written.
     pub async fn flush_pulls(&self) -> Result<(), Error> {
         pulls::begin(&self.0).await?;
         pulls::flush(&self.0).await
