@@ -1,4 +1,4 @@
-//! The wire, without a socket: requests go to the router itself, with bodies that break where a test wants them to.
+//! The wire, without a socket: requests go to what a connection hands them to, with bodies that break where a test wants them to.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "http/harness.rs"]
@@ -611,4 +611,12 @@ fn the_document_of_the_api_lists_every_endpoint_and_every_error() {
         let start = format!("| `{}` | {} |", code.as_str(), code.status().as_u16());
         assert!(lines.iter().any(|line| line.starts_with(&start)), "docs/http-api.md has no row {start}");
     }
+}
+
+#[tokio::test]
+async fn what_answers_a_request_is_small_since_each_request_copies_it() {
+    let registry = Registry::open();
+    let size = registry.size_of_an_answer("/v2/one/manifests/latest");
+    assert!(size <= 3072, "{size} bytes");
+    registry.close().await;
 }

@@ -46,8 +46,7 @@ const REDIRECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// How often pulls are written down; a crash loses those since.
 const PULLS_INTERVAL: Duration = Duration::from_secs(5);
-/// How many times as long as it took to write them nothing is written, where that is longer: to write what many thousand images were
-/// used costs as much as to answer for them.
+/// How many times as long as it took to write them nothing is written, where that is longer.
 const PULLS_REST: u32 = 20;
 
 /// Why a server can't start; the text says what to do.
@@ -543,12 +542,17 @@ async fn flush_pulls(registry: Registry) {
         if let Err(error) = registry.accounts().flush_uses().await {
             tracing::warn!(%error, "cannot write when access tokens were used; trying again in a moment");
         }
-        let soon = tokio::time::sleep(PULLS_INTERVAL.max(began.elapsed() * PULLS_REST));
+        let soon = tokio::time::sleep(pulls_pause(began.elapsed()));
         tokio::select! {
             () = soon => {}
             () = registry.many_pulls() => {}
         }
     }
+}
+
+/// How long no pulls are written when it has taken so long to write them.
+fn pulls_pause(took: Duration) -> Duration {
+    PULLS_INTERVAL.max(took * PULLS_REST)
 }
 
 /// Removes abandoned uploads, now and from time to time.
@@ -568,6 +572,12 @@ async fn sweep(registry: Registry) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pulls_are_written_every_five_seconds_or_a_twentieth_of_the_time() {
+        let pause = |millis| pulls_pause(Duration::from_millis(millis)).as_millis();
+        assert_eq!([pause(0), pause(250), pause(251), pause(3_000)], [5_000, 5_000, 5_020, 60_000]);
+    }
     use crate::fsio::FileError;
 
     #[test]

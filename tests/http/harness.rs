@@ -194,6 +194,12 @@ impl Registry {
         Reply { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
+    /// How many bytes the future has that answers a GET.
+    pub fn size_of_an_answer(&self, path: &str) -> usize {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        size_of_val(&self.wire.clone().respond(request))
+    }
+
     /// Asks for `path`, reads the first piece of the answer's body, and then all of it, or leaves.
     pub async fn get_in_part(&self, path: &str, reads_on: bool) -> Result<(), String> {
         let request = Request::get(path).header("host", "registry.test").body(Body::empty()).unwrap();
