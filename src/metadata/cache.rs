@@ -22,9 +22,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::Table;
-use super::cached_rows::CachedRows;
+use super::cached_rows::{CachedRows, Part, part_of};
 use crate::telemetry::StorageMetrics;
 
 /// Into how many parts, each with its own lock, the rows of small tables are divided.
@@ -157,10 +158,10 @@ impl Caches {
         value: Arc<dyn Any + Send + Sync>,
         weight: usize,
     ) {
-        let mut of = Vec::with_capacity(rows.len());
+        let mut of = SmallVec::new();
         for (table, key) in rows {
             let Some(cache) = &self.tables[*table as usize] else { return };
-            let part = cache.part(key);
+            let part = part_of(key);
             if cache.changed(part) > ticket.0 || cache.shard(key).read().changing.contains_key(key.as_slice())
             {
                 return;
@@ -172,7 +173,7 @@ impl Caches {
             let mut shard = self.made.shard(key).write();
             // One that holds no longer.
             shard.take(key);
-            shard.put(key, Made { value, of: of.into(), ticket, weight }, weight, self.made.room());
+            shard.put(key, Made { value, of, ticket, weight }, weight, self.made.room());
         }
     }
 
@@ -251,8 +252,8 @@ impl Drop for Change {
 #[derive(Debug)]
 struct Made {
     value: Arc<dyn Any + Send + Sync>,
-    /// The parts of the tables that those rows are in.
-    of: Box<[(Table, usize)]>,
+    /// The parts of the tables that those rows are in: of a manifest under a tag, its name, tag, revision, digest and payload.
+    of: SmallVec<[(Table, Part); 6]>,
     /// From before the first of them was read.
     ticket: Ticket,
     weight: usize,

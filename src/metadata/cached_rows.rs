@@ -1,11 +1,15 @@
 //! Rows in memory, in shards of which each has its lock; where there is no room, those go that weren't read since the last time round.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use foldhash::{HashMap, HashMapExt};
+
 /// Into how many parts the rows of a table are divided for those who want to know whether something has changed.
 const PARTS: usize = 1024;
+
+/// One of these parts.
+pub(super) type Part = u16;
 
 /// A number that all bytes of a key decide: names, tags and digests of one kind begin, or end, alike.
 fn mixed(key: &[u8]) -> usize {
@@ -16,6 +20,11 @@ fn mixed(key: &[u8]) -> usize {
         (mixed.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(FACTOR)
     });
     usize::try_from(mixed >> 32).expect("32 bits fit")
+}
+
+/// In which part a key is.
+pub(super) fn part_of(key: &[u8]) -> Part {
+    Part::try_from(mixed(key) % PARTS).expect("there are fewer parts")
 }
 
 /// What is cached of one table, or under other keys.
@@ -77,20 +86,15 @@ impl<V> CachedRows<V> {
         &self.shards[mixed(key) % self.shards.len()]
     }
 
-    /// In which part a key is.
-    pub(super) fn part(&self, key: &[u8]) -> usize {
-        mixed(key) % self.parts.len()
-    }
-
     /// The number of the last change in a part.
-    pub(super) fn changed(&self, part: usize) -> u64 {
-        self.parts[part].load(Ordering::SeqCst)
+    pub(super) fn changed(&self, part: Part) -> u64 {
+        self.parts[usize::from(part)].load(Ordering::SeqCst)
     }
 
     /// Notes the number of a change of a row, before it happens and after it has; `rows` are those of its shard.
     pub(super) fn note_change(&self, rows: &mut Rows<V>, key: &[u8], number: u64) {
         rows.changed = number;
-        self.parts[self.part(key)].store(number, Ordering::SeqCst);
+        self.parts[usize::from(part_of(key))].store(number, Ordering::SeqCst);
     }
 
     /// Forgets everything, and what is being read too; who is changing what goes on.
@@ -211,11 +215,10 @@ mod tests {
 
     #[test]
     fn keys_that_end_alike_spread_over_all_shards() {
-        let rows = CachedRows::new(16, 1_000, |(): &()| 1);
         let mut count = [0; 16];
         for n in 0..1_600 {
             let key = format!("team/app-{n}\0release-2026-11");
-            count[rows.part(key.as_bytes()) % 16] += 1;
+            count[usize::from(part_of(key.as_bytes()) % 16)] += 1;
         }
         assert!(count.iter().all(|&count| (50..200).contains(&count)), "{count:?}");
     }

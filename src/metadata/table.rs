@@ -5,7 +5,7 @@ use redb::TableDefinition;
 /// A table. Every key and every value is a string of bytes, so that copies and checks need no types; `docs/storage-format.md`
 /// has the form of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(usize)]
+#[repr(u8)]
 pub enum Table {
     /// Schema number, identity of the store, next identifiers.
     Meta,

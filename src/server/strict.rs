@@ -37,7 +37,7 @@ enum Place {
 #[derive(Debug)]
 struct Follower {
     place: Place,
-    /// The begin of the line that is being read.
+    /// The begin of the line that is being read, where it didn't come as a whole.
     line: Vec<u8>,
     /// How long it is.
     line_len: usize,
@@ -87,28 +87,44 @@ impl Follower {
         taken
     }
 
-    /// Reads on to the end of the line.
+    /// Reads on to the end of the line, which nearly always came as a whole.
     fn follow_line(&mut self, bytes: &mut [u8]) -> usize {
-        let end = bytes.iter().position(|byte| *byte == b'\n');
+        let end = memchr::memchr(b'\n', bytes);
         let piece = &bytes[..end.unwrap_or(bytes.len())];
+        if let Some(end) = end
+            && self.line_len == 0
+        {
+            let line = &piece[..piece.len().min(LINE_BYTES)];
+            let is_whole = piece.last() == Some(&b'\r');
+            if !(is_whole && self.end_line(line, piece.len())) {
+                self.spoil(&mut bytes[end]);
+            }
+            return end + 1;
+        }
         let room = LINE_BYTES.saturating_sub(self.line.len()).min(piece.len());
         self.line.extend_from_slice(&piece[..room]);
         self.line_len += piece.len();
         self.last = piece.last().copied().unwrap_or(self.last);
         let Some(end) = end else { return bytes.len() };
-        let is_whole = self.last == b'\r' && self.line_len > 0;
-        if !(is_whole && self.end_line()) {
-            bytes[end] = SPOILED;
-            self.place = Place::Anywhere;
+        let mut line = std::mem::take(&mut self.line);
+        let is_whole = self.last == b'\r';
+        if !(is_whole && self.end_line(&line, self.line_len)) {
+            self.spoil(&mut bytes[end]);
         }
-        self.line.clear();
-        (self.line_len, self.last) = (0, 0);
+        line.clear();
+        (self.line, self.line_len, self.last) = (line, 0, 0);
         end + 1
     }
 
-    /// Takes note of a line, which ends as it has to; says whether it may stand there.
-    fn end_line(&mut self) -> bool {
-        let is_empty = self.line_len == 1;
+    /// Sees to it that hyper refuses what it is about to read, and that nobody looks at what follows.
+    fn spoil(&mut self, byte: &mut u8) {
+        *byte = SPOILED;
+        self.place = Place::Anywhere;
+    }
+
+    /// Takes note of a line of this length, which begins so and ends as it has to; says whether it may stand there.
+    fn end_line(&mut self, line: &[u8], len: usize) -> bool {
+        let is_empty = len == 1;
         match self.place {
             Place::Head if is_empty && self.lines == 0 => true,
             Place::Head if is_empty => {
@@ -123,14 +139,14 @@ impl Follower {
             Place::Head => {
                 self.lines += 1;
                 if self.lines == 1 {
-                    if self.line.starts_with(HTTP_2) {
+                    if line.starts_with(HTTP_2) {
                         self.place = Place::Anywhere;
                     }
                     return true;
                 }
-                self.is_clear_header()
+                self.is_clear_header(line, len)
             }
-            Place::ChunkSize => match chunk_size(&self.line) {
+            Place::ChunkSize => match chunk_size(line) {
                 Some(0) => {
                     self.place = Place::Trailer;
                     true
@@ -153,13 +169,13 @@ impl Follower {
     }
 
     /// Takes note of a header; says whether it leaves no doubt where the body ends.
-    fn is_clear_header(&mut self) -> bool {
-        let Some(colon) = self.line.iter().position(|byte| *byte == b':') else { return true };
-        let (name, value) = (&self.line[..colon], self.line[colon + 1..].trim_ascii());
+    fn is_clear_header(&mut self, line: &[u8], len: usize) -> bool {
+        let Some(colon) = memchr::memchr(b':', line) else { return true };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.is_chunked = true;
         } else if name.eq_ignore_ascii_case(b"content-length") {
-            let digits = std::str::from_utf8(value).ok().filter(|_| self.line_len <= LINE_BYTES);
+            let digits = std::str::from_utf8(value).ok().filter(|_| len <= LINE_BYTES);
             let length = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
             let Some(length) = length.and_then(|digits| digits.parse().ok()) else { return false };
             if self.length.replace(length).is_some() {
