@@ -1,16 +1,20 @@
 //! Pulls: noted in memory, and written down many at a time.
 //!
-//! No pull waits for a commit; a crash loses those of the last seconds. What is noted belongs to a batch, whose number is
+//! No pull waits for a commit; a crash loses those of the last seconds. What is noted is taken out all at once and divided into batches
+//! in the order of the table, so that a commit touches few of its pages. Each has a number, which is
 //! written with it: so whoever asks is told of everything once, whether it is in memory, being written, or in the table,
 //! and a batch whose commit failed is written again without being counted twice if it was durable after all.
 //!
 //! Docker and containerd ask for a tag by HEAD and pull the digest that they were told. So a pull by digest counts for the tag
 //! that somebody has asked for just before.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use foldhash::HashMap;
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::{Error, Inner};
@@ -27,9 +31,11 @@ const SHARD_ROWS: usize = 1024;
 /// As many rows are written before their time: half of all that can wait. To write a row costs more than to answer a pull, so that a registry
 /// of which many thousand images are pulled over and over adds their pulls up until their time has come.
 const MANY: usize = SHARDS * SHARD_ROWS / 2;
-/// A transaction writes about so many rows, so that a push waits some milliseconds for it.
+/// A transaction writes so many rows, or those of one manifest, so that a push waits some milliseconds for it.
 const BATCH_ROWS: usize = 256;
-/// The most tags that one part remembers to have been asked for.
+/// The most batches that are made at once: there are no more of them than rows.
+const MOST_BATCHES: u64 = (SHARDS * SHARD_ROWS) as u64;
+/// The most tags of which one part remembers beyond a batch that they were asked for.
 const SHARD_ASKED: usize = 256;
 /// A pull by digest so soon after its tag was asked for is one of the tag.
 const PULL_FOLLOWS: u64 = 60_000;
@@ -71,10 +77,10 @@ pub(super) type Named = (RepositoryId, Digest, Option<Tag>);
 #[derive(Debug)]
 pub(super) struct Pulls {
     shards: [Mutex<Shard>; SHARDS],
-    /// The batch that is being written, or was written last.
-    taken: RwLock<Arc<Batch>>,
+    /// The batches that are being written, or were written last.
+    taken: RwLock<Taken>,
     /// Held by who writes. What is in it has yet to be written.
-    unwritten: tokio::sync::Mutex<Option<Arc<Batch>>>,
+    unwritten: tokio::sync::Mutex<VecDeque<Arc<Batch>>>,
     /// The rows that wait in all shards.
     rows: AtomicUsize,
     many: Notify,
@@ -87,22 +93,25 @@ pub(super) struct Pulls {
 
 #[derive(Debug, Default)]
 struct Shard {
-    /// The number of the batch that the notes will be in.
+    /// No batch that the notes will be in has a lower number, and none that was taken before a higher one.
     batch: u64,
     noted: HashMap<Place, Noted>,
     rows: usize,
+    /// What was asked for before the notes were taken, and may yet be answered by a pull.
     asked: HashMap<Place, Asked>,
 }
 
-/// How a manifest was used, and under which tags, in their order; nearly always that is one.
+/// How a manifest was used, and under which tags, in their order; nearly always that is one, which lies here too, since an answer has no time
+/// to look elsewhere.
 #[derive(Debug, Clone, Default)]
 struct Noted {
     manifest: UsageRecord,
-    tags: Vec<(Tag, UsageRecord)>,
+    tags: SmallVec<[(Tag, UsageRecord); 1]>,
+    asked: Option<Asked>,
 }
 
 /// The tag of a manifest that was asked for last.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Asked {
     tag: Tag,
     at: u64,
@@ -110,11 +119,24 @@ struct Asked {
     unanswered: u32,
 }
 
+/// Notes that were taken to be written, in the order of their keys, so that those of one transaction lie side by side in the table.
+#[derive(Debug, Default)]
+struct Taken {
+    batches: Vec<Arc<Batch>>,
+}
+
+/// What is in memory of one use, each with the number of its batch; the second is in none yet.
+#[derive(Debug)]
+struct InMemory {
+    taken: (u64, UsageRecord),
+    waiting: (u64, UsageRecord),
+}
+
 #[derive(Debug, Default)]
 struct Batch {
     number: u64,
-    noted: HashMap<Place, Noted>,
-    rows: usize,
+    /// In the order of their places.
+    noted: Vec<(Place, Noted)>,
 }
 
 impl Noted {
@@ -129,71 +151,98 @@ impl Noted {
     fn place(&self, tag: &Tag) -> Result<usize, usize> {
         self.tags.binary_search_by(|(other, _)| other.cmp(tag))
     }
-}
 
-impl Shard {
+    fn rows(&self) -> usize {
+        1 + self.tags.len()
+    }
+
     /// The tag of which a pull by digest is one, if somebody has asked for it just before.
-    fn answer(&mut self, place: &Place, now: u64) -> Option<Tag> {
-        let asked = self.asked.get_mut(place)?;
-        if asked.unanswered == 0 || now.saturating_sub(asked.at) > PULL_FOLLOWS {
-            return None;
-        }
+    fn answer(&mut self, now: u64) -> Option<Tag> {
+        let asked = self.asked.as_mut().filter(|asked| asked.is_open(now))?;
         asked.unanswered -= 1;
         Some(asked.tag.clone())
     }
 
-    fn ask(&mut self, place: Place, tag: &Tag, now: u64) {
-        match self.asked.get_mut(&place) {
+    /// Notes that its tag at this place was asked for.
+    fn ask(&mut self, place: usize, now: u64) {
+        let (tag, _) = &self.tags[place];
+        match &mut self.asked {
             Some(asked) if asked.tag == *tag => {
                 asked.at = now;
                 asked.unanswered = asked.unanswered.saturating_add(1);
             }
-            Some(asked) => *asked = Asked { tag: tag.clone(), at: now, unanswered: 1 },
-            None => {
-                if self.asked.len() >= SHARD_ASKED {
-                    self.forget_asked(now);
-                }
-                if self.asked.len() < SHARD_ASKED {
-                    self.asked.insert(place, Asked { tag: tag.clone(), at: now, unanswered: 1 });
-                }
-            }
+            asked => *asked = Some(Asked { tag: tag.clone(), at: now, unanswered: 1 }),
         }
     }
+}
 
-    fn forget_asked(&mut self, now: u64) {
-        self.asked.retain(|_, asked| asked.unanswered > 0 && now.saturating_sub(asked.at) <= PULL_FOLLOWS);
+impl Asked {
+    /// Whether a pull by digest would be the one that it announced.
+    fn is_open(&self, now: u64) -> bool {
+        self.unanswered > 0 && now.saturating_sub(self.at) <= PULL_FOLLOWS
     }
+}
 
-    /// Adds a use. Returns how many rows are new; `None` where there is no room for them.
-    fn add(&mut self, place: Place, tag: Option<&Tag>, used: &UsageRecord) -> Option<usize> {
-        if let Some(noted) = self.noted.get_mut(&place) {
-            let Some(tag) = tag else {
-                noted.manifest.add(used);
-                return Some(0);
+impl Shard {
+    /// Notes a use. Returns how many rows are new; `None` where there is no room for them.
+    fn note(&mut self, place: Place, tag: Option<&Tag>, what: Use, used: &UsageRecord) -> Option<usize> {
+        let (now, room) = (used.used_at, SHARD_ROWS - self.rows);
+        let needed = 1 + usize::from(tag.is_some() || !self.asked.is_empty());
+        let (noted, is_new) = match self.noted.entry(place) {
+            Entry::Occupied(entry) => (entry.into_mut(), false),
+            Entry::Vacant(_) if room < needed => return None,
+            Entry::Vacant(entry) => {
+                let asked = self.asked.remove(&place);
+                (entry.insert(Noted { asked, ..Noted::default() }), true)
+            }
+        };
+        let answered = match (what, tag) {
+            (Use::Pull, None) => noted.answer(now),
+            (Use::Pull, Some(_)) | (Use::Ask, _) => None,
+        };
+        let mut added = usize::from(is_new);
+        if let Some(tag) = tag.or(answered.as_ref()) {
+            let place = match noted.place(tag) {
+                Ok(place) => place,
+                Err(_) if added == room => return None,
+                Err(place) => {
+                    noted.tags.insert(place, (tag.clone(), UsageRecord::default()));
+                    added += 1;
+                    place
+                }
             };
-            if let Ok(place) = noted.place(tag) {
-                noted.manifest.add(used);
-                noted.tags[place].1.add(used);
-                return Some(0);
+            noted.tags[place].1.add(used);
+            if what == Use::Ask {
+                noted.ask(place, now);
             }
         }
-        let is_new = !self.noted.contains_key(&place);
-        let rows = usize::from(is_new) + usize::from(tag.is_some());
-        if self.rows + rows > SHARD_ROWS {
-            return None;
-        }
-        let noted = self.noted.entry(place).or_default();
         noted.manifest.add(used);
-        if let Some(tag) = tag
-            && let Err(place) = noted.place(tag)
-        {
-            if noted.tags.is_empty() {
-                noted.tags.reserve_exact(1);
+        self.rows += added;
+        Some(added)
+    }
+
+    /// Takes the notes out; what is in them of open questions stays.
+    fn take(&mut self, now: u64, into: &mut Vec<(Place, Noted)>) -> usize {
+        self.asked.retain(|_, asked| asked.is_open(now));
+        for (place, mut noted) in self.noted.drain() {
+            if let Some(asked) = noted.asked.take_if(|asked| asked.is_open(now))
+                && self.asked.len() < SHARD_ASKED
+            {
+                self.asked.insert(place, asked);
             }
-            noted.tags.insert(place, (tag.clone(), *used));
+            into.push((place, noted));
         }
-        self.rows += rows;
-        Some(rows)
+        std::mem::take(&mut self.rows)
+    }
+}
+
+impl Taken {
+    /// The batch that has a place, if one has, and what is noted there.
+    fn get(&self, place: &Place) -> Option<(u64, &Noted)> {
+        let is_before = |batch: &Arc<Batch>| batch.noted.last().is_some_and(|(last, _)| last < place);
+        let batch = self.batches.get(self.batches.partition_point(is_before))?;
+        let at = batch.noted.binary_search_by(|(other, _)| other.cmp(place)).ok()?;
+        Some((batch.number, &batch.noted[at].1))
     }
 }
 
@@ -205,8 +254,8 @@ impl Pulls {
         let shard = || Mutex::new(Shard { batch: last + 1, ..Shard::default() });
         Ok(Pulls {
             shards: std::array::from_fn(|_| shard()),
-            taken: RwLock::new(Arc::new(Batch { number: last, ..Batch::default() })),
-            unwritten: tokio::sync::Mutex::new(None),
+            taken: RwLock::default(),
+            unwritten: tokio::sync::Mutex::default(),
             rows: AtomicUsize::new(0),
             many: Notify::new(),
             lost: AtomicU64::new(0),
@@ -234,21 +283,13 @@ impl Pulls {
         tag: Option<&Tag>,
         what: Use,
     ) {
-        let (now, place) = (now.millis(), (id, *digest));
+        let now = now.millis();
         let used = match what {
             Use::Pull => UsageRecord { pulls: 1, pulled_at: now, used_at: now },
             Use::Ask => UsageRecord { pulls: 0, pulled_at: 0, used_at: now },
         };
         let mut shard = self.shard(digest);
-        let answered = match (what, tag) {
-            (Use::Pull, None) => shard.answer(&place, now),
-            (Use::Ask, Some(tag)) => {
-                shard.ask(place, tag, now);
-                None
-            }
-            (Use::Pull, Some(_)) | (Use::Ask, None) => None,
-        };
-        match shard.add(place, tag.or(answered.as_ref()), &used) {
+        match shard.note((id, *digest), tag, what, &used) {
             Some(0) => {}
             Some(added) => {
                 // Whoever takes them has the lock then.
@@ -271,19 +312,29 @@ impl Pulls {
 
     /// How manifests were used by whatever name, or tags that point to them, as of now.
     pub(super) fn usages(&self, metadata: &Metadata, of: &[Named]) -> Result<Vec<Usage>, metadata::Error> {
-        // What is in memory goes first: what is written meanwhile is then known by the number of its batch.
-        let noted: Vec<_> = of.iter().map(|named| self.noted(named)).collect();
-        metadata.read(|tx| {
-            let written = usage::batch(tx)?.map_or(0, |written| written.last);
-            let usage = |((id, digest, tag), noted): (&Named, &[(u64, UsageRecord); 2])| {
-                let mut usage = usage::get(tx, *id, digest, tag.as_ref())?;
-                for (_, more) in noted.iter().filter(|(batch, _)| *batch > written) {
-                    usage.add(more);
+        loop {
+            // What is in memory goes first: what is written meanwhile is then known by the number of its batch.
+            let noted: Vec<_> = of.iter().map(|named| self.noted(named)).collect();
+            let usages = metadata.read(|tx| {
+                let written = usage::batch(tx)?.map_or(0, |written| written.last);
+                if noted.iter().any(|noted| noted.waiting.0 <= written) {
+                    return Ok(None);
                 }
-                Ok(usage.into())
-            };
-            of.iter().zip(&noted).map(usage).collect()
-        })
+                let usage = |((id, digest, tag), noted): (&Named, &InMemory)| {
+                    let mut usage = usage::get(tx, *id, digest, tag.as_ref())?;
+                    for (_, more) in [noted.taken, noted.waiting].iter().filter(|(batch, _)| *batch > written)
+                    {
+                        usage.add(more);
+                    }
+                    Ok(usage.into())
+                };
+                of.iter().zip(&noted).map(usage).collect::<Result<_, metadata::Error>>().map(Some)
+            })?;
+            // Else notes were taken in between, and some of them are written; nobody knows which.
+            if let Some(usages) = usages {
+                return Ok(usages);
+            }
+        }
     }
 
     /// When a manifest was last used by whatever name, in milliseconds since 1970, as the transaction and the memory have it; 0
@@ -294,44 +345,60 @@ impl Pulls {
         id: RepositoryId,
         digest: &Digest,
     ) -> Result<u64, metadata::Error> {
-        let noted = self.noted(&(id, *digest, None)).map(|(_, noted)| noted.used_at);
-        Ok(noted.into_iter().fold(usage::get(tx, id, digest, None)?.used_at, u64::max))
+        let InMemory { taken, waiting } = self.noted(&(id, *digest, None));
+        let written = usage::get(tx, id, digest, None)?;
+        Ok([taken.1.used_at, waiting.1.used_at].into_iter().fold(written.used_at, u64::max))
     }
 
-    /// What is in memory, with the numbers of its batches.
-    fn noted(&self, (id, digest, tag): &Named) -> [(u64, UsageRecord); 2] {
+    fn noted(&self, (id, digest, tag): &Named) -> InMemory {
         let place = (*id, *digest);
+        let of = |noted: &Noted| noted.of(tag.as_ref()).copied().unwrap_or_default();
         // Nothing goes from the notes into a batch meanwhile.
         let taken = self.taken.read().unwrap_or_else(PoisonError::into_inner);
         let shard = self.shard(digest);
-        [(taken.number, &taken.noted), (shard.batch, &shard.noted)].map(|(batch, noted)| {
-            let used = noted.get(&place).and_then(|noted| noted.of(tag.as_ref()));
-            (batch, used.copied().unwrap_or_default())
-        })
+        InMemory {
+            taken: taken.get(&place).map(|(batch, noted)| (batch, of(noted))).unwrap_or_default(),
+            waiting: (shard.batch, shard.noted.get(&place).map(of).unwrap_or_default()),
+        }
     }
 
-    /// Makes a batch of some of the notes.
-    fn take(&self, now: Timestamp) -> Arc<Batch> {
+    /// Makes batches of all notes. Those before have to be written.
+    fn take(&self, now: Timestamp) -> Vec<Arc<Batch>> {
         let mut taken = self.taken.write().unwrap_or_else(PoisonError::into_inner);
-        let number = taken.number + 1;
-        let mut noted = HashMap::new();
-        let mut rows = 0;
+        let mut noted = Vec::with_capacity(self.rows.load(Ordering::Relaxed));
+        let (mut rows, mut first) = (0, 0);
+        // One after the other: whoever notes a pull waits for none of the others, nor for what follows.
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            shard.forget_asked(now.millis());
-            shard.batch = number + 1;
-            if rows < BATCH_ROWS {
-                rows += std::mem::take(&mut shard.rows);
-                noted.extend(shard.noted.drain());
-            }
+            rows += shard.take(now.millis(), &mut noted);
+            first = shard.batch;
+            shard.batch += MOST_BATCHES;
         }
         self.rows.fetch_sub(rows, Ordering::Relaxed);
-        *taken = Arc::new(Batch { number, noted, rows });
-        taken.clone()
+        noted.sort_unstable_by_key(|(place, _)| *place);
+        taken.batches = Batch::divide(noted, first);
+        taken.batches.clone()
     }
 }
 
 impl Batch {
+    /// Batches, numbered from `number`, of what stands in the order of its places.
+    fn divide(noted: Vec<(Place, Noted)>, number: u64) -> Vec<Arc<Batch>> {
+        let mut batches: Vec<Batch> = Vec::new();
+        let mut rows = 0;
+        for one in noted {
+            rows += one.1.rows();
+            match batches.last_mut() {
+                Some(batch) if rows <= BATCH_ROWS => batch.noted.push(one),
+                _ => {
+                    rows = one.1.rows();
+                    batches.push(Batch { number: number + batches.len() as u64, noted: vec![one] });
+                }
+            }
+        }
+        batches.into_iter().map(Arc::new).collect()
+    }
+
     /// Adds the batch to the tables, unless they have it. What is no more is left out, and a tag's part goes to where the tag
     /// points now.
     fn apply(&self, tx: &WriteTx<'_>, since: Timestamp) -> Result<(), metadata::Error> {
@@ -339,9 +406,7 @@ impl Batch {
         if written.last >= self.number {
             return Ok(());
         }
-        let mut noted: Vec<_> = self.noted.iter().collect();
-        noted.sort_unstable_by_key(|(place, _)| *place);
-        for ((id, digest), noted) in noted {
+        for ((id, digest), noted) in &self.noted {
             if manifests::exists(tx, *id, digest)? {
                 usage::add(tx, *id, digest, None, &noted.manifest)?;
             }
@@ -375,18 +440,11 @@ pub(super) async fn begin(inner: &Arc<Inner>) -> Result<(), Error> {
 pub(super) async fn flush(inner: &Arc<Inner>) -> Result<(), Error> {
     let pulls = &inner.pulls;
     let mut unwritten = pulls.unwritten.lock().await;
+    write(inner, &mut unwritten).await?;
     // Others may note more all the time, which is for the next call.
-    let mut left = pulls.rows.load(Ordering::Relaxed);
-    while unwritten.is_some() || left > 0 {
-        let batch = unwritten.get_or_insert_with(|| {
-            let batch = pulls.take(inner.clock.now());
-            left = if batch.rows == 0 { 0 } else { left.saturating_sub(batch.rows) };
-            batch
-        });
-        let batch = batch.clone();
-        let since = pulls.since;
-        inner.metadata.write(move |tx| Ok::<_, Error>(batch.apply(tx, since)?)).await?;
-        *unwritten = None;
+    if pulls.rows.load(Ordering::Relaxed) > 0 {
+        unwritten.extend(pulls.take(inner.clock.now()));
+        write(inner, &mut unwritten).await?;
     }
     let lost = pulls.lost.swap(0, Ordering::Relaxed);
     if lost > 0 {
@@ -394,6 +452,15 @@ pub(super) async fn flush(inner: &Arc<Inner>) -> Result<(), Error> {
             pulls = lost,
             "pulls were not counted: too many manifests were pulled at once, or the disk is slow"
         );
+    }
+    Ok(())
+}
+
+async fn write(inner: &Inner, unwritten: &mut VecDeque<Arc<Batch>>) -> Result<(), Error> {
+    while let Some(batch) = unwritten.front() {
+        let (batch, since) = (batch.clone(), inner.pulls.since);
+        inner.metadata.write(move |tx| Ok::<_, Error>(batch.apply(tx, since)?)).await?;
+        unwritten.pop_front();
     }
     Ok(())
 }
@@ -626,6 +693,17 @@ mod tests {
                 }
             });
             while over.load(Ordering::SeqCst) < 3 {
+                // So that there are several batches, of which the last has what is pulled.
+                for number in 0_u32..600 {
+                    let other = Digest::of(crate::oci::DigestAlgorithm::Sha256, &number.to_be_bytes());
+                    bench.registry.0.pulls.note(
+                        bench.clock.now(),
+                        RepositoryId::from(0),
+                        &other,
+                        None,
+                        Use::Pull,
+                    );
+                }
                 runtime.block_on(bench.registry.flush_pulls()).unwrap();
             }
         });
@@ -717,13 +795,33 @@ mod tests {
         bench.registry.flush_pulls().await.unwrap();
         assert_eq!(pulls.rows.load(Ordering::Relaxed), 0);
         let parts = bench.metrics.commits() - commits;
-        assert_eq!(parts, 1 + SHARDS as u64, "none of them has more than a shard's rows");
-        for shard in &pulls.shards {
-            let mut shard = shard.lock().unwrap();
-            (0..1000).for_each(|number| {
-                shard.ask((RepositoryId::from(7), digest(number)), &"v1".parse().unwrap(), 0);
-            });
-            assert_eq!(shard.asked.len(), SHARD_ASKED);
-        }
+        assert_eq!(parts, 1 + (SHARDS * SHARD_ROWS / BATCH_ROWS) as u64);
+    }
+
+    #[test]
+    fn batches_follow_the_order_of_the_table_and_questions_outlive_them() {
+        let bench = Bench::new();
+        let pulls = &bench.registry.0.pulls;
+        let now = bench.clock.now();
+        let digest = |number: u32| Digest::of(crate::oci::DigestAlgorithm::Sha256, &number.to_be_bytes());
+        let id = |number: u32| RepositoryId::from(u64::from(number % 7 + 1));
+        let tag: Tag = "v1".parse().unwrap();
+        let all = 0..20_000_u32;
+        all.clone().for_each(|number| pulls.note(now, id(number), &digest(number), Some(&tag), Use::Ask));
+        let batches = pulls.take(now);
+        let numbers: Vec<_> = batches.iter().map(|batch| batch.number).collect();
+        assert!(numbers.windows(2).all(|two| two[0] + 1 == two[1]), "{numbers:?}");
+        let rows = |batch: &Arc<Batch>| batch.noted.iter().map(|(_, noted)| noted.rows()).sum::<usize>();
+        let (last, others) = batches.split_last().unwrap();
+        assert!(others.iter().all(|batch| rows(batch) == BATCH_ROWS) && rows(last) <= BATCH_ROWS);
+        let places: Vec<_> =
+            batches.iter().flat_map(|batch| batch.noted.iter().map(|(place, _)| *place)).collect();
+        assert!(places.len() == all.len() && places.is_sorted());
+
+        let asked = |shard: &Mutex<Shard>| shard.lock().unwrap().asked.len();
+        assert!(pulls.shards.iter().all(|shard| asked(shard) == SHARD_ASKED));
+        let of_tag = |number| pulls.noted(&(id(number), digest(number), Some(tag.clone()))).waiting.1.pulls;
+        all.clone().for_each(|number| pulls.note(now, id(number), &digest(number), None, Use::Pull));
+        assert_eq!(all.map(of_tag).sum::<u64>(), (SHARDS * SHARD_ASKED) as u64);
     }
 }
