@@ -1,4 +1,4 @@
-//! GET and HEAD of manifests, over ten thousand repositories, beside a bare axum handler that answers the same bytes and headers.
+//! GET and HEAD of manifests, over ten thousand repositories, beside bare axum handlers that answer the same bytes and headers.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use orlop::oci::{Digest, DigestAlgorithm, Reference, RepositoryName, Tag};
 use orlop::registry::{Actor, Error, ManifestPut, Repository};
 use rustix::fs::sync;
 
-use crate::bare;
+use crate::bare::{self, Answer, Answers};
 use crate::blob::path_of;
 use crate::comparison::{Amount, Comparison, Contender};
 use crate::load::exchange::{BYTES, request, send};
@@ -98,13 +98,17 @@ pub(crate) fn report(setting: &Setting, report: &mut Report) {
     let orlop = Program::orlop_at(&data, &[], &server);
     let docker = Program::docker_registry(setting, &server);
     fill_docker(&docker.folder().expect("it was started here").join("store"), repositories);
-    let bare = bare::start(setting, &answer_of(&orlop), &server);
+    // All manifests are of the same length but for the digits of their numbers.
+    let bare =
+        bare::start(setting, "bare axum", &Answers::One(answer_of(&orlop, &tagged(100), 100)), &server);
+    let finding = bare::start(setting, "bare axum, finding", &answers_of(&orlop, repositories), &server);
     let peers: Vec<_> = setting.peers.iter().map(Program::peer).collect();
     let at_a_peer = AT_A_PEER.min(repositories);
     for peer in &peers {
         (0..at_a_peer).for_each(|number| push(peer, number));
     }
-    let mut servers: Vec<_> = [&bare, &orlop, &docker].map(|program| Server { program, repositories }).into();
+    let mut servers: Vec<_> =
+        [&bare, &finding, &orlop, &docker].map(|program| Server { program, repositories }).into();
     servers.extend(peers.iter().map(|program| Server { program, repositories: at_a_peer }));
 
     let measure = |comparison: &mut Comparison, asked: Asked, connections: u64, x: f64, label: String| {
@@ -138,7 +142,8 @@ pub(crate) fn report(setting: &Setting, report: &mut Report) {
     report.add(&comparison);
     report.note(
         "Each request is for another one of the repositories, in no order. The servers have half of the processors and the \
-         generator the other half. The bare handler answers the same bytes with the same headers to everything, and looks nothing up.",
+         generator the other half. The bare handlers answer the same bytes with the same headers: one of them always the same ones, and \
+         the other those that it finds by the path in a hash map, where they lie ready made.",
     );
     drop(orlop);
 }
@@ -172,26 +177,41 @@ fn scattered(number: u64) -> u64 {
 
 fn requests(repositories: u64, asked: Asked) -> Vec<Request> {
     let request = |number| {
-        let digest = digest(manifest(number).as_bytes());
-        let reference = if asked.is_by_tag { TAG.to_owned() } else { digest.to_string() };
-        let entity_tag = format!("\"{digest}\"");
+        let entity_tag = format!("\"{}\"", digest(manifest(number).as_bytes()));
         let mut headers = vec![("User-Agent", "containerd/2.0.0"), ("Accept", ACCEPT)];
         if asked.has_it {
             headers.push(("If-None-Match", &entity_tag));
         }
-        let target = format!("/v2/{}/manifests/{reference}", name(number));
+        let target = if asked.is_by_tag { tagged(number) } else { digested(number) };
         Request::new(asked.method, &target, &headers, b"")
     };
     (0..repositories).map(request).collect()
 }
 
-/// What Orlop answers for one of the manifests: all are of the same length but for the digits of their numbers.
-fn answer_of(orlop: &Program) -> bare::Answer {
-    let number = 100;
-    let answer = request(orlop.address(), "GET", &format!("/v2/{}/manifests/{TAG}", name(number)));
+/// What Orlop answers for a manifest under this path.
+fn answer_of(orlop: &Program, path: &str, number: u64) -> Answer {
+    let answer = request(orlop.address(), "GET", path);
     assert_eq!(answer.status(), 200, "the store has it");
     let header = |name: &str| Some((name.to_owned(), answer.header(name)?.to_owned()));
-    bare::Answer { headers: HEADERS.iter().filter_map(|name| header(name)).collect(), body: manifest(number) }
+    Answer { headers: HEADERS.iter().filter_map(|name| header(name)).collect(), body: manifest(number) }
+}
+
+/// What it answers for each of them, by tag and by digest.
+fn answers_of(orlop: &Program, repositories: u64) -> Answers {
+    let paths = (0..repositories).flat_map(|number| [(number, tagged(number)), (number, digested(number))]);
+    let answers = paths.map(|(number, path)| {
+        let answer = answer_of(orlop, &path, number);
+        (path, answer)
+    });
+    Answers::ByPath(answers.collect())
+}
+
+fn tagged(number: u64) -> String {
+    format!("/v2/{}/manifests/{TAG}", name(number))
+}
+
+fn digested(number: u64) -> String {
+    format!("/v2/{}/manifests/{}", name(number), digest(manifest(number).as_bytes()))
 }
 
 fn name(number: u64) -> String {
