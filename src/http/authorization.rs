@@ -7,13 +7,13 @@ use http::request::Parts;
 use crate::auth::{Action, AuthenticationError, Identity, TokenError};
 use crate::oci::RepositoryName;
 
+use super::app::App;
 use super::audit::{note_identity, note_unidentified};
 use super::base_url::base_url;
 use super::challenge::{Flaw, Wanted, challenge, service_of};
 use super::errors::{ApiError, ErrorCode};
 use super::forwarded::Forwarded;
 use super::peer::{address, peer};
-use super::service::App;
 
 /// Tells who sends a request.
 pub(super) async fn identify(app: &App, parts: &Parts, wanted: Wanted<'_>) -> Result<Identity, ApiError> {

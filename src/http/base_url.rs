@@ -2,9 +2,9 @@
 
 use http::request::Parts;
 
+use super::app::App;
 use super::forwarded::{Forwarded, requested_host};
 use super::peer::peer;
-use super::service::App;
 
 /// The scheme and the host by which a request has come, and the path below which the registry lies, without a slash at the end: the
 /// configured URL, or else what the request itself says, and the proxies that are trusted.

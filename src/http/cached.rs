@@ -15,6 +15,7 @@ use crate::proxy::{CachedRepository, Error, Outcome, Place, Purpose};
 use crate::registry;
 use crate::telemetry::CacheKind;
 
+use super::app::App;
 use super::authorization::{may_read_private, private};
 use super::challenge::Wanted;
 use super::errors::{ApiError, ErrorCode};
@@ -22,7 +23,6 @@ use super::headers::value;
 use super::observe::{Cached, set_cache};
 use super::query::Query;
 use super::routes::{Access, Operation, Route};
-use super::service::App;
 
 /// The upstream whose content an answer is.
 static NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");

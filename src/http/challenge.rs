@@ -9,10 +9,10 @@ use http::request::Parts;
 use crate::auth::{Action, Tokens};
 use crate::oci::RepositoryName;
 
+use super::app::App;
 use super::base_url::base_url;
 use super::query::Query;
 use super::routes::{Access, Operation, TOKEN_PATH};
-use super::service::App;
 
 /// How clients are asked for a user and a password (RFC 7617).
 pub(super) const BASIC: HeaderValue = HeaderValue::from_static("Basic realm=\"orlop\", charset=\"UTF-8\"");

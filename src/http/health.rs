@@ -10,8 +10,8 @@ use http::header::CONTENT_TYPE;
 use crate::proxy::Cache;
 use crate::telemetry::METRICS_CONTENT_TYPE;
 
+use super::app::App;
 use super::observe::set_route;
-use super::service::App;
 
 /// Says that the process serves requests, whatever the state of its storage.
 pub(super) async fn get_livez(request: Request) -> &'static str {

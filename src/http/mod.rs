@@ -6,6 +6,7 @@
 
 pub mod admin;
 
+mod app;
 mod audit;
 mod authorization;
 mod base_url;
@@ -33,6 +34,7 @@ mod routes;
 mod service;
 mod token;
 mod v2;
+mod wire;
 
 pub use errors::{ErrorCode, ErrorEntry, Errors};
 pub use forwarded::{Proxies, ProxyHeaders, TrustedProxy, TrustedProxyError};
@@ -40,4 +42,5 @@ pub use limits::RequestLimits;
 pub use peer::Peer;
 pub use respond::Respond;
 pub use routes::{Access, Operation, Row};
-pub use service::{Service, Settings, Wire};
+pub use service::{Service, Settings};
+pub use wire::Wire;

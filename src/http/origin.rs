@@ -6,10 +6,10 @@ use http::{HeaderMap, HeaderName};
 
 use crate::registry::{Actor, EventRequest, Origin};
 
+use super::app::App;
 use super::base_url::{base_url, host};
 use super::observe::request_id;
 use super::peer::remote;
-use super::service::App;
 
 /// The longest piece of a header that an event repeats, in bytes.
 const MAX_BYTES: usize = 512;

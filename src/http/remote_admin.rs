@@ -5,13 +5,13 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 
+use super::app::App;
 use super::audit::note_command;
 use super::authorization::{authorize, identify};
 use super::challenge::Wanted;
 use super::errors::ApiError;
 use super::limits::BodyLimit;
 use super::own_routes::admin_is_local;
-use super::service::App;
 
 /// Answers a request to the admin API, if whoever sends it may.
 pub(super) async fn dispatch(State(app): State<Arc<App>>, request: Request) -> Response {

@@ -17,6 +17,7 @@ use crate::auth::{Action, Bearer, Grant, Identity, Issued, Tokens};
 use crate::clock::Timestamp;
 use crate::oci::RepositoryName;
 
+use super::app::App;
 use super::audit::{note_token, note_unidentified};
 use super::authorization::{refused, signed_token};
 use super::base_url::base_url;
@@ -26,7 +27,6 @@ use super::headers::APPLICATION_JSON;
 use super::incoming::Incoming;
 use super::peer::address;
 use super::percent;
-use super::service::App;
 
 /// The longest body of a request: an identity token, and the names of some repositories.
 const BODY_BYTES: usize = 64 << 10;

@@ -11,6 +11,8 @@ use super::text::{deserialize_parsed, excerpt};
 /// The longest encoded digest of a supported algorithm, in bytes.
 const MAX_LEN: usize = 64;
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// A digest algorithm that content may be addressed by.
 ///
 /// The numbers are part of the storage format (see [`Digest::to_key`]) and never change.
@@ -158,7 +160,6 @@ impl Digest {
 
     /// Hands the lower-case hexadecimal part to `read`.
     fn with_hex<R>(&self, read: impl FnOnce(&str) -> R) -> R {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let mut hex = [0; 2 * MAX_LEN];
         for (digits, byte) in hex.chunks_exact_mut(2).zip(self.as_bytes()) {
             digits[0] = DIGITS[usize::from(byte >> 4)];
@@ -188,12 +189,15 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let malformed = || DigestError::Malformed(excerpt(text));
         let (name, encoded) = text.split_once(':').ok_or_else(malformed)?;
+        let algorithm = DigestAlgorithm::ALL.into_iter().find(|algorithm| algorithm.as_str() == name);
+        if let Some(algorithm) = algorithm {
+            // Whatever it decodes follows the grammar.
+            return decode_hex(algorithm, encoded.as_bytes()).ok_or_else(malformed);
+        }
         if !is_algorithm_name(name) || !is_encoded(encoded) {
             return Err(malformed());
         }
-        let algorithm: DigestAlgorithm =
-            name.parse().map_err(|_: DigestError| DigestError::Unsupported(excerpt(text)))?;
-        decode_hex(algorithm, encoded.as_bytes()).ok_or_else(malformed)
+        Err(DigestError::Unsupported(excerpt(text)))
     }
 }
 
@@ -214,19 +218,26 @@ fn decode_hex(algorithm: DigestAlgorithm, hex: &[u8]) -> Option<Digest> {
         return None;
     }
     let mut bytes = [0; MAX_LEN];
-    for (byte, pair) in bytes.iter_mut().zip(hex.chunks_exact(2)) {
-        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    // Looked at once, behind all of them, whether they are digits.
+    let mut seen = 0;
+    for (byte, pair) in bytes.iter_mut().zip(hex.as_chunks().0) {
+        let [high, low] = pair.map(|digit| NIBBLES[usize::from(digit)]);
+        *byte = high << 4 | low;
+        seen |= high | low;
     }
-    Some(Digest { algorithm, bytes })
+    (seen < 16).then_some(Digest { algorithm, bytes })
 }
 
-fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
+/// The values of lower-case hexadecimal digits, and 255 for all other bytes.
+const NIBBLES: [u8; 256] = {
+    let mut nibbles = [u8::MAX; 256];
+    let mut value = 0;
+    while value < 16 {
+        nibbles[DIGITS[value as usize] as usize] = value;
+        value += 1;
     }
-}
+    nibbles
+};
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -305,6 +316,22 @@ mod tests {
             &format!("sha256:../{hex}"),
         ] {
             assert!(matches!(text.parse::<Digest>(), Err(DigestError::Malformed(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_but_lower_case_digits_is_decoded_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            for place in [0, 1, 63] {
+                let mut hex = [b'7'; 64];
+                hex[place] = byte;
+                let is_digit = DIGITS.contains(&byte);
+                assert_eq!(
+                    decode_hex(DigestAlgorithm::Sha256, &hex).is_some(),
+                    is_digit,
+                    "{byte} at {place}"
+                );
+            }
         }
     }
 

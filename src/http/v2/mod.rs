@@ -23,6 +23,7 @@ use crate::oci::RepositoryName;
 use crate::proxy::{CachedRepository, Outcome};
 use crate::registry::{Actor, Force, Repository};
 
+use super::app::App;
 use super::audit::note_route;
 use super::authorization::{authorize, identify, may_pull, may_read_private};
 use super::cached::{describe, locate};
@@ -34,7 +35,6 @@ use super::observe::set_route;
 use super::origin::origin;
 use super::query::Query;
 use super::routes::{Access, Route};
-use super::service::App;
 use super::token;
 
 /// What a handler gets besides what the path names.

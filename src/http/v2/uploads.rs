@@ -10,10 +10,10 @@ use crate::oci::{Digest, DigestAlgorithm, DigestError, ProvisionalDigest, Reposi
 use crate::proxy::{Place, Purpose};
 use crate::registry::BlobWriter;
 
+use super::super::app::App;
 use super::super::errors::{ApiError, ErrorCode, upload_unknown};
 use super::super::headers::{CHUNK_MIN_LENGTH, CONTENT_DIGEST, UPLOAD_UUID, value};
 use super::super::incoming::Incoming;
-use super::super::service::App;
 use super::{Answer, Call, empty};
 
 /// Starts an upload, or makes one unnecessary: by a mount, or with the whole blob in this request's body.
