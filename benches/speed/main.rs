@@ -89,6 +89,7 @@ fn main() {
         if is_wanted && !setting.redraw {
             report.begin(name);
             measure(&setting, &mut report);
+            report.keep(&setting);
         }
     }
     report.finish(&setting);

@@ -79,13 +79,20 @@ impl Report {
         PARTS.iter().filter_map(|(name, _)| self.parts.get(*name))
     }
 
+    /// Keeps the figures, so that a run that is ended early has those of its finished parts. Returns them as JSON.
+    pub(crate) fn keep(&self, setting: &Setting) -> String {
+        let json = serde_json::to_string_pretty(self).expect("it is JSON");
+        fs::create_dir_all(&setting.out).expect("a folder can be made");
+        fs::write(setting.out.join("speed.json"), &json).expect("the figures can be written");
+        json
+    }
+
     /// Prints the report, and writes it.
     pub(crate) fn finish(&self, setting: &Setting) {
         let table = reach::table(self.sections().flat_map(|section| &section.reach));
         let text = self.markdown();
         println!("{table}\n\n{text}");
-        fs::create_dir_all(&setting.out).expect("a folder can be made");
-        let json = serde_json::to_string_pretty(self).expect("it is JSON");
+        let json = self.keep(setting);
         let reach: Vec<&Reach> = self.sections().flat_map(|section| &section.reach).collect();
         let summaries: Vec<&Summary> = self.sections().flat_map(|section| &section.comparisons).collect();
         let charts = [("speed.svg", chart::reached(&reach)), ("curves.svg", chart::curves(&summaries))];
@@ -93,7 +100,6 @@ impl Report {
             fs::write(folder.join(name), text).expect("the report can be written");
         };
         write(&setting.out, "speed.md", &format!("{table}\n\n{text}"));
-        write(&setting.out, "speed.json", &json);
         for (name, chart) in &charts {
             write(&setting.out, name, chart);
         }
