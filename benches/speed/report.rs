@@ -83,7 +83,10 @@ impl Report {
     pub(crate) fn keep(&self, setting: &Setting) -> String {
         let json = serde_json::to_string_pretty(self).expect("it is JSON");
         fs::create_dir_all(&setting.out).expect("a folder can be made");
-        fs::write(setting.out.join("speed.json"), &json).expect("the figures can be written");
+        // At another name, so that one half written is never taken for a whole one.
+        let making = setting.out.join("speed.json.making");
+        fs::write(&making, &json).expect("the figures can be written");
+        fs::rename(making, setting.out.join("speed.json")).expect("it can be renamed");
         json
     }
 

@@ -119,16 +119,19 @@ struct Asked {
     unanswered: u32,
 }
 
-/// Notes that were taken to be written, in the order of their keys, so that those of one transaction lie side by side in the table.
+/// Notes that were taken to be written, in the order of their keys, so that those of one transaction lie side by side in the table. They stay
+/// until others are taken, for readers that began before they were written: as many rows at most as may wait beside them.
 #[derive(Debug, Default)]
 struct Taken {
     batches: Vec<Arc<Batch>>,
 }
 
-/// What is in memory of one use, each with the number of its batch; the second is in none yet.
+/// What is in memory of one use.
 #[derive(Debug)]
 struct InMemory {
+    /// In the batch with this number.
     taken: (u64, UsageRecord),
+    /// In no batch yet; none that it will be in has a lower number.
     waiting: (u64, UsageRecord),
 }
 
@@ -315,23 +318,7 @@ impl Pulls {
         loop {
             // What is in memory goes first: what is written meanwhile is then known by the number of its batch.
             let noted: Vec<_> = of.iter().map(|named| self.noted(named)).collect();
-            let usages = metadata.read(|tx| {
-                let written = usage::batch(tx)?.map_or(0, |written| written.last);
-                if noted.iter().any(|noted| noted.waiting.0 <= written) {
-                    return Ok(None);
-                }
-                let usage = |((id, digest, tag), noted): (&Named, &InMemory)| {
-                    let mut usage = usage::get(tx, *id, digest, tag.as_ref())?;
-                    for (_, more) in [noted.taken, noted.waiting].iter().filter(|(batch, _)| *batch > written)
-                    {
-                        usage.add(more);
-                    }
-                    Ok(usage.into())
-                };
-                of.iter().zip(&noted).map(usage).collect::<Result<_, metadata::Error>>().map(Some)
-            })?;
-            // Else notes were taken in between, and some of them are written; nobody knows which.
-            if let Some(usages) = usages {
+            if let Some(usages) = usages_beside(metadata, of, &noted)? {
                 return Ok(usages);
             }
         }
@@ -376,8 +363,12 @@ impl Pulls {
         }
         self.rows.fetch_sub(rows, Ordering::Relaxed);
         noted.sort_unstable_by_key(|(place, _)| *place);
-        taken.batches = Batch::divide(noted, first);
-        taken.batches.clone()
+        let batches = Batch::divide(noted, first);
+        let written = std::mem::replace(&mut taken.batches, batches.clone());
+        // Nobody has to wait until they are freed.
+        drop(taken);
+        drop(written);
+        batches
     }
 }
 
@@ -418,6 +409,29 @@ impl Batch {
         }
         usage::set_batch(tx, BatchRecord { last: self.number, ..written })
     }
+}
+
+/// How they were used, as the tables have it and the memory had it; `None` where notes were taken in between, and some of them are
+/// written, since nobody knows which.
+fn usages_beside(
+    metadata: &Metadata,
+    of: &[Named],
+    noted: &[InMemory],
+) -> Result<Option<Vec<Usage>>, metadata::Error> {
+    metadata.read(|tx| {
+        let written = usage::batch(tx)?.map_or(0, |written| written.last);
+        if noted.iter().any(|noted| noted.waiting.0 <= written) {
+            return Ok(None);
+        }
+        let usage = |((id, digest, tag), noted): (&Named, &InMemory)| {
+            let mut usage = usage::get(tx, *id, digest, tag.as_ref())?;
+            for (_, more) in [noted.taken, noted.waiting].iter().filter(|(batch, _)| *batch > written) {
+                usage.add(more);
+            }
+            Ok(usage.into())
+        };
+        of.iter().zip(noted).map(usage).collect::<Result<_, metadata::Error>>().map(Some)
+    })
 }
 
 /// Records since when pulls are noted, unless that is known.
@@ -671,7 +685,7 @@ mod tests {
         let bench = Bench::new();
         let digest = runtime.block_on(bench.push("one", &["v1"])).to_string();
         let other = runtime.block_on(bench.push("two", &["v2"])).to_string();
-        let (begun, done, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicUsize::new(0));
+        let (begun, done, over) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {
             for _ in 0..PULLERS {
                 scope.spawn(|| {
@@ -685,25 +699,15 @@ mod tests {
                 });
             }
             scope.spawn(|| {
-                while over.load(Ordering::SeqCst) < 3 {
+                while over.load(Ordering::SeqCst) < PULLERS {
                     let at_least = done.load(Ordering::SeqCst);
                     let pulls = bench.pulls(&digest);
                     let at_most = begun.load(Ordering::SeqCst);
                     assert!((at_least..=at_most).contains(&pulls), "{at_least} <= {pulls} <= {at_most}");
                 }
             });
-            while over.load(Ordering::SeqCst) < 3 {
-                // So that there are several batches, of which the last has what is pulled.
-                for number in 0_u32..600 {
-                    let other = Digest::of(crate::oci::DigestAlgorithm::Sha256, &number.to_be_bytes());
-                    bench.registry.0.pulls.note(
-                        bench.clock.now(),
-                        RepositoryId::from(0),
-                        &other,
-                        None,
-                        Use::Pull,
-                    );
-                }
+            while over.load(Ordering::SeqCst) < PULLERS {
+                note_others(&bench);
                 runtime.block_on(bench.registry.flush_pulls()).unwrap();
             }
         });
@@ -716,6 +720,63 @@ mod tests {
         assert_eq!((bench.pulls(&other), bench.pulls("v2")), (total, total));
     }
 
+    /// Notes so many pulls of what isn't there that there are three batches, of which the last has what is.
+    fn note_others(bench: &Bench) {
+        for number in 0..2 * u32::try_from(BATCH_ROWS).unwrap() {
+            let other = Digest::of(crate::oci::DigestAlgorithm::Sha256, &number.to_be_bytes());
+            bench.registry.0.pulls.note(bench.clock.now(), RepositoryId::from(0), &other, None, Use::Pull);
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_while_notes_are_taken_and_written_asks_again() {
+        let bench = Bench::new();
+        let digest = bench.push("one", &["v1"]).await;
+        let id =
+            bench.repository().manifests().served(&Reference::Digest(digest)).unwrap().unwrap().repository;
+        let (pulls, of) = (&bench.registry.0.pulls, [(id, digest, None)]);
+        let pulls_beside = |noted: &[InMemory]| {
+            let usages = usages_beside(&bench.registry.0.metadata, &of, noted).unwrap();
+            usages.map(|usages| usages[0].pulls)
+        };
+        let noted = || [pulls.noted(&of[0])];
+        bench.registry.flush_pulls().await.unwrap();
+        bench.pull("v1");
+        let before = noted();
+        assert_eq!(pulls_beside(&before), Some(1));
+        bench.registry.flush_pulls().await.unwrap();
+        assert_eq!(pulls_beside(&before), None);
+        let after = noted();
+        assert_eq!(pulls_beside(&after), Some(1));
+        // What is being written was taken before, and is known by its number.
+        bench.pull("v1");
+        let batches = pulls.take(bench.clock.now());
+        let beside = noted();
+        assert_eq!((batches.len(), pulls_beside(&beside)), (1, Some(2)));
+        let batch = batches[0].clone();
+        let write = move |tx: &WriteTx<'_>| Ok::<_, Error>(batch.apply(tx, Timestamp::default())?);
+        bench.registry.0.metadata.write(write).await.unwrap();
+        assert_eq!(pulls_beside(&beside), Some(2));
+    }
+
+    #[tokio::test]
+    async fn a_flush_that_is_given_up_loses_nothing_and_counts_nothing_twice() {
+        let bench = Bench::new();
+        let digest = bench.push("one", &["v1"]).await.to_string();
+        bench.registry.flush_pulls().await.unwrap();
+        for given_up in 1..=20 {
+            bench.pull("v1");
+            note_others(&bench);
+            // It has handed the first batch over, and others perhaps.
+            let _ = futures_util::FutureExt::now_or_never(bench.registry.flush_pulls());
+            bench.pull(&digest);
+            assert_eq!((bench.pulls("v1"), bench.pulls(&digest)), (given_up, 2 * given_up));
+        }
+        bench.registry.flush_pulls().await.unwrap();
+        assert_eq!((bench.pulls("v1"), bench.pulls(&digest)), (20, 40));
+        assert_eq!(bench.registry.0.pulls.rows.load(Ordering::Relaxed), 0);
+    }
+
     /// A commit that fails may be durable all the same.
     #[tokio::test]
     async fn a_flush_that_fails_at_any_operation_is_made_up_for_and_counts_nothing_twice() {
@@ -725,6 +786,7 @@ mod tests {
             bench.registry.flush_pulls().await.unwrap();
             bench.pull("v1");
             bench.pull(&digest);
+            note_others(&bench);
             (bench, digest)
         };
         let (bench, _) = prepare().await;

@@ -536,7 +536,8 @@ async fn sync(cache: Option<Cache>) {
 async fn flush_pulls(registry: Registry) {
     loop {
         let began = monotonic();
-        if let Err(error) = registry.flush_pulls().await {
+        let flushed = registry.flush_pulls().await;
+        if let Err(error) = &flushed {
             tracing::warn!(%error, "cannot count pulls; trying again in a moment");
         }
         if let Err(error) = registry.accounts().flush_uses().await {
@@ -545,7 +546,8 @@ async fn flush_pulls(registry: Registry) {
         let soon = tokio::time::sleep(pulls_pause(began.elapsed()));
         tokio::select! {
             () = soon => {}
-            () = registry.many_pulls() => {}
+            // Where they can't be written, there are more of them with each pull.
+            () = registry.many_pulls(), if flushed.is_ok() => {}
         }
     }
 }
