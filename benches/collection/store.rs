@@ -20,8 +20,8 @@ pub(crate) const IMAGES: u64 = 100;
 /// One image of so many has a layer that no other has.
 const OWN_LAYER: u64 = 10;
 
-/// How many pushes are under way at once while a store is made; as many share a commit.
-const AT_ONCE: usize = 1_024;
+/// How many pushes are under way at once while a store is made; as many share a commit. One client may have 1,000 uploads open.
+const AT_ONCE: usize = 512;
 
 /// When the stores were made.
 pub(crate) const BEGIN: Timestamp = Timestamp::from_millis(1_800_000_000_000);
