@@ -67,8 +67,14 @@ impl Containerd {
         // The control groups of containers are the machine's, so that names must not meet.
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("orlop-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let options = ["run", "--rm", "--snapshotter", "native", "--net-host", reference, &name];
-        self.run(&[&options, program].concat())
+        // To a file, which is whole when the task is deleted: what ctr prints itself it loses where the program has ended before it
+        // listens.
+        let said = self.host.path(&name);
+        let log = format!("file://{}", said.display());
+        let options =
+            ["run", "--rm", "--snapshotter", "native", "--net-host", "--log-uri", &log, reference, &name];
+        self.run(&[&options, program].concat());
+        std::fs::read_to_string(said).expect("the program's words can be read")
     }
 }
 
